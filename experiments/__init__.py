@@ -1,0 +1,1 @@
+"""Questions about this program, each with a script that answers it: `python -m experiments.NAME --json`."""

@@ -1,0 +1,1 @@
+"""What a model costs: parameters, MACs, latency and peak memory on a device."""

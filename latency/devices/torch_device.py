@@ -1,0 +1,267 @@
+"""torch on the CPU and on CUDA."""
+
+import platform
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from latency.checks import require_eval_mode, require_input_shape, require_positive
+from latency.devices.base import Device, MemoryReading
+from latency.errors import DeviceUnavailableError
+from latency.inference import (
+    example_input,
+    failures_explained,
+    interrupted_after,
+    placed,
+    processor_name,
+    torch_threads,
+    weights_bytes,
+)
+from latency.memory.measure import peak_allocated_cpu, peak_allocated_cuda
+from latency.stats import LatencyStats
+from latency.timing import Stopwatch, time_calls
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class _Inference:
+    """A model and its input in place, ready to be called."""
+
+    call: Callable[[], object]
+    weights_bytes: int
+    input_bytes: int
+
+
+class _TorchDevice(Device):
+    """What torch's devices have in common; subclasses are dataclasses with these fields among others."""
+
+    metrics: ClassVar[frozenset[str]] = frozenset({"latency_ms", "peak_memory_bytes"})
+    batch_size: int
+    n_runs: int
+    n_warmup: int | None
+    time_limit_s: float
+    channels_last: bool
+
+    @property
+    @abstractmethod
+    def _device(self) -> torch.device: ...
+
+    @property
+    @abstractmethod
+    def _dtype(self) -> torch.dtype: ...
+
+    @property
+    @abstractmethod
+    def _stopwatch(self) -> Stopwatch | None: ...
+
+    @abstractmethod
+    def _settings(self) -> AbstractContextManager[None]:
+        """Return the process-wide settings of a measurement, undone at its end."""
+
+    @abstractmethod
+    def _synchronize(self) -> None: ...
+
+    @abstractmethod
+    def _peak_allocated(self, call: Callable[[], object]) -> int: ...
+
+    @abstractmethod
+    def _own_conditions(self) -> dict[str, Any]: ...
+
+    def measure_latency(self, model: nn.Module, input_shape: tuple[int, ...]) -> LatencyStats:
+        """See `Device.measure_latency`."""
+        with self._ready(model, input_shape) as inference:
+            times = time_calls(
+                inference.call,
+                n_runs=self.n_runs,
+                n_warmup=self.n_warmup,
+                time_limit_s=self.time_limit_s,
+                synchronize=self._synchronize,
+                stopwatch=self._stopwatch,
+            )
+            conditions = self._conditions(input_shape)
+        conditions |= {"n_warmup": times.n_warmup, "is_warm_up_settled": times.is_settled}
+        return LatencyStats.from_times_s(times.times_s, conditions)
+
+    def measure_peak_memory(self, model: nn.Module, input_shape: tuple[int, ...]) -> MemoryReading:
+        """See `Device.measure_peak_memory`; the parts of the sum stand in the conditions."""
+        with self._ready(model, input_shape) as inference:
+            parts = {
+                "weights_bytes": inference.weights_bytes,
+                "input_bytes": inference.input_bytes,
+                "activations_bytes": self._peak_allocated(inference.call),
+            }
+            conditions = self._conditions(input_shape)
+        return MemoryReading(sum(parts.values()), conditions | parts)
+
+    @contextmanager
+    def _ready(self, model: nn.Module, input_shape: tuple[int, ...]) -> Iterator[_Inference]:
+        require_eval_mode(model)
+        shape = (self.batch_size, *require_input_shape(input_shape))
+        self.check()
+        with failures_explained(str(self._device), shape), self._settings(), torch.inference_mode():
+            moved = placed(model, self._device, self._dtype, channels_last=self.channels_last)
+            image = example_input(shape, self._device, self._dtype, channels_last=self.channels_last)
+            with interrupted_after(self.time_limit_s, moved):
+                moved(image)
+                self._synchronize()
+            yield _Inference(lambda: moved(image), weights_bytes(moved), image.untyped_storage().nbytes())
+
+    def _conditions(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
+        return {
+            "runtime": "torch",
+            "torch_version": torch.__version__,
+            "python_version": platform.python_version(),
+            "system": platform.platform(),
+            "precision": str(self._dtype).removeprefix("torch."),
+            "batch_size": self.batch_size,
+            "input_shape": [int(size) for size in input_shape],
+            "channels_last": self.channels_last,
+            **self._own_conditions(),
+        }
+
+    def _check_options(self) -> None:
+        require_positive(batch_size=self.batch_size, n_runs=self.n_runs, time_limit_s=self.time_limit_s)
+        if self.n_warmup is not None and self.n_warmup < 0:
+            raise ValueError(f"n_warmup must be at least 0, got {self.n_warmup}")
+
+
+@dataclass(frozen=True)
+class TorchCpuDevice(_TorchDevice):
+    """torch in float32 on this machine's processor.
+
+    Attributes:
+        batch_size: Images in one inference.
+        n_threads: Of torch's operators; the process gets its own number back afterwards.
+        n_runs: Timed inferences, at most.
+        n_warmup: Inferences before the timed ones; `None` for as many as it takes to settle.
+        time_limit_s: For one measurement.
+        channels_last: Whether images and weights lie in memory as `(B, H, W, C)`; takes 4-D inputs.
+    """
+
+    batch_size: int = 1
+    n_threads: int = 1
+    n_runs: int = 30
+    n_warmup: int | None = None
+    time_limit_s: float = 30.0
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_options()
+        require_positive(n_threads=self.n_threads)
+
+    def check(self) -> None:
+        """Pass: torch runs on every processor that imports it."""
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.float32
+
+    @property
+    def _stopwatch(self) -> Stopwatch | None:
+        return None
+
+    def _settings(self) -> AbstractContextManager[None]:
+        return torch_threads(self.n_threads)
+
+    def _synchronize(self) -> None:
+        """Pass: a call on the CPU returns when it is done."""
+
+    def _peak_allocated(self, call: Callable[[], object]) -> int:
+        return peak_allocated_cpu(call)
+
+    def _own_conditions(self) -> dict[str, Any]:
+        return {"device": "cpu", "processor": processor_name(), "n_threads": self.n_threads}
+
+
+@dataclass(frozen=True)
+class TorchCudaDevice(_TorchDevice):
+    """torch on a CUDA device, timed by CUDA events.
+
+    Attributes:
+        batch_size: Images in one inference.
+        precision: Type of weights, images and activations.
+        index: Which of the CUDA devices that torch sees.
+        n_runs: Timed inferences, at most.
+        n_warmup: Inferences before the timed ones; `None` for as many as it takes to settle.
+        time_limit_s: For one measurement.
+        channels_last: Whether images and weights lie in memory as `(B, H, W, C)`; takes 4-D inputs.
+    """
+
+    batch_size: int = 1
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    index: int = 0
+    n_runs: int = 100
+    n_warmup: int | None = None
+    time_limit_s: float = 30.0
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_options()
+        if self.precision not in _DTYPES:
+            raise ValueError(f"precision must be one of {', '.join(_DTYPES)}, got {self.precision!r}")
+        if self.index < 0:
+            raise ValueError(f"index must be at least 0, got {self.index}")
+
+    def check(self) -> None:
+        """See `Device.check`."""
+        if not torch.cuda.is_available():
+            raise DeviceUnavailableError(
+                "torch sees no CUDA device here: use a machine that has one with a CUDA build of torch, "
+                "or the device torch_cpu"
+            )
+        if self.index >= torch.cuda.device_count():
+            raise DeviceUnavailableError(
+                f"there is no CUDA device {self.index}: torch sees {torch.cuda.device_count()}"
+            )
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.device("cuda", self.index)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return _DTYPES[self.precision]
+
+    @property
+    def _stopwatch(self) -> Stopwatch | None:
+        return self._event_seconds
+
+    def _settings(self) -> AbstractContextManager[None]:
+        # Events are recorded on the current device's stream: it must be the one that is measured.
+        return torch.cuda.device(self.index) if torch.cuda.is_available() else nullcontext()
+
+    def _synchronize(self) -> None:
+        torch.cuda.synchronize(self._device)
+
+    def _event_seconds(self, call: Callable[[], object]) -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        self._synchronize()
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1000.0
+
+    def _peak_allocated(self, call: Callable[[], object]) -> int:
+        return peak_allocated_cuda(call, self._device)
+
+    def _own_conditions(self) -> dict[str, Any]:
+        return {
+            "device": f"cuda:{self.index}",
+            "processor": torch.cuda.get_device_name(self._device),
+            "cuda_version": torch.version.cuda,
+            "cudnn_version": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "timer": "cuda_events",
+        }

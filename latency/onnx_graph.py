@@ -1,0 +1,174 @@
+"""Writes a model as an ONNX file, and only if the file computes what the model does."""
+
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from latency.checks import require_eval_mode, require_input_shape
+from latency.errors import OnnxExportError
+from latency.inference import example_input, placed
+
+_CHECKED_BATCHES = (1, 3)
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        n_bytes: Its size.
+        opset_version: Of ONNX's own operators.
+        max_difference: The largest between torch's and onnxruntime's outputs, relative to
+            `max(1, largest absolute output)`.
+    """
+
+    path: Path
+    n_bytes: int
+    opset_version: int
+    max_difference: float
+
+
+def write_onnx(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    path: Path,
+    *,
+    example_batch: int = 2,
+    input_name: str = "image",
+    output_name: str = "logits",
+    metadata: Mapping[str, str] | None = None,
+    tolerance: float = 1e-4,
+) -> OnnxFile:
+    """Write `model` to one file, with a batch of any size, after checking it.
+
+    The file appears under its name only if onnx's full check passes and onnxruntime's outputs for random
+    images in batches of 1 and 3 differ from torch's by at most `tolerance * max(1, largest absolute output)`.
+    The exporter's own notes (places in source files) are left out of it. Takes seconds.
+
+    Args:
+        model: In eval mode, with one tensor in and one out. Left as it was.
+        input_shape: `(C, H, W)`, without the batch.
+        path: Where to write; its folder is made if needed; a file there is replaced.
+        example_batch: The batch that is traced; exporters take a 1 for a constant.
+        input_name: Of the graph's input.
+        output_name: Of the graph's output.
+        metadata: Texts to store in the file by key.
+        tolerance: See above.
+
+    Raises:
+        ValueError: If `model` is in train mode, or a size is not positive.
+        OnnxExportError: If the model has no valid, equal graph. There is no new file then.
+    """
+    require_eval_mode(model)
+    shape = require_input_shape(input_shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    model = placed(model, torch.device("cpu"), torch.float32, channels_last=False)
+    try:
+        # torch first: a model that does not take such images is known before the slow export.
+        expected = {batch: _expected(model, (batch, *shape)) for batch in _CHECKED_BATCHES}
+        graph = _export(model, (example_batch, *shape), input_name, output_name)
+        onnx.helper.set_model_props(graph, dict(metadata or {}))
+        onnx.save(graph, draft)
+        onnx.checker.check_model(draft, full_check=True)
+        difference = max(_difference(draft, image, output) for image, output in expected.values())
+        if not difference <= tolerance:
+            raise OnnxExportError(
+                f"onnxruntime's output differs from torch's by {difference:.3g}, relative to the output's "
+                f"scale; at most {tolerance:g} is allowed"
+            )
+        draft.replace(path)
+    except OnnxExportError:
+        raise
+    except Exception as fault:
+        raise OnnxExportError(
+            f"cannot write {type(model).__name__} as ONNX for images of shape {shape}: {_root_cause(fault)}"
+        ) from fault
+    finally:
+        draft.unlink(missing_ok=True)
+    opset = next(entry.version for entry in graph.opset_import if entry.domain == "")
+    return OnnxFile(path, path.stat().st_size, opset, difference)
+
+
+def _export(model: nn.Module, shape: tuple[int, ...], input_name: str, output_name: str) -> onnx.ModelProto:
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            (example_input(shape, torch.device("cpu"), torch.float32),),
+            dynamo=True,
+            verbose=False,
+            input_names=[input_name],
+            output_names=[output_name],
+            dynamic_shapes=({0: "batch"},),
+        )
+    assert program is not None  # noqa: S101 - the exporter returns a program when dynamo is true
+    graph: onnx.ModelProto = program.model_proto
+    _drop_notes(graph)
+    return graph
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # The exporter warns of its own use of deprecated functions and of libraries that are not installed, and
+    # prints the graph where it fails; what is wrong with the model comes as an exception.
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _drop_notes(model: onnx.ModelProto) -> None:
+    """Remove the exporter's stack traces, which name folders of the machine that exported."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    model.doc_string = ""
+    del model.metadata_props[:]
+
+
+def _expected(model: nn.Module, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return random images and the model's output for them."""
+    images = example_input(shape, torch.device("cpu"), torch.float32)
+    with torch.inference_mode():
+        output = model(images)
+    if not isinstance(output, torch.Tensor):
+        raise OnnxExportError(f"the model must return one tensor, got a {type(output).__name__}")
+    if not torch.isfinite(output).all():
+        raise OnnxExportError("the model's output for random images holds NaN or infinity")
+    return images.numpy(), output.numpy()
+
+
+def _difference(path: Path, images: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference of the file's output, relative to `max(1, largest absolute output)`."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (actual,) = session.run(None, {session.get_inputs()[0].name: images})
+    if actual.shape != expected.shape:
+        raise OnnxExportError(f"onnxruntime returns shape {actual.shape} where torch returns {expected.shape}")
+    return float(np.abs(actual - expected).max() / max(1.0, float(np.abs(expected).max())))
+
+
+def _root_cause(fault: BaseException) -> BaseException:
+    # The exporter wraps what went wrong in a page of advice on debugging the exporter.
+    while fault.__cause__ is not None:
+        fault = fault.__cause__
+    return fault

@@ -1,0 +1,118 @@
+"""Figures of a run: each pair of objectives, and the hypervolume over evaluations."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nas.analysis.run import Run
+from nas.files import atomic_path
+from nas.objectives import Direction, Objective, to_losses
+from nas.pareto import non_dominated
+from nas.records import Record, RecordState
+
+_COMPLETE, _FRONT, _INFEASIBLE, _REFERENCE = "#9aa5b1", "#1f6feb", "#d9a0a0", "#d97706"
+_LOG_SPREAD = 20  # a metric whose largest value is this many times its smallest gets a logarithmic axis
+
+
+def draw_pair(run: Run, x: Objective, y: Objective) -> Figure:
+    """Return a figure of two objectives: all candidates, and the front as a staircase.
+
+    The staircase joins the points that are best in these two objectives alone; members of the whole front
+    that other objectives keep there are drawn as points off it.
+    """
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    complete = [record for record in run.records if record.is_complete]
+    _scatter(axes, x, y, complete, color=_COMPLETE, s=18, label="candidate")
+    infeasible = [record for record in run.records if record.state is RecordState.INFEASIBLE]
+    _scatter(axes, x, y, infeasible, color=_INFEASIBLE, s=14, alpha=0.5, marker="x", label="infeasible")
+    if front := run.front:
+        _staircase(axes, x, y, front)
+        _scatter(axes, x, y, front, color=_FRONT, s=34, zorder=3, label="Pareto front")
+        knee = run.knee
+        axes.annotate("knee", (knee.metrics[x.metric], knee.metrics[y.metric]), (6, -12), textcoords="offset points")
+    _scatter(axes, x, y, run.references, color=_REFERENCE, s=130, marker="*", zorder=3, label="reference")
+    for record in run.references:
+        if _known(record, x, y):
+            place = (record.metrics[x.metric], record.metrics[y.metric])
+            axes.annotate(_plain(record.candidate.description), place, (8, 4), textcoords="offset points")
+    _label(axes, run, x, y)
+    return figure
+
+
+def draw_hypervolume(run: Run) -> Figure:
+    """Return a figure of the all-time front's hypervolume over the candidates that ended."""
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    volumes = run.hypervolumes()
+    if len(volumes):
+        axes.step(np.arange(1, len(volumes) + 1), volumes, where="post", color=_FRONT)
+        axes.set_ylim(bottom=0)
+    axes.set_xlabel("candidates that ended")
+    axes.set_ylabel("hypervolume of the all-time front")
+    axes.set_title(_plain(run.name), loc="left")
+    axes.grid(alpha=0.25)
+    return figure
+
+
+def save_plots(run: Run, folder: Path) -> list[Path]:
+    """Write every figure of a run as a PNG and return the files: each pair of objectives, and the hypervolume."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {
+        f"front_{_file_name(y.metric)}_over_{_file_name(x.metric)}.png": draw_pair(run, x, y)
+        for y, x in itertools.combinations(run.objectives, 2)
+    }
+    figures["hypervolume.png"] = draw_hypervolume(run)
+    paths = []
+    for name, figure in figures.items():
+        with atomic_path(folder / name) as temporary:
+            figure.savefig(temporary, dpi=130)
+        paths.append(folder / name)
+    return paths
+
+
+def _known(record: Record, *objectives: Objective) -> bool:
+    return all(objective.metric in record.metrics for objective in objectives)
+
+
+def _scatter(axes: Axes, x: Objective, y: Objective, records: Sequence[Record], **style: Any) -> None:
+    known = [record for record in records if _known(record, x, y)]
+    if known:
+        axes.scatter([r.metrics[x.metric] for r in known], [r.metrics[y.metric] for r in known], **style)
+
+
+def _staircase(axes: Axes, x: Objective, y: Objective, front: Sequence[Record]) -> None:
+    losses = to_losses((x, y), [record.metrics for record in front])
+    best = losses[non_dominated(losses)]
+    best = best[np.argsort(best[:, 0])] * np.array([x.sign, y.sign])
+    axes.step(best[:, 0], best[:, 1], where="post", color=_FRONT, linewidth=1.4, alpha=0.7, zorder=2)
+
+
+def _label(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
+    for axis, objective in ((axes.xaxis, x), (axes.yaxis, y)):
+        values = [r.metrics[objective.metric] for r in (*run.records, *run.references) if _known(r, objective)]
+        if values and min(values) > 0 and max(values) > _LOG_SPREAD * min(values):
+            (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+    right = x.direction is Direction.MAXIMIZE
+    up = y.direction is Direction.MAXIMIZE
+    axes.set_xlabel(_plain(x.metric) + ("   better →" if right else "   ← better"))
+    axes.set_ylabel(_plain(y.metric) + ("   better →" if up else "   ← better"))
+    axes.set_title(_plain(run.name), loc="left")
+    axes.grid(alpha=0.25)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", frameon=False, fontsize="small")
+
+
+def _plain(text: str) -> str:
+    """Return `text` so that matplotlib does not read it as a formula."""
+    return text.replace("$", r"\$")
+
+
+def _file_name(metric: str) -> str:
+    return re.sub(r"\W+", "_", metric).strip("_")

@@ -1,0 +1,143 @@
+"""Runs as tables: for a terminal, as JSON, as CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from nas.analysis.run import Run
+from nas.objectives import Direction
+from nas.records import Record, RecordState
+
+
+def format_value(metric: str, value: float) -> str:
+    """Return a metric's value as people read it: shares with three decimals, counts with separators."""
+    if metric.startswith("n_"):
+        return f"{value:,.0f}"
+    if "_bytes" in metric:
+        return f"{value / 2**20:,.2f} MiB"
+    if "_ms" in metric:
+        return f"{value:,.3g} ms"
+    return f"{value:.4g}"
+
+
+def front_table(run: Run) -> Table:
+    """Return the front, best in the first objective first, with the knee and ties marked."""
+    table = Table(title=escape(f"Pareto front of {run.name}"), title_justify="left")
+    retrained = sorted({metric for record in run.front for metric in record.retrained} & _objective_metrics(run))
+    table.add_column("candidate")
+    for objective in run.objectives:
+        arrow = "↑" if objective.direction is Direction.MAXIMIZE else "↓"
+        table.add_column(escape(f"{objective.metric} {arrow}"), justify="right")
+    for metric in retrained:
+        table.add_column(escape(f"test {metric}"), justify="right")
+    table.add_column("network", overflow="fold")
+    knee, ties = (run.knee.id if run.front else None), run.ties()
+    for record in run.front:
+        mark = " *" if record.id == knee else ""
+        mark += " ≈" if record.id in ties else ""
+        values = [format_value(o.metric, record.metrics[o.metric]) for o in run.objectives]
+        tested = [
+            format_value(metric, record.retrained[metric]) if metric in record.retrained else "" for metric in retrained
+        ]
+        table.add_row(record.id + mark, *values, *tested, escape(record.candidate.description))
+    notes = ["* knee"] + (["≈ ahead of another member by no more than noise"] if ties else [])
+    table.caption = "; ".join(notes)
+    return table
+
+
+def records_table(run: Run) -> Table:
+    """Return every record with its state and what there is to say about it."""
+    table = Table(title=escape(f"Records of {run.name}"), title_justify="left")
+    for column in ("candidate", "state"):
+        table.add_column(column)
+    for objective in run.objectives:
+        table.add_column(escape(objective.metric), justify="right")
+    table.add_column("remark", overflow="fold")
+    for record in (*run.references, *run.records):
+        values = [
+            format_value(o.metric, record.metrics[o.metric]) if o.metric in record.metrics else ""
+            for o in run.objectives
+        ]
+        table.add_row(record.id, str(record.state), *values, escape(remark(record)))
+    return table
+
+
+def remark(record: Record) -> str:
+    """Return in a line what is special about a record: why it is not COMPLETE, else its network."""
+    match record.state:
+        case RecordState.INFEASIBLE:
+            return "; ".join(str(violation) for violation in record.violations)
+        case RecordState.FAILED if record.failure:
+            return f"{record.failure.stage}: {record.failure.reason}"
+        case RecordState.PRUNED if record.pruning:
+            return f"stopped after {record.pruning.stage} with {record.pruning.metric} {record.pruning.score:.4g}"
+    return record.candidate.description
+
+
+def to_json(run: Run, *, all_records: bool = False) -> str:
+    """Return the front, or every record, as a JSON list of objects."""
+    records = run.records if all_records else run.front
+    ties = run.ties()
+    return json.dumps([_plain(record, ties.get(record.id, ())) for record in records], indent=2)
+
+
+def to_csv(run: Run, *, all_records: bool = False) -> str:
+    """Return the front, or every record, as CSV with a header."""
+    rows = [row for row in run.rows() if all_records or row["on_front"]]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _plain(record: Record, ties: Iterable[str]) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "candidate": record.id,
+        "state": str(record.state),
+        "metrics": dict(record.metrics),
+        "genotype": list(record.candidate.genotype.genes),
+        "description": record.candidate.description,
+        "attempts": record.attempts,
+    }
+    if ties := list(ties):
+        plain["tied_with"] = ties
+    if record.retrained:
+        plain["retrained"] = {"metrics": dict(record.retrained), **record.retrained_conditions}
+    if record.violations:
+        plain["violations"] = [str(violation) for violation in record.violations]
+    if record.failure:
+        plain["failure"] = {"stage": record.failure.stage, "reason": record.failure.reason}
+    if record.pruning:
+        plain["pruning"] = {
+            "stage": record.pruning.stage,
+            "metric": record.pruning.metric,
+            "score": record.pruning.score,
+        }
+    return plain
+
+
+def _objective_metrics(run: Run) -> set[str]:
+    return {objective.metric for objective in run.objectives}
+
+
+def summary_lines(run: Run) -> Sequence[str]:
+    """Return what there is to say beside the front: counts, teacher, points outside the reference point."""
+    counts = ", ".join(f"{n} {state}" for state, n in run.counts().items())
+    lines = [f"{len(run.records)} candidates: {counts}." if run.records else "No candidates yet."]
+    if run.teacher:
+        scores = run.teacher["scores"]
+        shown = ", ".join(f"{o.metric} {scores[o.metric]:.4g}" for o in run.objectives if o.metric in scores)
+        lines.append(f"Teacher {run.teacher['kind']}: {run.teacher['n_params']:,} parameters, {shown}.")
+    if outside := run.outside_reference_point():
+        lines.append(
+            f"{len(outside)} front members lie outside the reference point and add nothing to the hypervolume: "
+            + ", ".join(record.id for record in outside)
+        )
+    return lines

@@ -1,0 +1,55 @@
+"""Files that a run needs made first (teachers, their outputs), made once and found again by what they depend on."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from nas.files import atomic_path, write_json
+
+
+class ArtifactCache:
+    """A folder of files named by a hash of everything that they depend on.
+
+    Several runs may share it: each artifact is made under a lock, written to the side and renamed, so
+    that a file that is there is whole.
+
+    Args:
+        root: The folder; made when the first artifact is.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, kind: str, depends_on: Mapping[str, Any], suffix: str) -> Path:
+        """Return where the artifact is, or would be."""
+        content = json.dumps(depends_on, sort_keys=True, default=str)
+        key = hashlib.sha256(f"{kind}:{content}".encode()).hexdigest()
+        return self.root / f"{kind}-{key[:16]}{suffix}"
+
+    def get(
+        self, kind: str, depends_on: Mapping[str, Any], suffix: str, make: Callable[[Path], None]
+    ) -> tuple[Path, bool]:
+        """Return the artifact, made now if it is not there.
+
+        Args:
+            kind: What it is, for people who look into the folder.
+            depends_on: Everything that its content depends on, as plain JSON values; kept beside it.
+            suffix: Of the file's name, e.g. `".safetensors"`.
+            make: Writes the content to the path that it is given.
+
+        Returns:
+            Its path, and whether it was made by this call.
+        """
+        path = self.path(kind, depends_on, suffix)
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if path.exists():
+                return path, False
+            with atomic_path(path) as temporary:
+                make(temporary)
+            write_json(path.with_suffix(".json"), {"kind": kind, "depends_on": depends_on})
+        return path, True

@@ -1,0 +1,76 @@
+"""From a YAML file to a checked `RunConfig`; all faults at once, each with its line."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.config.model import (
+    ComponentConfig,
+    ConstraintConfig,
+    DeviceConfig,
+    Difference,
+    DistillationConfig,
+    FunctionMetricConfig,
+    ObjectiveConfig,
+    RunConfig,
+    TrainingConfig,
+    differences,
+)
+from nas.config.reader import ConfigReader
+from nas.config.yaml_source import YamlSource
+from nas.errors import InputError
+
+__all__ = [
+    "ComponentConfig",
+    "ConstraintConfig",
+    "DeviceConfig",
+    "Difference",
+    "DistillationConfig",
+    "FunctionMetricConfig",
+    "ObjectiveConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "differences",
+    "load_config",
+    "resolve_device",
+]
+
+
+def load_config(
+    source: Path | str | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    trust_code: bool = False,
+) -> RunConfig:
+    """Return the configuration in a YAML file, or given as a mapping of the same shape.
+
+    Nothing is measured, trained or written, and of the data at most names are read.
+
+    Args:
+        source: The file, or the mapping.
+        overrides: Changes such as `"controller.n_generations=20"`, the last one wins.
+        trust_code: Whether Python code that the configuration names may be imported.
+
+    Raises:
+        ConfigurationError: Naming every fault with file, line and key.
+    """
+    read = YamlSource.from_mapping(source) if isinstance(source, Mapping) else YamlSource.read(source)
+    return ConfigReader(read.with_overrides(overrides), trust_code=trust_code).read()
+
+
+def resolve_device(device: str) -> str:
+    """Return the torch device that `training.device` means on this machine: `auto` takes CUDA if it can.
+
+    Raises:
+        InputError: If CUDA, or that CUDA device, is asked for and is not here.
+    """
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda" if n_cuda else "cpu"
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= n_cuda:
+        raise InputError(
+            f"training.device {device!r} is not here: torch {torch.__version__} sees {n_cuda} CUDA devices; "
+            "use auto or cpu"
+        )
+    return device

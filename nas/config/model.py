@@ -1,0 +1,259 @@
+"""The configuration of a run as frozen values: what the YAML file says, with every default filled in."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from nas.config.yaml_source import key_text, to_yaml_text
+from nas.distillation import Distillation
+from nas.metrics import metric_key
+from nas.objectives import Constraint, Direction, Objective
+from nas.teacher import TeacherSpec
+from nas.training import TrainingRecipe
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ComponentConfig(_Section):
+    """A section with a kind.
+
+    Attributes:
+        kind: A name in the section's registry, or a user's own class as `package.module:ClassName`.
+        options: The other arguments of its class's constructor, all of them.
+    """
+
+    kind: str
+    options: Mapping[str, Any] = {}
+
+
+class DeviceConfig(ComponentConfig):
+    """A device.
+
+    Attributes:
+        metrics: What its class measures; not written to YAML.
+    """
+
+    metrics: frozenset[str]
+
+
+class TrainingConfig(_Section):
+    """How and where candidates are trained.
+
+    Attributes:
+        device: `auto` (CUDA where it is there), `cpu`, `cuda` or `cuda:N`.
+        n_threads_alone: CPU threads of trainings that have the machine to themselves: teacher, pretraining,
+            retraining. A candidate's are `execution.n_threads`.
+        recipe: The other keys of the section.
+    """
+
+    device: str = "auto"
+    n_threads_alone: int = 1
+    recipe: TrainingRecipe = TrainingRecipe()
+
+
+class DistillationConfig(_Section):
+    """How candidates learn from the teacher.
+
+    Attributes:
+        enabled: The one switch; off, the teacher is not made.
+        method: The other keys of the section.
+    """
+
+    enabled: bool = True
+    method: Distillation = Distillation()
+
+
+class FunctionMetricConfig(_Section):
+    """A metric that a user's Python function gives.
+
+    Attributes:
+        function: `package.module:function`; called with a `nas.evaluation.base.Subject`, returns a number.
+        chance_level: What a candidate reaches that is no good at all; fixes the reference point.
+    """
+
+    function: str
+    chance_level: float | None = None
+
+
+class ObjectiveConfig(_Section):
+    """A metric to optimise.
+
+    Attributes:
+        metric: Its name.
+        device: Where it is measured, for a metric of a device.
+        direction: Which way it is better.
+    """
+
+    metric: str
+    device: str | None = None
+    direction: Direction
+
+
+class ConstraintConfig(_Section):
+    """Bounds that a metric must keep, both inclusive; at least one is given.
+
+    Attributes:
+        metric: Its name.
+        device: Where it is measured, for a metric of a device.
+        min: The lower bound.
+        max: The upper bound.
+    """
+
+    metric: str
+    device: str | None = None
+    min: float | None = None
+    max: float | None = None
+
+
+class RunConfig(_Section):
+    """Everything that a run depends on. Made by `load_config`, which checks it as a whole.
+
+    Attributes:
+        name: Of the run and its folder.
+        seed: All randomness comes from it.
+        task: What the networks are for; by default what the data's targets are made for.
+        data: The images; `None` if no metric needs them.
+        teacher: What candidates learn from; `None` for no teacher.
+        search_space: What can be built.
+        training: How each candidate is trained; `None` if no metric needs it.
+        pretraining: How the encoder that all candidates share is trained first; `None` for not at all.
+        distillation: How it learns from the teacher; on by default where there is a teacher.
+        devices: By the user's names; one on this machine's CPU if a metric needs a device and none is given.
+        metrics: Metrics given by functions, by the user's names.
+        objectives: One or more.
+        constraints: Any number.
+        reference_point: Of the hypervolume, by the objectives' keys; `None` or missing: the run fixes it.
+        controller: Chooses what to evaluate.
+        execution: Where candidates are evaluated; by default one after the other in this process.
+        references: Reference models trained and measured to compare with.
+        tensorboard: Whether events are written for TensorBoard.
+    """
+
+    name: str
+    seed: int = 0
+    task: ComponentConfig | None = None
+    data: ComponentConfig | None = None
+    teacher: TeacherSpec | None = None
+    search_space: ComponentConfig
+    training: TrainingConfig | None = None
+    pretraining: TrainingRecipe | None = None
+    distillation: DistillationConfig | None = None
+    devices: Mapping[str, DeviceConfig] = {}
+    metrics: Mapping[str, FunctionMetricConfig] = {}
+    objectives: tuple[ObjectiveConfig, ...]
+    constraints: tuple[ConstraintConfig, ...] = ()
+    reference_point: Mapping[str, float | None] = {}
+    controller: ComponentConfig
+    execution: ComponentConfig
+    references: tuple[str, ...] = ()
+    tensorboard: bool = True
+
+    def metric_key(self, metric: str, device: str | None = None) -> str:
+        """Return the name under which this run's records keep `metric` as measured on `device`."""
+        measuring = [name for name, config in self.devices.items() if metric in config.metrics]
+        return metric_key(metric, device, measuring)
+
+    def objective_values(self) -> tuple[Objective, ...]:
+        """Return the objectives by the keys of records."""
+        return tuple(Objective(self.metric_key(o.metric, o.device), o.direction) for o in self.objectives)
+
+    def constraint_values(self) -> tuple[Constraint, ...]:
+        """Return the constraints by the keys of records."""
+        return tuple(Constraint(self.metric_key(c.metric, c.device), c.min, c.max) for c in self.constraints)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the configuration in the shape of the YAML file, as plain values; `load_config` takes it."""
+        mapping: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            plain = _plain(getattr(self, name))
+            if plain is not None:
+                mapping[name] = plain
+        return mapping
+
+    def to_yaml(self) -> str:
+        """Return the whole configuration, defaults included, as YAML that loads to an equal one."""
+        return to_yaml_text(self.to_mapping())
+
+
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
+    """Return `value` as YAML writes it."""
+    match value:
+        case ComponentConfig():
+            return {"kind": value.kind, **_plain(value.options)}
+        case TeacherSpec():
+            trained = {"recipe": _plain(value.recipe)} if value.weights is None else {}
+            own = {"kind": value.kind, "weights": _plain(value.weights)} | trained
+            return own | _plain(value.options)
+        case TrainingConfig():
+            return {
+                "device": value.device,
+                "n_threads_alone": value.n_threads_alone,
+                **_plain(value.recipe),
+            }
+        case DistillationConfig():
+            return {"enabled": value.enabled, **_plain(value.method)}
+        case BaseModel():
+            fields = {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+            return {name: plain for name, plain in fields.items() if plain is not None}
+        case Enum():
+            return value.value
+        case Path():
+            return str(value)
+        case Mapping():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _ if dataclasses.is_dataclass(value):
+            return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value
+
+
+ABSENT = "(absent)"
+"""Stands in a `Difference` for a key that only the other configuration has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One key whose value differs between two configurations.
+
+    Attributes:
+        key: Its path, e.g. `"controller.n_generations"`.
+        old: Its plain value, or `ABSENT`.
+        new: Likewise.
+    """
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.old} -> {self.new}"
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[Difference]:
+    """Return the keys whose values differ, in the order of the file. Asked before a run is resumed."""
+    before, after = dict(_leaves(old.to_mapping(), ())), dict(_leaves(new.to_mapping(), ()))
+    return [
+        Difference(key, before.get(key, ABSENT), after.get(key, ABSENT))
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key, ABSENT) != after.get(key, ABSENT)
+    ]
+
+
+def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, Any]]:
+    children: Iterator[tuple[str | int, Any]] | None = None
+    if isinstance(value, dict):
+        children = iter(value.items())
+    elif isinstance(value, list):
+        children = iter(enumerate(value))
+    if children is None or not value:
+        yield key_text(path), value
+        return
+    for key, child in children:
+        yield from _leaves(child, (*path, key))

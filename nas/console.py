@@ -1,0 +1,117 @@
+"""What a person sees while something runs: progress bars and a line for each candidate that ended."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from nas.analysis.tables import format_value, remark
+from nas.records import Record, RecordState, Role
+from nas.search import Search, SearchListener
+from nas.training import EpochSummary
+
+_STYLES = {
+    RecordState.COMPLETE: "green",
+    RecordState.PRUNED: "yellow",
+    RecordState.INFEASIBLE: "dim",
+    RecordState.FAILED: "red",
+}
+
+
+class ConsoleListener(SearchListener):
+    """Shows a search on a terminal: a bar for the run, one for each training in hand, a line for each candidate.
+
+    Where the output is no terminal, only the lines are written.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[remaining]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._run_bar: TaskID | None = None
+        self._bars: dict[str, TaskID] = {}
+        self._start = time.perf_counter()
+        self._n_before = 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def teacher_epoch(self, epoch: EpochSummary) -> None:
+        """Show the progress of the teacher's training."""
+        self._show_epoch("teacher", epoch)
+        if epoch.epoch == epoch.n_epochs:
+            self._drop_bar("teacher")
+
+    def on_start(self, search: Search) -> None:
+        """Open the bar of the run."""
+        self._n_before = len(search.records)
+        self._start = time.perf_counter()
+        self._run_bar = self._progress.add_task(
+            "candidates", total=search.n_candidates, completed=self._n_before, remaining=""
+        )
+
+    def on_message(self, text: str) -> None:
+        """Print what a person should know."""
+        self._console.print(text, style="cyan", markup=False, highlight=False)
+
+    def on_epoch(self, candidate: str, epoch: EpochSummary) -> None:
+        """Move the bar of a training, opening it if it is new."""
+        self._show_epoch(candidate, epoch)
+
+    def on_record(self, record: Record, search: Search) -> None:
+        """Print the candidate's line."""
+        self._drop_bar(record.id)
+        n_ended = len(search.records)
+        position = f"{n_ended}/{search.n_candidates}" if record.role is Role.CANDIDATE else "reference"
+        values = "  ".join(
+            f"{objective.metric} {format_value(objective.metric, record.metrics[objective.metric])}"
+            for objective in search.parts.problem.objectives
+            if objective.metric in record.metrics
+        )
+        on_front = any(member.id == record.id for member in search.archive.front)
+        remarks = "" if record.is_complete else remark(record)
+        self._console.print(
+            f"[dim]{position:>9}[/dim] {record.id} [{_STYLES[record.state]}]{record.state:<10}[/] "
+            f"{escape(values)}{' [bold]on the front[/bold]' if on_front else ''} [dim]{escape(remarks)}[/dim]",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if self._run_bar is not None:
+            self._progress.update(self._run_bar, completed=n_ended, remaining=self._remaining(search))
+
+    def _remaining(self, search: Search) -> str:
+        n_done = len(search.records) - self._n_before
+        n_left = search.n_candidates - len(search.records)
+        if n_done <= 0 or n_left <= 0:
+            return ""
+        minutes = (time.perf_counter() - self._start) / n_done * n_left / 60
+        return f"about {minutes:.0f} min left" if minutes >= 1 else f"about {minutes * 60:.0f} s left"
+
+    def _show_epoch(self, name: str, epoch: EpochSummary) -> None:
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task(name, total=epoch.n_epochs, remaining="")
+        loss = f"loss {epoch.task_loss:.3f}"
+        if epoch.distillation_loss:
+            loss += f", distillation x{epoch.distillation_ratio:.2f}"
+        self._progress.update(self._bars[name], completed=epoch.epoch, remaining=loss)
+
+    def _drop_bar(self, name: str) -> None:
+        if (bar := self._bars.pop(name, None)) is not None:
+            self._progress.remove_task(bar)

@@ -1,0 +1,111 @@
+"""NSGA-II on integer genes, by pymoo. Its types stay in this file."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.core.mutation import Mutation
+from pymoo.core.population import Population
+from pymoo.core.problem import Problem
+from pymoo.core.termination import NoTermination
+from pymoo.operators.crossover.ux import UniformCrossover
+from pymoo.operators.sampling.rnd import IntegerRandomSampling
+
+from nas.controllers.base import Controller, SearchProblem
+from nas.records import Record
+from search_spaces.genotype import Gene, GeneKind, Genotype
+
+
+class GeneMutation(Mutation):  # type: ignore[misc]  # pymoo is untyped
+    """Changes each gene with equal probability: a step for an ordinal one, another value for a categorical."""
+
+    def __init__(self, genes: Sequence[Gene], probability: float) -> None:
+        super().__init__(prob=1.0)
+        self._n_values = np.array([gene.n_values for gene in genes])
+        self._ordinal = np.array([gene.kind is GeneKind.ORDINAL for gene in genes])
+        self._probability = probability
+
+    def _do(self, problem: Problem, X: np.ndarray, *args: Any, random_state: Any = None, **kwargs: Any) -> Any:
+        """Return mutated copies of `X`, `(n, n_genes)`; every changed gene takes another value than before."""
+        X = X.astype(np.int64)
+        change = (random_state.random(X.shape) < self._probability) & (self._n_values > 1)
+        step = np.where(random_state.random(X.shape) < 0.5, -1, 1)
+        step = np.where((X + step < 0) | (X + step >= self._n_values), -step, step)
+        shift = random_state.integers(1, np.maximum(self._n_values, 2), size=X.shape)
+        changed = np.where(self._ordinal, X + step, (X + shift) % self._n_values)
+        return np.where(change, changed, X)
+
+
+class Nsga2(Controller):
+    """The non-dominated sorting genetic algorithm with an all-time memory of what was asked.
+
+    Args:
+        population_size: Parents, and candidates asked for in each generation; even, at least 4.
+        n_generations: Generations, the first random one included.
+        mutation_probability: For each gene; `None` for one gene in expectation.
+
+    Source:
+        Deb et al. 2002, doi:10.1109/4235.996017, as implemented by pymoo, with uniform crossover.
+        Differs: offspring that were asked for before are never evaluated again (the base class replaces them).
+    """
+
+    def __init__(
+        self,
+        population_size: int = 20,
+        n_generations: int = 10,
+        mutation_probability: float | None = None,
+    ) -> None:
+        if population_size < 4 or population_size % 2:
+            raise ValueError(f"population_size must be an even integer of at least 4, got {population_size}")
+        if n_generations < 1:
+            raise ValueError(f"n_generations must be at least 1, got {n_generations}")
+        if mutation_probability is not None and not 0 < mutation_probability <= 1:
+            raise ValueError(f"mutation_probability must lie in (0, 1], got {mutation_probability}")
+        self._population_size = population_size
+        self._n_generations = n_generations
+        self._mutation_probability = mutation_probability
+
+    @property
+    def batch_size(self) -> int:
+        """The size of a generation."""
+        return self._population_size
+
+    @property
+    def n_candidates(self) -> int:
+        """Generations times their size."""
+        return self._population_size * self._n_generations
+
+    def setup(self, problem: SearchProblem) -> None:
+        """Start on `problem`."""
+        super().setup(problem)
+        genes = problem.space.genes
+        self._algorithm = NSGA2(
+            pop_size=self._population_size,
+            sampling=IntegerRandomSampling(),
+            crossover=UniformCrossover(),
+            mutation=GeneMutation(genes, self._mutation_probability or 1 / len(genes)),
+            eliminate_duplicates=False,  # the base class does it, against all that was ever asked
+        )
+        self._algorithm.setup(
+            Problem(
+                n_var=len(genes),
+                n_obj=len(problem.objectives),
+                n_ieq_constr=1,
+                xl=np.zeros(len(genes), dtype=np.int64),
+                xu=np.array([gene.n_values - 1 for gene in genes]),
+                vtype=int,
+            ),
+            seed=int(self._rng.integers(2**31)),
+            termination=NoTermination(),
+        )
+
+    def _propose(self, n: int) -> Iterable[Genotype]:
+        return [self._problem.space.genotype(genes) for genes in self._algorithm.ask().get("X")]
+
+    def tell(self, records: Sequence[Record]) -> None:
+        """Let the records of one generation compete with the parents for the next population."""
+        told = self._told(records)
+        if len(told.genes) == 0:
+            return  # all failed: the parents stay, or the first generation is drawn again
+        self._algorithm.tell(infills=Population.new(X=told.genes, F=told.losses, G=told.violations[:, np.newaxis]))

@@ -1,0 +1,106 @@
+"""Faces drawn from random numbers: the data set that needs no download."""
+
+import functools
+import hashlib
+
+import numpy as np
+import torch
+
+from nas.data.base import Dataset, Examples, Split
+from nas.data.face_drawing import CLASS_NAMES, draw_face
+
+_SPLIT_IDS = {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
+_N_FINGERPRINTED = 4
+
+
+class SyntheticFaces(Dataset):
+    """Colour images of one face each, with the class of each pixel.
+
+    Pose, colours, light, noise and blur vary; fringes, glasses, hands and other things hide parts. Left and
+    right are the image's: `left_eye` is the eye on the viewer's left. The two eyes look alike, as do the two
+    brows, so only their place in the face tells them apart; whoever mirrors an image has to swap these
+    classes. What hides a face is background, and so are clothes; neck, ears, nose and beard are skin;
+    a fringe is hair. Some background ellipses have the colours of skin and hair.
+
+    An example depends on `seed`, `image_size`, its split and its index only, not on how many are drawn.
+
+    Args:
+        image_size: Height and width in pixels; at least 32.
+        n_train: Number of training examples.
+        n_validation: Number of validation examples.
+        n_test: Number of test examples.
+        seed: Of all random numbers.
+
+    Raises:
+        ValueError: If an option cannot be.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        n_train: int = 1024,
+        n_validation: int = 256,
+        n_test: int = 512,
+        seed: int = 0,
+    ) -> None:
+        if image_size < 32:
+            raise ValueError(f"image_size must be at least 32, got {image_size}")
+        for name, n in (("n_train", n_train), ("n_validation", n_validation), ("n_test", n_test)):
+            if n < 1:
+                raise ValueError(f"{name} must be at least 1, got {n}")
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}")
+        self._size = image_size
+        self._seed = seed
+        self._n = {Split.TRAIN: n_train, Split.VALIDATION: n_validation, Split.TEST: n_test}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Background first."""
+        return CLASS_NAMES
+
+    @property
+    def in_channels(self) -> int:
+        """3."""
+        return 3
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return (self._size, self._size)
+
+    @property
+    def is_dense(self) -> bool:
+        """True: segmentation."""
+        return True
+
+    def check(self) -> None:
+        """Do nothing: there are no files."""
+
+    def load(self, split: Split) -> Examples:
+        """Return the split; drawn once in a process, then copied."""
+        images, masks = _draw(self._size, self._seed, _SPLIT_IDS[split], self._n[split])
+        return Examples(images.clone(), masks.clone())
+
+    def fingerprint(self) -> str:
+        """Hash the options that matter and the first examples, so that a change of the drawing shows."""
+        n_train, n_validation = self._n[Split.TRAIN], self._n[Split.VALIDATION]
+        digest = hashlib.sha256(f"{self._size}:{self._seed}:{n_train}:{n_validation}".encode())
+        for index in range(min(n_train, _N_FINGERPRINTED)):
+            for array in _draw_example(self._size, self._seed, _SPLIT_IDS[Split.TRAIN], index):
+                digest.update(array.tobytes())
+        return digest.hexdigest()
+
+
+def _draw_example(size: int, seed: int, split_id: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+    return draw_face(size, np.random.default_rng(np.random.SeedSequence([seed, split_id, index])))
+
+
+@functools.lru_cache(maxsize=4)
+def _draw(size: int, seed: int, split_id: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return `(n, 3, size, size)` images and `(n, size, size)` masks, both uint8."""
+    images = np.empty((n, 3, size, size), dtype=np.uint8)
+    masks = np.empty((n, size, size), dtype=np.uint8)
+    for index in range(n):
+        images[index], masks[index] = _draw_example(size, seed, split_id, index)
+    return torch.from_numpy(images), torch.from_numpy(masks)

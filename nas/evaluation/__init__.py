@@ -1,0 +1,22 @@
+"""What is done with a candidate: stages, and the evaluator that takes it through them."""
+
+from nas.evaluation.base import ModelSignature, Need, Stage, Subject
+from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Progress, Reading
+from nas.evaluation.stages import ComplexityStage, DeviceStage, FunctionStage, TrainingStage
+
+__all__ = [
+    "ComplexityStage",
+    "DeviceStage",
+    "Ended",
+    "Evaluator",
+    "Event",
+    "FunctionStage",
+    "Job",
+    "ModelSignature",
+    "Need",
+    "Progress",
+    "Reading",
+    "Stage",
+    "Subject",
+    "TrainingStage",
+]

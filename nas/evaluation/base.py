@@ -1,0 +1,134 @@
+"""The contract of a stage, and what it is given."""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from torch import nn
+
+from nas.errors import EvaluationError
+from nas.records import Candidate, Observation
+from nas.training import EpochSummary
+from search_spaces.base import ModelSpace, SearchSpace
+from search_spaces.genotype import Genotype
+
+
+class Need(StrEnum):
+    """What a stage needs, for the execution to know where and when it can run."""
+
+    MODEL = "model"
+    DATA = "data"
+    TEACHER = "teacher"
+    EXCLUSIVE_DEVICE = "exclusive device"
+
+
+@dataclass(frozen=True)
+class ModelSignature:
+    """What goes into a network and what comes out.
+
+    Attributes:
+        in_channels: Of an image.
+        image_size: Height and width in pixels.
+        n_classes: Channels of the logits.
+    """
+
+    in_channels: int
+    image_size: tuple[int, int]
+    n_classes: int
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)`."""
+        return (self.in_channels, *self.image_size)
+
+
+@dataclass
+class Subject:
+    """A candidate on its way through the stages. A user's metric function is given one.
+
+    Attributes:
+        candidate: What is evaluated.
+        space: Where its genotype comes from.
+        signature: Of the network; `None` for a space that builds none.
+        attempt: 1 for the first try.
+        metrics: What earlier stages found.
+        on_epoch: Told the progress of a training.
+    """
+
+    candidate: Candidate
+    space: SearchSpace
+    signature: ModelSignature | None = None
+    attempt: int = 1
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    on_epoch: Callable[[EpochSummary], None] = lambda summary: None
+
+    @property
+    def genotype(self) -> Genotype:
+        """The candidate's genotype."""
+        return self.candidate.genotype
+
+    @property
+    def description(self) -> str:
+        """The genotype in words."""
+        return self.candidate.description
+
+    @property
+    def seed(self) -> int:
+        """Of weights and batches."""
+        return self.candidate.seed
+
+    @functools.cached_property
+    def model(self) -> nn.Module:
+        """The network, built when first asked for, in train mode and untrained until the training stage."""
+        if not isinstance(self.space, ModelSpace) or self.signature is None:
+            raise EvaluationError(f"search space {self.space.name!r} builds no network")
+        return self.space.build(
+            self.genotype,
+            in_channels=self.signature.in_channels,
+            n_classes=self.signature.n_classes,
+            seed=self.seed,
+        )
+
+    def observe(
+        self, stage: str, values: Mapping[str, float], conditions: Mapping[str, Any] | None = None
+    ) -> list[Observation]:
+        """Return `values` as observations of this subject.
+
+        Raises:
+            EvaluationError: If a value is no finite number.
+        """
+        observations = []
+        for metric, value in values.items():
+            try:
+                number = float(value)
+                observations.append(
+                    Observation(self.candidate.id, stage, self.attempt, metric, number, conditions or {})
+                )
+            except (TypeError, ValueError) as error:
+                raise EvaluationError(f"{stage}: {metric} must be a finite number, got {value!r}") from error
+        return observations
+
+
+class Stage(ABC):
+    """One step of an evaluation. Stages are pickled to worker processes.
+
+    Attributes:
+        name: Unique in a run; stands in observations.
+        needs: What has to be there.
+        provides: The metrics that it gives, by their keys in records.
+    """
+
+    name: str
+    needs: frozenset[Need]
+    provides: frozenset[str]
+
+    @abstractmethod
+    def run(self, subject: Subject) -> Sequence[Observation]:
+        """Return the readings, all of `provides` and maybe others.
+
+        Raises:
+            Exception: Whatever goes wrong; the candidate is recorded as FAILED.
+        """

@@ -1,0 +1,12 @@
+"""Where and when candidates are evaluated."""
+
+from nas.execution.base import Executor
+from nas.execution.process_pool import ProcessPoolExecutor
+from nas.execution.serial import SerialExecutor
+
+EXECUTORS: dict[str, type[Executor]] = {
+    "serial": SerialExecutor,
+    "process_pool": ProcessPoolExecutor,
+}
+
+__all__ = ["EXECUTORS", "Executor", "ProcessPoolExecutor", "SerialExecutor"]

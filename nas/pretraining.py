@@ -1,0 +1,104 @@
+"""The part that all candidates of a run share, trained once: every candidate starts from it."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import nn
+
+from nas.artifacts import ArtifactCache
+from nas.distillation import Distillation
+from nas.files import load_part, save_weights
+from nas.teacher import TrainingSetting
+from nas.training import EpochSummary, TrainingRecipe, torch_threads, train
+from search_spaces.base import ModelSpace, PretrainableSpace
+from search_spaces.genotype import Gene, Genotype
+
+
+class PretrainedSpace(ModelSpace):
+    """A space whose networks start from pretrained encoders; everything else is as in the space itself.
+
+    Args:
+        space: The space.
+        weights: A safetensors file with the encoder's weights.
+    """
+
+    def __init__(self, space: PretrainableSpace, weights: Path) -> None:
+        self._space = space
+        self._weights = weights
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # the name of the space within
+        """As the space's."""
+        return self._space.name
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        """As the space's."""
+        return self._space.genes
+
+    def canonical(self, genotype: Genotype) -> Genotype:
+        """As the space's."""
+        return self._space.canonical(genotype)
+
+    def describe(self, genotype: Genotype) -> str:
+        """As the space's."""
+        return self._space.describe(genotype)
+
+    def build(self, genotype: Genotype, *, in_channels: int, n_classes: int, seed: int) -> nn.Module:
+        """Return the space's network with the weights of its encoder replaced."""
+        model = self._space.build(genotype, in_channels=in_channels, n_classes=n_classes, seed=seed)
+        load_part(model.get_submodule("encoder"), self._weights)
+        return model
+
+
+def pretrain(
+    space: PretrainableSpace,
+    recipe: TrainingRecipe,
+    setting: TrainingSetting,
+    cache: ArtifactCache,
+    *,
+    distillation: Distillation | None,
+    teacher_logits: Path | None,
+    on_epoch: Callable[[EpochSummary], None] | None = None,
+) -> Path:
+    """Return the weights of the encoder, trained now under a light decoder if no run did before.
+
+    Args:
+        space: Gives the network.
+        recipe: How to train it.
+        setting: On what and where.
+        cache: Where the weights are kept.
+        distillation: How it learns from the teacher; `None` for not at all.
+        teacher_logits: A `.npy` file, for a distillation.
+        on_epoch: Called after each epoch of a training.
+
+    Raises:
+        EvaluationError: If its training diverges.
+    """
+    depends_on = {
+        **setting.depends_on,
+        "space": [space.name, space.options],
+        "recipe": asdict(recipe),
+        "distillation": asdict(distillation) if distillation else None,
+        "teacher": teacher_logits.name if teacher_logits else None,
+    }
+
+    def write(path: Path) -> None:
+        model = space.build_for_pretraining(
+            in_channels=setting.in_channels, n_classes=setting.n_classes, seed=setting.seed
+        )
+        with torch_threads(setting.n_threads):
+            train(
+                model,
+                recipe,
+                task=setting.task,
+                data=setting.training_data(teacher_logits),
+                seed=setting.seed,
+                device=setting.device,
+                distillation=distillation,
+                on_epoch=on_epoch,
+            )
+        save_weights(model.get_submodule("encoder"), path)
+
+    return cache.get("encoder", depends_on, ".safetensors", write)[0]

@@ -1,0 +1,117 @@
+"""The full training of a chosen candidate, and the only place where the test split is read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nas.data.base import Dataset, Examples, Split
+from nas.data.cache import ExamplesFile, load_array
+from nas.distillation import Distillation
+from nas.evaluation.base import Subject
+from nas.files import save_weights
+from nas.records import Observation
+from nas.store import RETRAINING, RunFolder
+from nas.tasks.base import Task
+from nas.training import (
+    EpochSummary,
+    Normalization,
+    TrainingData,
+    TrainingRecipe,
+    score,
+    torch_threads,
+    train,
+)
+from search_spaces.base import SearchSpace
+
+
+@dataclass(frozen=True)
+class RetrainingParts:
+    """What a full training needs; `nas.build` makes it from a run's configuration.
+
+    Attributes:
+        space: The run's, its networks starting as in the search.
+        dataset: Gives the test split.
+        splits: The training and the validation split, which are trained on together.
+        teacher_logits: Of the same splits, in the same order; empty for no distillation.
+        normalization: As in the search.
+        task: Loss and scores.
+        recipe: As in the search; its epochs are replaced.
+        distillation: As in the search.
+        device: A torch device.
+        n_threads: CPU threads of the training.
+    """
+
+    space: SearchSpace
+    dataset: Dataset
+    splits: tuple[ExamplesFile, ...]
+    teacher_logits: tuple[Path, ...]
+    normalization: Normalization
+    task: Task
+    recipe: TrainingRecipe
+    distillation: Distillation | None
+    device: str
+    n_threads: int
+
+
+def retrain(
+    parts: RetrainingParts,
+    subject: Subject,
+    folder: RunFolder,
+    *,
+    epochs: int,
+    on_epoch: Callable[[EpochSummary], None] | None = None,
+) -> dict[str, float]:
+    """Train the network of `subject` from scratch on all but the test split, then score it on that.
+
+    The weights go to the run's folder, the scores to its store. The reading of the test split is logged
+    before it happens.
+
+    Args:
+        parts: Data, task and recipe.
+        subject: The candidate.
+        folder: Its run, open for writing.
+        epochs: Of the training.
+        on_epoch: Called after each.
+
+    Returns:
+        Every metric of the task on the test split.
+
+    Raises:
+        EvaluationError: If the training diverges.
+        DataError: If the test split is missing or broken.
+    """
+    if subject.space.name == parts.space.name:
+        subject = replace(subject, space=parts.space)
+    with torch_threads(parts.n_threads):
+        train(
+            subject.model,
+            replace(parts.recipe, epochs=epochs),
+            task=parts.task,
+            data=_all_but_test(parts),
+            seed=subject.seed,
+            device=parts.device,
+            distillation=parts.distillation,
+            on_epoch=on_epoch,
+        )
+    save_weights(subject.model, folder.weights(subject.candidate.id, "retrained"))
+    folder.store.log_test_reading(subject.candidate.id, f"{RETRAINING}, {epochs} epochs")
+    test = parts.dataset.load(Split.TEST)
+    scores = score(subject.model, parts.task, test, parts.normalization, device=parts.device)
+    conditions = {"split": "test", "epochs": epochs, "n_images": len(test), "seed": subject.seed}
+    folder.store.add_observations(
+        [
+            Observation(subject.candidate.id, RETRAINING, subject.attempt, metric, value, conditions)
+            for metric, value in scores.items()
+        ]
+    )
+    return scores
+
+
+def _all_but_test(parts: RetrainingParts) -> TrainingData:
+    examples = [split.load() for split in parts.splits]
+    together = Examples(torch.cat([part.images for part in examples]), torch.cat([part.targets for part in examples]))
+    logits = [load_array(path) for path in parts.teacher_logits]
+    return TrainingData(together, parts.normalization, np.concatenate(logits) if logits else None)

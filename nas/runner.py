@@ -1,0 +1,205 @@
+"""What can be done with a run, in one call each: search, load, retrain, export. The command line calls these."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from nas import build
+from nas.analysis.live import PlotListener, TensorBoardListener
+from nas.analysis.run import Run
+from nas.config import Difference, RunConfig, differences, load_config
+from nas.config.kinds import kind_class
+from nas.console import ConsoleListener
+from nas.errors import InputError, RunFolderError
+from nas.export import EXPORTERS
+from nas.files import load_weights, write_text
+from nas.records import Record
+from nas.retraining import retrain as retrain_subject
+from nas.search import Search, SearchListener
+from nas.store import RunFolder
+
+_CHANGEABLE = ("controller.n_generations", "controller.n_candidates", "execution", "tensorboard")
+"""Keys that a resumed run may change: none of them changes what an earlier record means."""
+
+
+def run_search(
+    config: Path | str | Mapping[str, Any],
+    run_dir: Path | str | None = None,
+    *,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    trust_code: bool = False,
+    console: Console | None = None,
+) -> Run:
+    """Search, from a configuration to a finished run; a run that is finished already is returned at once.
+
+    Args:
+        config: A YAML file, or a mapping of the same shape.
+        run_dir: The run's folder; by default `runs/NAME`.
+        resume: Go on with an unfinished run, or with a finished one whose size `overrides` raise. Starts from
+            the beginning if there is nothing to go on with.
+        overrides: Changes of the configuration such as `"controller.n_generations=20"`.
+        trust_code: Whether Python code that the configuration names may be imported.
+        console: Where to show progress; nothing is shown by default.
+
+    Raises:
+        InputError: A fault in the configuration, the data or the folder, before anything expensive starts.
+        KeyboardInterrupt: Passed on; everything up to it is stored.
+    """
+    settings = load_config(config, overrides, trust_code)
+    path = Path(run_dir) if run_dir is not None else Path("runs") / settings.name
+    console = console or Console(quiet=True)
+    if RunFolder.exists(path):
+        _check_same_run(path, settings, resume=resume, trust_code=trust_code)
+        run = Run.load(path)
+        if run.n_finished >= _n_candidates(settings):
+            _say_finished(console, run)
+            return run
+        folder = RunFolder.open(path)
+    else:
+        folder = RunFolder.create(path, settings.to_yaml())
+    with folder, ConsoleListener(console) as listener:
+        write_text(path / "config.yaml", settings.to_yaml())
+        build.prepare_folder(settings, folder)
+        parts = build.search_parts(settings, folder, listener.teacher_epoch)
+        live: list[SearchListener] = [
+            PlotListener(),
+            *([TensorBoardListener()] if settings.tensorboard else []),
+        ]
+        Search(parts, folder, [listener, *live]).run()
+    return Run.load(path)
+
+
+def load_run(run_dir: Path | str) -> Run:
+    """Return a run as it stands, from its folder alone.
+
+    Raises:
+        RunFolderError: If there is none.
+    """
+    return Run.load(run_dir)
+
+
+def retrain(
+    run_dir: Path | str,
+    candidate: str,
+    epochs: int,
+    *,
+    trust_code: bool = False,
+    console: Console | None = None,
+) -> Record:
+    """Train a candidate fully, on all but the test split, score it there, and return its record with both scores.
+
+    Args:
+        run_dir: The run's folder.
+        candidate: Its id, or as much of its beginning as is unique.
+        epochs: Of the training; everything else is as in the run's recipe.
+        trust_code: Whether Python code that the run's configuration names may be imported.
+        console: Where to show progress; nothing is shown by default.
+
+    Raises:
+        InputError: If there is no such run or candidate, or the data is not there or is other data now.
+        EvaluationError: If the training diverges.
+    """
+    if epochs < 1:
+        raise InputError(f"epochs must be at least 1, got {epochs}")
+    path = Path(run_dir)
+    record = Run.load(path).find(candidate)
+    settings = load_config(path / "config.yaml", trust_code=trust_code)
+    with RunFolder.open(path) as folder, ConsoleListener(console or Console(quiet=True)) as listener:
+        parts = build.retraining_parts(settings, folder, listener.teacher_epoch)
+        subject = build.stored_subject(settings, folder, record.candidate)
+        retrain_subject(
+            parts,
+            subject,
+            folder,
+            epochs=epochs,
+            on_epoch=lambda epoch: listener.on_epoch(record.id, epoch),
+        )
+        return folder.store.record(record.id)
+
+
+def export(
+    run_dir: Path | str,
+    candidate: str | None = None,
+    *,
+    format: str = "onnx",
+    path: Path | None = None,
+    trust_code: bool = False,
+) -> Path:
+    """Write a candidate's network to a file, with its retrained weights if there are any, else the quick ones.
+
+    Args:
+        run_dir: The run's folder.
+        candidate: Its id, or a unique beginning; by default the front's knee.
+        format: A name in `EXPORTERS`.
+        path: The file; by default in the run's folder under `exports/`.
+        trust_code: Whether Python code that the run's configuration names may be imported.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: If there is no such run or candidate, or it was never trained.
+        ExportError: If the file would not compute what the network does; there is none then.
+    """
+    if format not in EXPORTERS:
+        raise InputError(f"format must be one of {', '.join(EXPORTERS)}, got {format!r}")
+    run = Run.load(run_dir)
+    record = run.knee if candidate is None else run.find(candidate)
+    settings = load_config(run.path / "config.yaml", trust_code=trust_code)
+    with RunFolder.read(run.path) as folder:
+        training = next((t for t in ("retrained", "quick") if folder.weights(record.id, t).exists()), None)
+        if training is None:
+            raise InputError(f"{run.path}: candidate {record.id} ({record.state}) has no trained weights to export")
+        subject = build.stored_subject(settings, folder, record.candidate)
+        assert subject.signature is not None  # noqa: S101 - stored_subject gives one
+        load_weights(subject.model, folder.weights(record.id, training))
+        target = path or run.path / "exports" / f"{record.id}.{training}.{format}"
+        EXPORTERS[format](
+            subject.model.eval(),
+            target,
+            signature=subject.signature,
+            normalization=build.stored_normalization(folder),
+            class_names=folder.store.fact("class_names"),
+            metadata={"candidate": record.id, "network": record.candidate.description, "training": training},
+        )
+    return target
+
+
+def _check_same_run(path: Path, settings: RunConfig, *, resume: bool, trust_code: bool) -> None:
+    """Refuse to go on with a run whose configuration was another, or to start one over."""
+    stored = load_config(path / "config.yaml", trust_code=trust_code)
+    changed = differences(stored, settings)
+    fixed = [change for change in changed if not (resume and _is_changeable(change))]
+    if fixed:
+        shown = "\n".join(f"  {change}" for change in fixed)
+        advice = (
+            "a resumed run may change only " + ", ".join(_CHANGEABLE)
+            if resume
+            else "choose another --run-dir, or pass --resume to go on with what may change"
+        )
+        raise RunFolderError(f"{path} holds a run with another configuration; {advice}:\n{shown}")
+    finished = Run.load(path).n_finished >= _n_candidates(settings)
+    if not resume and not finished:
+        raise RunFolderError(f"{path} holds an unfinished run; pass --resume to go on, or choose another --run-dir")
+
+
+def _is_changeable(change: Difference) -> bool:
+    return any(change.key == key or change.key.startswith(f"{key}.") for key in _CHANGEABLE)
+
+
+def _n_candidates(settings: RunConfig) -> int:
+    controller = kind_class("controller", settings.controller.kind)(**settings.controller.options)
+    n_candidates: int = controller.n_candidates
+    return n_candidates
+
+
+def _say_finished(console: Console, run: Run) -> None:
+    console.print(
+        f"The run in {run.path} is finished already ({len(run.records)} candidates). To go on, raise its size: "
+        "--resume --set controller.n_generations=N",
+        markup=False,
+        highlight=False,
+    )

@@ -1,0 +1,365 @@
+"""The durable part of a run: a folder with its configuration, weights and files, and the store of its facts.
+
+The store is an SQLite file that only the run's parent process writes. What is asked is written before it
+is evaluated, each reading as it is taken, each verdict before the next candidate starts; a reader or a
+resumed run folds these facts into records.
+"""
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from nas.errors import RunFolderError
+from nas.objectives import Violation
+from nas.records import (
+    Candidate,
+    Failure,
+    Observation,
+    Pruning,
+    Record,
+    RecordState,
+    Role,
+)
+from search_spaces.genotype import Genotype
+
+CONFIRMATION = "confirmation"  # readings of front members taken again, interleaved
+RETRAINING = "retraining"  # scores on the test split after a full training
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE asks (
+    number INTEGER PRIMARY KEY, candidate TEXT NOT NULL UNIQUE, role TEXT NOT NULL, batch INTEGER NOT NULL,
+    space TEXT NOT NULL, genes TEXT NOT NULL, fingerprint TEXT NOT NULL, seed INTEGER NOT NULL,
+    description TEXT NOT NULL, asked_at REAL NOT NULL);
+CREATE TABLE observations (
+    sequence INTEGER PRIMARY KEY, candidate TEXT NOT NULL REFERENCES asks (candidate), stage TEXT NOT NULL,
+    attempt INTEGER NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL, conditions TEXT NOT NULL,
+    taken_at REAL NOT NULL);
+CREATE INDEX observations_by_candidate ON observations (candidate);
+CREATE TABLE verdicts (
+    candidate TEXT PRIMARY KEY REFERENCES asks (candidate), state TEXT NOT NULL, attempts INTEGER NOT NULL,
+    detail TEXT NOT NULL, ended_at REAL NOT NULL);
+CREATE TABLE test_readings (
+    sequence INTEGER PRIMARY KEY, candidate TEXT NOT NULL REFERENCES asks (candidate), purpose TEXT NOT NULL,
+    taken_at REAL NOT NULL);
+"""
+
+_SELECT_ASKS = (
+    "SELECT a.number, a.candidate, a.role, a.batch, a.space, a.genes, a.fingerprint, a.seed, a.description,"
+    " v.state, v.attempts, v.detail FROM asks a LEFT JOIN verdicts v USING (candidate)"
+)
+
+
+class RunStore:
+    """The facts of one run.
+
+    Args:
+        path: The SQLite file; made if it is not there, unless `read_only`.
+        read_only: Open for reading alone; the file must exist.
+
+    Raises:
+        RunFolderError: If the file is missing, is no store, or was written by another version.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        if read_only and not path.exists():
+            raise RunFolderError(f"{path}: no such store; is this the folder of a run?")
+        self._path = path
+        mode = "ro" if read_only else "rwc"
+        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
+        try:
+            self._prepare(read_only)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise RunFolderError(f"{path}: not a store of a run ({error})") from error
+
+    def _prepare(self, read_only: bool) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if not read_only:
+            self._db.execute("PRAGMA journal_mode = WAL")  # stays as it is where the file system bears none
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            if version == 0:
+                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+                return
+        if version != _SCHEMA_VERSION:
+            self._db.close()
+            raise RunFolderError(
+                f"{self._path}: store version {version}; this pareto-nas reads version {_SCHEMA_VERSION}"
+            )
+
+    def close(self) -> None:
+        """Close the file; the store cannot be used afterwards."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # Writing
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def set_fact(self, key: str, value: Any) -> None:
+        """Store a plain JSON value about the run as a whole, over an earlier one."""
+        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
+
+    def add_batch(self, candidates: Sequence[Candidate], *, batch: int, role: Role = Role.CANDIDATE) -> None:
+        """Store that these candidates were asked for: all of them or, if interrupted, none."""
+        with self._transaction():
+            (start,) = self._db.execute("SELECT COUNT(*) FROM asks").fetchone()
+            self._db.executemany(
+                "INSERT INTO asks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        start + offset,
+                        candidate.id,
+                        role,
+                        batch,
+                        candidate.genotype.space,
+                        json.dumps(candidate.genotype.genes),
+                        candidate.fingerprint,
+                        candidate.seed,
+                        candidate.description,
+                        time.time(),
+                    )
+                    for offset, candidate in enumerate(candidates)
+                ],
+            )
+
+    def add_observations(self, observations: Sequence[Observation]) -> None:
+        """Store readings that were taken together: all of them or none."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO observations (candidate, stage, attempt, metric, value, conditions, taken_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        o.candidate,
+                        o.stage,
+                        o.attempt,
+                        o.metric,
+                        o.value,
+                        json.dumps(o.conditions),
+                        time.time(),
+                    )
+                    for o in observations
+                ],
+            )
+
+    def add_verdict(
+        self,
+        candidate: str,
+        state: RecordState,
+        *,
+        attempts: int = 1,
+        violations: Sequence[Violation] = (),
+        failure: Failure | None = None,
+        pruning: Pruning | None = None,
+    ) -> None:
+        """Store how a candidate ended.
+
+        Raises:
+            sqlite3.IntegrityError: If it has ended already: a verdict is final.
+        """
+        detail = {
+            "violations": [asdict(violation) for violation in violations],
+            "failure": asdict(failure) if failure else None,
+            "pruning": asdict(pruning) if pruning else None,
+        }
+        self._db.execute(
+            "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)",
+            (candidate, state, attempts, json.dumps(detail), time.time()),
+        )
+
+    def log_test_reading(self, candidate: str, purpose: str) -> None:
+        """Store that the test split is about to be read for `candidate`."""
+        self._db.execute(
+            "INSERT INTO test_readings (candidate, purpose, taken_at) VALUES (?, ?, ?)",
+            (candidate, purpose, time.time()),
+        )
+
+    # Reading
+
+    def fact(self, key: str) -> Any:
+        """Return a stored fact, or `None` if there is none of this key."""
+        row = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def observations(self, candidate: str | None = None) -> list[Observation]:
+        """Return all readings in the order taken, of one candidate or of all."""
+        rows = self._db.execute(
+            "SELECT candidate, stage, attempt, metric, value, conditions FROM observations"
+            " WHERE :candidate IS NULL OR candidate = :candidate ORDER BY sequence",
+            {"candidate": candidate},
+        )
+        return [
+            Observation(candidate, stage, attempt, metric, value, json.loads(conditions))
+            for candidate, stage, attempt, metric, value, conditions in rows
+        ]
+
+    def records(self, *, role: Role = Role.CANDIDATE, confirmed: bool = True) -> list[Record]:
+        """Return the record of every candidate asked for, in the order of asking.
+
+        Args:
+            role: Which networks.
+            confirmed: Whether readings taken again for the final front replace the first ones. A controller
+                is told the first ones, during the run and when it is replayed.
+        """
+        readings: dict[str, list[Observation]] = {}
+        for observation in self.observations():
+            readings.setdefault(observation.candidate, []).append(observation)
+        rows = self._db.execute(f"{_SELECT_ASKS} WHERE a.role = ? ORDER BY a.number", (role,))
+        return [_fold(row, readings.get(row[1], []), confirmed) for row in rows]
+
+    def record(self, candidate: str, *, confirmed: bool = True) -> Record:
+        """Return one record; `confirmed` as for `records`.
+
+        Raises:
+            KeyError: If this candidate was never asked for.
+        """
+        row = self._db.execute(f"{_SELECT_ASKS} WHERE a.candidate = ?", (candidate,)).fetchone()
+        if row is None:
+            raise KeyError(candidate)
+        return _fold(row, self.observations(candidate), confirmed)
+
+    def test_readings(self) -> list[tuple[str, str, float]]:
+        """Return every reading of the test split: candidate, purpose, seconds since the epoch."""
+        return list(self._db.execute("SELECT candidate, purpose, taken_at FROM test_readings ORDER BY sequence"))
+
+
+def _fold(row: tuple[Any, ...], readings: list[Observation], confirmed: bool) -> Record:
+    number, identity, role, batch, space, genes, fingerprint, seed, description, *verdict = row
+    state, attempts, detail = verdict
+    latest = {o.metric: o for o in readings if o.stage != RETRAINING and (confirmed or o.stage != CONFIRMATION)}
+    retrained = {o.metric: o for o in readings if o.stage == RETRAINING}
+    detail = json.loads(detail) if detail else {"violations": (), "failure": None, "pruning": None}
+    return Record(
+        candidate=Candidate(identity, Genotype(space, tuple(json.loads(genes))), fingerprint, seed, description),
+        state=RecordState(state) if state else RecordState.ASKED,
+        metrics={metric: o.value for metric, o in latest.items()},
+        number=number,
+        batch=batch,
+        attempts=attempts or 0,
+        role=Role(role),
+        conditions={metric: o.conditions for metric, o in latest.items()},
+        violations=tuple(Violation(**violation) for violation in detail["violations"]),
+        failure=Failure(**detail["failure"]) if detail["failure"] else None,
+        pruning=Pruning(**detail["pruning"]) if detail["pruning"] else None,
+        retrained={metric: o.value for metric, o in retrained.items()},
+        retrained_conditions=next((o.conditions for o in reversed(list(retrained.values()))), {}),
+    )
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Attributes:
+        path: The folder.
+        store: Its facts.
+
+    Use `create`, `open` or `read` to get one; close it, or use it as a context manager.
+    """
+
+    def __init__(self, path: Path, store: RunStore, lock: FileLock | None = None) -> None:
+        self.path = path
+        self.store = store
+        self._lock = lock
+
+    @classmethod
+    def exists(cls, path: Path) -> bool:
+        """Return whether `path` holds a run."""
+        return (path / "store.sqlite").exists()
+
+    @classmethod
+    def create(cls, path: Path, configuration: str) -> Self:
+        """Make the folder of a new run with this configuration (YAML) and lock it for writing.
+
+        Raises:
+            RunFolderError: If the path holds other files, or another process writes to it.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _locked(path)
+        (path / "config.yaml").write_text(configuration, encoding="utf-8")
+        for name in ("weights", "plots", "exports"):
+            (path / name).mkdir(exist_ok=True)
+        return cls(path, RunStore(path / "store.sqlite"), lock)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open an existing run for writing.
+
+        Raises:
+            RunFolderError: If there is none, or another process writes to it.
+        """
+        cls._require(path)
+        lock = _locked(path)
+        return cls(path, RunStore(path / "store.sqlite"), lock)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Open an existing run for reading; it may be running meanwhile.
+
+        Raises:
+            RunFolderError: If there is none.
+        """
+        cls._require(path)
+        return cls(path, RunStore(path / "store.sqlite", read_only=True))
+
+    @classmethod
+    def _require(cls, path: Path) -> None:
+        if not cls.exists(path):
+            raise RunFolderError(f"{path} is not the folder of a run: it holds no store.sqlite")
+
+    @property
+    def configuration(self) -> str:
+        """The run's configuration, YAML, complete with defaults."""
+        return (self.path / "config.yaml").read_text(encoding="utf-8")
+
+    def weights(self, candidate: str, training: str = "quick") -> Path:
+        """Return where a candidate's weights are kept, by training: `"quick"` or `"retrained"`."""
+        return weights_path(self.path, candidate, training)
+
+    def close(self) -> None:
+        """Close the store and let others write."""
+        self.store.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def weights_path(run: Path, candidate: str, training: str = "quick") -> Path:
+    """Return where the run in folder `run` keeps a candidate's weights; as `RunFolder.weights`."""
+    return run / "weights" / f"{candidate}.{training}.safetensors"
+
+
+def _locked(path: Path) -> FileLock:
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunFolderError(f"{path} is in use: another process is writing to this run") from None
+    return lock

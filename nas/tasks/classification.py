@@ -1,0 +1,69 @@
+"""One class for each image."""
+
+from collections.abc import Sequence
+
+import torch
+
+from nas.tasks.base import Scorer, Task
+from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
+
+
+class Classification(Task):
+    """Logits `(B, n_classes)` against class indices `(B,)`.
+
+    Metrics: `accuracy`, the share of images whose largest logit is their class's.
+
+    Args:
+        class_names: In order of their index.
+        ignore_index: The target of images that do not count, if there is one.
+        label_smoothing: The share of each target that the loss spreads over all classes.
+
+    Raises:
+        ValueError: If an option cannot be.
+    """
+
+    main_metric = "accuracy"
+
+    def __init__(
+        self, class_names: Sequence[str], ignore_index: int | None = None, *, label_smoothing: float = 0.0
+    ) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be at least 0 and less than 1, got {label_smoothing}")
+        self._n_classes = len(class_names)
+        self._ignore_index = ignore_index
+        self._label_smoothing = label_smoothing
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """`accuracy` alone."""
+        return (self.main_metric,)
+
+    def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy over the images that count; 0 if none does."""
+        return counted_cross_entropy(output, target, self._ignore_index, label_smoothing=self._label_smoothing)
+
+    def new_scorer(self) -> Scorer:
+        """Return an empty scorer."""
+        return _AccuracyScorer(self._n_classes, self._ignore_index)
+
+    def chance_level(self, metric: str) -> float:
+        """Return `1 / n_classes`: what guessing reaches, and what one constant answer does on equal classes.
+
+        Raises:
+            KeyError: If the task has no such metric.
+        """
+        if metric != self.main_metric:
+            raise KeyError(metric)
+        return 1 / self._n_classes
+
+
+class _AccuracyScorer(Scorer):
+    def __init__(self, n_classes: int, ignore_index: int | None) -> None:
+        self._confusion = ConfusionMatrix(n_classes, ignore_index)
+
+    def update(self, output: torch.Tensor, target: torch.Tensor) -> None:
+        self._confusion.update(output, target)
+
+    def compute(self) -> dict[str, float]:
+        counts = self._confusion.counts()
+        return {"accuracy": float(counts.trace() / counts.sum())}

@@ -1,0 +1,144 @@
+"""One class for each pixel."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nas.tasks.base import Scorer, Task
+from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
+
+_MEAN_METRICS = ("mean_iou", "mean_f1", "mean_accuracy", "frequency_weighted_iou")
+
+
+class Segmentation(Task):
+    """Logits `(B, n_classes, H, W)` against a class for each pixel `(B, H, W)`.
+
+    From one confusion matrix over all pixels that count, with TP, FP and FN of each class:
+
+    - `iou[NAME]`: TP / (TP + FP + FN).
+    - `f1[NAME]`: 2 TP / (2 TP + FP + FN), also called Dice.
+    - `mean_iou`, `mean_f1`: means over the classes that occur in the targets or the predictions.
+    - `mean_accuracy`: mean of TP / (TP + FN) over the classes that occur in the targets.
+    - `frequency_weighted_iou`: mean of the IoU, weighted by the classes' pixels in the targets.
+
+    A metric without a value is left out of the scores, never 0 or 1: those of a class that occurs in neither
+    targets nor predictions, and a mean over no class.
+
+    Args:
+        class_names: In order of their index.
+        ignore_index: The target of pixels that do not count, if there is one.
+        include_background: Whether the means take the background in. Its own metrics stay either way.
+        background: The background's name; looked at only if it is not included.
+        class_weights: How much a pixel of each class counts in the loss, in order of `class_names`; scores do not
+            change. Raises what networks reach on small classes in short trainings. `None` for equally.
+
+    Raises:
+        ValueError: If an option cannot be.
+
+    Source:
+        Long, Shelhamer, Darrell 2015, arXiv:1411.4038, section 5.
+        Differs: a class that is predicted but is not in the targets counts in the mean IoU, as 0.
+    """
+
+    main_metric = "mean_iou"
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        ignore_index: int | None = None,
+        *,
+        include_background: bool = True,
+        background: str = "background",
+        class_weights: tuple[float, ...] | None = None,
+    ) -> None:
+        if not include_background and background not in class_names:
+            raise ValueError(f"background must be one of the classes {list(class_names)}, got {background!r}")
+        if class_weights is not None:
+            if len(class_weights) != len(class_names):
+                raise ValueError(
+                    f"class_weights must be {len(class_names)} numbers, one for each of {list(class_names)}, "
+                    f"got {len(class_weights)}"
+                )
+            if min(class_weights) <= 0:
+                raise ValueError(f"class_weights must be positive, got {list(class_weights)}")
+        self._class_weights = None if class_weights is None else torch.tensor(class_weights)
+        self._class_names = tuple(class_names)
+        self._ignore_index = ignore_index
+        self._is_counted = np.array([include_background or name != background for name in class_names])
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The means, then IoU and F1 of each class."""
+        of_classes = (f"{metric}[{name}]" for metric in ("iou", "f1") for name in self._class_names)
+        return (*_MEAN_METRICS, *of_classes)
+
+    def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy over the pixels that count, by class weight; 0 if none does."""
+        weights = None if self._class_weights is None else self._class_weights.to(output.device, output.dtype)
+        return counted_cross_entropy(output, target, self._ignore_index, class_weights=weights)
+
+    def target_weights(self, target: torch.Tensor) -> torch.Tensor | None:
+        """Return the class weight of each pixel of `target`, 0 where it is ignored."""
+        if self._class_weights is None and self._ignore_index is None:
+            return None
+        weights = self._class_weights if self._class_weights is not None else torch.ones(len(self._class_names))
+        ignored = target == self._ignore_index if self._ignore_index is not None else torch.zeros_like(target).bool()
+        return weights.to(target.device)[target.long().masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
+
+    def new_scorer(self) -> Scorer:
+        """Return an empty scorer."""
+        return _RegionScorer(self._class_names, self._ignore_index, self._is_counted)
+
+    def chance_level(self, metric: str) -> float:
+        """Return what the same answer at every pixel reaches, with n classes in the means.
+
+        - `mean_iou`, `mean_f1`, `mean_accuracy`: 1 / n. Where all classes occur, no constant answer is above
+          it: every class but one scores 0, and that one 1 at most.
+        - `iou[NAME]`, `f1[NAME]`, `frequency_weighted_iou`: the values for classes of equal frequency, 1 / N,
+          2 / (N + 1) and 1 / N**2 of all N classes, since the frequencies are not known here.
+
+        Raises:
+            KeyError: If the task has no such metric.
+        """
+        if metric not in self.metrics:
+            raise KeyError(metric)
+        n_classes = len(self._class_names)
+        if metric == "frequency_weighted_iou":
+            return 1 / n_classes**2
+        if metric in _MEAN_METRICS:
+            return 1 / int(self._is_counted.sum())
+        return 1 / n_classes if metric.startswith("iou") else 2 / (n_classes + 1)
+
+
+class _RegionScorer(Scorer):
+    def __init__(self, class_names: tuple[str, ...], ignore_index: int | None, is_counted: np.ndarray) -> None:
+        self._class_names = class_names
+        self._is_counted = is_counted
+        self._confusion = ConfusionMatrix(len(class_names), ignore_index)
+
+    def update(self, output: torch.Tensor, target: torch.Tensor) -> None:
+        self._confusion.update(output, target)
+
+    def compute(self) -> dict[str, float]:
+        counts = self._confusion.counts()
+        right, n_targets, n_predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+        n_union = n_targets + n_predicted - right
+        iou = right / np.maximum(n_union, 1)
+        f1 = 2 * right / np.maximum(n_targets + n_predicted, 1)
+        recall = right / np.maximum(n_targets, 1)
+        occurs = n_union > 0
+        in_means = occurs & self._is_counted
+        in_targets = (n_targets > 0) & self._is_counted
+        scores: dict[str, float] = {}
+        if in_means.any():
+            scores["mean_iou"] = float(iou[in_means].mean())
+            scores["mean_f1"] = float(f1[in_means].mean())
+        if in_targets.any():
+            scores["mean_accuracy"] = float(recall[in_targets].mean())
+            weights = n_targets[in_targets]
+            scores["frequency_weighted_iou"] = float(np.average(iou[in_targets], weights=weights))
+        for metric, values in (("iou", iou), ("f1", f1)):
+            names = zip(self._class_names, values, occurs, strict=True)
+            scores |= {f"{metric}[{name}]": float(value) for name, value, is_there in names if is_there}
+        return scores

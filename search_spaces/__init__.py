@@ -1,0 +1,34 @@
+"""What can be built: genotypes, search spaces and the networks that they describe."""
+
+from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
+from search_spaces.errors import GenotypeError, SearchSpaceError
+from search_spaces.genotype import Gene, GeneKind, Genotype
+from search_spaces.integers import Integers
+from search_spaces.nasbench201 import NasBench201
+from search_spaces.reference_models import REFERENCE_MODELS, ReferenceModel, ResNet, UNet
+from search_spaces.segmentation_cell import SegmentationCell
+
+SEARCH_SPACES: dict[str, type[SearchSpace]] = {
+    "nasbench201": NasBench201,
+    "segmentation_cell": SegmentationCell,
+    "integers": Integers,
+}
+
+__all__ = [
+    "REFERENCE_MODELS",
+    "SEARCH_SPACES",
+    "Gene",
+    "GeneKind",
+    "Genotype",
+    "GenotypeError",
+    "Integers",
+    "ModelSpace",
+    "NasBench201",
+    "PretrainableSpace",
+    "ReferenceModel",
+    "ResNet",
+    "SearchSpace",
+    "SearchSpaceError",
+    "SegmentationCell",
+    "UNet",
+]

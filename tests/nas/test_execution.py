@@ -1,0 +1,163 @@
+"""Executors: the conformance of each entry of EXECUTORS, and what a dying worker costs."""
+
+import os
+import signal
+
+import pytest
+
+from nas.errors import DataError, InputError
+from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading
+from nas.execution import EXECUTORS, ProcessPoolExecutor, SerialExecutor
+from nas.objectives import Constraint
+from nas.records import Candidate, RecordState
+from search_spaces.integers import Integers
+
+SPACE = Integers(n_genes=3, n_values=10)
+OPTIONS = {"serial": {}, "process_pool": {"n_workers": 2}}
+
+
+def first_gene(subject):
+    return subject.genotype.genes[0]
+
+
+def fails_on_three(subject):
+    if subject.genotype.genes[0] == 3:
+        raise ZeroDivisionError("three")
+    return 1.0
+
+
+def not_a_number_on_three(subject):
+    return float("nan") if subject.genotype.genes[0] == 3 else 1.0
+
+
+def kills_its_process_on_three(subject):
+    if subject.genotype.genes[0] == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 1.0
+
+
+def kills_its_process_once(subject):
+    if subject.attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 1.0
+
+
+def is_given_bad_data(subject):
+    raise DataError(["images/x.png: unreadable"])
+
+
+def evaluator(*functions):
+    stages = tuple(FunctionStage(function.__name__, function) for function in functions)
+    return Evaluator({SPACE.name: SPACE}, stages, None, frozenset(f.__name__ for f in functions))
+
+
+def jobs(n=6, **options):
+    return [Job(Candidate.create(SPACE, SPACE.genotype((i, 0, 0)), 0), **options) for i in range(n)]
+
+
+def run(executor, work, todo):
+    events = []
+    with executor:
+        executor.run(work, todo, events.append)
+    return events
+
+
+def ends(events, todo):
+    by_id = {event.candidate: event for event in events if isinstance(event, Ended)}
+    assert len(by_id) == len(todo) == sum(isinstance(event, Ended) for event in events)
+    return [by_id[job.candidate.id] for job in todo]
+
+
+def test_every_executor_is_tested():
+    assert OPTIONS.keys() == EXECUTORS.keys()
+
+
+@pytest.fixture(params=EXECUTORS)
+def executor(request):
+    return EXECUTORS[request.param](**OPTIONS[request.param])
+
+
+def test_every_job_ends_once_with_its_readings(executor):
+    todo = jobs()
+    events = run(executor, evaluator(first_gene), todo)
+    assert [end.state for end in ends(events, todo)] == [RecordState.COMPLETE] * 6
+    values = {event.candidate: event.observations[0].value for event in events if isinstance(event, Reading)}
+    assert [values[job.candidate.id] for job in todo] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (fails_on_three, "ZeroDivisionError: three"),
+        (not_a_number_on_three, "must be a finite number, got nan"),
+    ],
+)
+def test_what_is_raised_and_nan_are_failures_of_that_candidate_alone(executor, function, reason):
+    todo = jobs()
+    verdicts = ends(run(executor, evaluator(function), todo), todo)
+    assert [verdict.state is RecordState.FAILED for verdict in verdicts] == [i == 3 for i in range(6)]
+    assert reason in verdicts[3].failure.reason
+    assert verdicts[3].failure.stage == f"function:{function.__name__}"
+    assert "Traceback" in verdicts[3].failure.traceback
+
+
+def test_bounds_end_a_candidate_before_the_next_stage(executor):
+    todo = jobs(constraints=(Constraint("first_gene", max=2),))
+    events = run(executor, evaluator(first_gene, fails_on_three), todo)
+    states = [end.state for end in ends(events, todo)]
+    assert states == [RecordState.COMPLETE] * 3 + [RecordState.INFEASIBLE] * 3  # the fourth is never failed
+
+
+def test_stages_that_were_done_are_left_out(executor):
+    todo = jobs(metrics={"fails_on_three": 7.0}, stages_done=frozenset({"function:fails_on_three"}))
+    events = run(executor, evaluator(fails_on_three), todo)
+    assert not any(isinstance(event, Reading) for event in events)
+    assert {end.state for end in ends(events, todo)} == {RecordState.COMPLETE}
+
+
+def test_a_metric_that_no_stage_gave_is_a_failure(executor):
+    work = Evaluator({SPACE.name: SPACE}, (), None, frozenset({"accuracy"}))
+    todo = jobs(1)
+    (end,) = ends(run(executor, work, todo), todo)
+    assert (end.state, end.failure.reason) == (RecordState.FAILED, "EvaluationError: no stage gave accuracy")
+
+
+def test_a_fault_of_the_users_stops_everything(executor):
+    with pytest.raises(InputError, match=r"images/x\.png"):
+        run(executor, evaluator(is_given_bad_data), jobs())
+
+
+def test_an_executor_can_be_used_again(executor):
+    work, todo = evaluator(first_gene), jobs()
+    assert len(ends(run(executor, work, todo), todo)) == len(ends(run(executor, work, todo), todo))
+
+
+def test_a_candidate_that_kills_its_worker_twice_is_failed_and_the_others_go_on():
+    todo = jobs()
+    verdicts = ends(run(ProcessPoolExecutor(n_workers=2), evaluator(kills_its_process_on_three), todo), todo)
+    assert [verdict.state is RecordState.FAILED for verdict in verdicts] == [i == 3 for i in range(6)]
+    assert verdicts[3].attempts == 2
+    assert "died 2 times, last by SIGKILL (out of memory?)" in verdicts[3].failure.reason
+
+
+def test_a_candidate_whose_worker_died_once_is_tried_again():
+    todo = jobs(2)
+    verdicts = ends(run(ProcessPoolExecutor(n_workers=2), evaluator(kills_its_process_once), todo), todo)
+    assert [(verdict.state, verdict.attempts) for verdict in verdicts] == [(RecordState.COMPLETE, 2)] * 2
+
+
+@pytest.mark.parametrize("kind", EXECUTORS)
+def test_threads_are_an_option_of_their_own(kind):
+    with pytest.raises(ValueError, match="n_threads must be at least 1, got 0"):
+        EXECUTORS[kind](n_threads=0)
+
+
+def test_serial_is_in_this_process():
+    seen = []
+
+    def process(subject):
+        seen.append(os.getpid())
+        return 1.0
+
+    run(SerialExecutor(), evaluator(process), jobs(2))
+    assert seen == [os.getpid()] * 2

@@ -1,0 +1,193 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nas.data.base import Examples
+from nas.distillation import Distillation, kl_divergence
+from nas.errors import EvaluationError
+from nas.tasks import Classification
+from nas.training import Normalization, TrainingData, TrainingRecipe, predict, score, torch_threads, train
+
+CLASSES = ("dark", "bright")
+TASK = Classification(CLASSES)
+RECIPE = TrainingRecipe(epochs=3, batch_size=16)
+
+
+def examples(n=64, seed=0):
+    """Images that are dark or bright, with noise."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, 2, n)
+    images = rng.integers(0, 120, (n, 1, 8, 8)) + 100 * targets[:, None, None, None]
+    return Examples(torch.from_numpy(images.astype(np.uint8)), torch.from_numpy(targets))
+
+
+def network(seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2),
+                             nn.Linear(4 * 36, 2))  # fmt: skip
+
+
+def data(n=64, teacher=False):
+    part = examples(n)
+    logits = np.eye(2, dtype=np.float16)[part.targets.numpy()] * 4 if teacher else None
+    return TrainingData(part, Normalization.of(part.images), logits)
+
+
+def trained(seed=0, recipe=RECIPE, **options):
+    model = network()
+    train(model, recipe, task=TASK, data=options.pop("data", data()), seed=seed, **options)
+    return torch.cat([p.flatten() for p in model.state_dict().values()]).double()
+
+
+def test_learns_and_scores():
+    model = network()
+    train(model, TrainingRecipe(epochs=8, batch_size=16), task=TASK, data=data(), seed=0)
+    held_out = examples(200, seed=1)
+    assert not model.training
+    assert score(model, TASK, held_out, Normalization.of(held_out.images))["accuracy"] > 0.95
+
+
+def test_equal_seeds_train_bit_for_bit_equal_and_other_seeds_differ():
+    assert torch.equal(trained(seed=1), trained(seed=1))
+    assert not torch.equal(trained(seed=1), trained(seed=2))
+
+
+def test_neither_reads_nor_disturbs_the_global_generator():
+    torch.manual_seed(0)
+    first = trained(seed=1)
+    state = torch.get_rng_state()
+    torch.manual_seed(1)
+    assert torch.equal(trained(seed=1), first)
+    torch.manual_seed(0)
+    trained(seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_loss_that_becomes_nan_is_an_error_that_says_where():
+    broken = data()
+    broken.examples.images.fill_(255)  # constant images: normalised by mean 1, std 1
+    model = network()
+    with torch.no_grad():
+        model[0].weight.fill_(float("nan"))
+    with pytest.raises(EvaluationError, match="NaN or infinite at step 1 of 4 in epoch 1 of 3"):
+        train(model, RECIPE, task=TASK, data=broken, seed=0)
+
+
+def test_outputs_that_are_not_finite_are_no_score():
+    model = network().eval()
+    with torch.no_grad():
+        model[-1].bias.fill_(float("inf"))
+    part = examples()
+    with pytest.raises(EvaluationError, match="NaN or infinite"):
+        score(model, TASK, part, Normalization.of(part.images))
+
+
+def test_distillation_changes_the_training_and_reports_its_share():
+    summaries = []
+    model = network()
+    train(model, RECIPE, task=TASK, data=data(teacher=True), seed=0, distillation=Distillation(weight=0.5),
+          on_epoch=summaries.append)  # fmt: skip
+    assert [summary.epoch for summary in summaries] == [1, 2, 3]
+    assert all(summary.distillation_loss > 0 for summary in summaries)
+    last = summaries[-1]
+    assert last.distillation_ratio == pytest.approx(last.distillation_loss / last.task_loss)
+    state = torch.cat([p.flatten() for p in model.state_dict().values()]).double()
+    assert not torch.equal(state, trained(data=data(teacher=True)))
+
+
+def test_distillation_without_a_teacher_is_refused():
+    with pytest.raises(ValueError, match=r"needs data\.teacher_logits"):
+        train(network(), RECIPE, task=TASK, data=data(), seed=0, distillation=Distillation())
+
+
+def test_kl_divergence_is_hintons_mean_over_images_and_pixels():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    temperature, total = 2.5, 0.0
+    for image in range(2):
+        for row in range(4):
+            for column in range(5):
+                p = np.exp(teacher[image, :, row, column].numpy() / temperature)
+                q = np.exp(student[image, :, row, column].numpy() / temperature)
+                p, q = p / p.sum(), q / q.sum()
+                total += (p * np.log(p / q)).sum()
+    expected = total / (2 * 4 * 5) * temperature**2
+    assert float(kl_divergence(student, teacher, temperature)) == pytest.approx(expected)
+    assert float(kl_divergence(teacher, teacher, temperature)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_distillation_gradient_does_not_shrink_with_the_temperature():
+    """Hinton et al.: at high temperatures the gradient of T**2 KL tends to (student - teacher) / n_classes."""
+    student = torch.tensor([[1.0, -2.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    teacher = torch.tensor([[0.5, 0.5, -1.0]], dtype=torch.float64)
+    kl_divergence(student, teacher, 1000.0).backward()
+    np.testing.assert_allclose(student.grad, (student - teacher).detach() / 3, atol=1e-3)
+
+
+def test_normalization_gives_each_channel_mean_zero_and_deviation_one():
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (10, 2, 6, 6), dtype=np.uint8))
+    images[:, 1] = 7
+    normalised = Normalization.of(images)(images)
+    np.testing.assert_allclose(normalised.mean(dim=(0, 2, 3)), [0, 0], atol=1e-6)
+    assert float(normalised[:, 0].std(correction=0)) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_predict_keeps_the_order_and_refuses_train_mode():
+    model, part = network().eval(), examples(50)
+    normalization = Normalization.of(part.images)
+    batches = list(predict(model, part.images, normalization, batch_size=16))
+    assert [len(batch) for batch in batches] == [16, 16, 16, 2]
+    whole = next(predict(model, part.images, normalization, batch_size=50))
+    torch.testing.assert_close(torch.cat(batches), whole)
+    with pytest.raises(ValueError, match="eval mode"):
+        next(predict(model.train(), part.images, normalization))
+
+
+def test_a_batch_larger_than_the_data_is_the_data():
+    model = network()
+    summary = train(model, TrainingRecipe(epochs=1, batch_size=500), task=TASK, data=data(20), seed=0)
+    assert summary.n_epochs == 1
+
+
+def test_threads_are_restored():
+    before = torch.get_num_threads()
+    with torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingRecipe(**options)
+
+
+@pytest.mark.gpu
+def test_trains_on_cuda():
+    model = network()
+    train(model, RECIPE, task=TASK, data=data(teacher=True), seed=0, device="cuda", distillation=Distillation())
+    assert next(model.parameters()).is_cuda
+
+
+def test_kl_divergence_counts_pixels_by_weight():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 3, 4, 5, generator=generator) for _ in range(2))
+    weights = torch.zeros(2, 4, 5)
+    weights[1, 2, 3], weights[0, 0, 0] = 3.0, 1.0
+    one, three = (
+        kl_divergence(student[i, :, y, x][None], teacher[i, :, y, x][None], 2.0)
+        for i, y, x in ((0, 0, 0), (1, 2, 3))
+    )
+    torch.testing.assert_close(kl_divergence(student, teacher, 2.0, weights), (one + 3 * three) / 4)
+    assert float(kl_divergence(student, teacher, 2.0, torch.zeros(2, 4, 5))) == 0.0
