@@ -163,7 +163,7 @@ def train(
     images, targets = data.examples.images.to(device), data.examples.targets.to(device)
     batch_size = min(recipe.batch_size, len(images))
     n_steps = len(images) // batch_size
-    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.learning_rate)
+    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.learning_rate, total_steps=recipe.epochs * n_steps, pct_start=_WARM_UP
     )
