@@ -5,6 +5,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from latency.complexity import count_model
@@ -16,6 +17,7 @@ from nas.config.kinds import imported, kind_class
 from nas.controllers import SearchProblem
 from nas.data.base import Dataset, Split
 from nas.data.cache import ExamplesFile, cache_examples
+from nas.distillation import Distillation
 from nas.errors import InputError
 from nas.evaluation import (
     ComplexityStage,
@@ -28,22 +30,20 @@ from nas.evaluation import (
     TrainingStage,
 )
 from nas.evaluation.stages import COMPLEXITY_METRICS
-from nas.metrics import MetricSource, metric_info
+from nas.metrics import metric_info
 from nas.objectives import violations
 from nas.pretraining import PretrainedSpace, pretrain
 from nas.records import Candidate
 from nas.retraining import RetrainingParts
-from nas.search import SearchParts
+from nas.search import SearchListener, SearchParts
 from nas.store import RunFolder, weights_path
 from nas.tasks.base import Task
 from nas.teacher import TrainingSetting, make_teacher, teacher_logits
-from nas.training import EpochSummary, Normalization
+from nas.training import Normalization
 from nas.version import VERSION
 from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
 from search_spaces.genotype import Genotype
 from search_spaces.reference_models import ReferenceModel
-
-EpochCallback = Callable[[EpochSummary], None]
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,13 @@ def training_inputs(config: RunConfig, folder: RunFolder) -> TrainingInputs | No
     return inputs
 
 
-def search_parts(config: RunConfig, folder: RunFolder, on_teacher_epoch: EpochCallback | None = None) -> SearchParts:
+def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener | None = None) -> SearchParts:
     """Return everything that a search joins. Reads data and trains the teacher if nobody did before.
 
     Raises:
         InputError: If a device, the data or the teacher is not to be had.
     """
+    listener = listener or SearchListener()
     space = search_space(config)
     devices = {
         name: _device(name, kind_class("devices", section.kind)(**section.options))
@@ -138,9 +139,13 @@ def search_parts(config: RunConfig, folder: RunFolder, on_teacher_epoch: EpochCa
     inputs = training_inputs(config, folder)
     signature = inputs.signature if inputs else None
     measuring = (*_complexity_stages(space, signature), *_device_stages(config, devices))
-    working = (*_function_stages(config), *_training_stages(config, inputs, folder, on_teacher_epoch))
+    working: tuple[Stage, ...] = tuple(_function_stages(config))
+    start = space
+    if inputs and _trains(config):
+        logits = _teacher_logits(config, inputs, folder, listener, (Split.TRAIN,))
+        start = _starting_space(config, inputs, folder, listener, logits)
+        working += (_training_stage(config, inputs, folder, logits),)
     references = [ReferenceModel(kind) for kind in config.references]
-    start = _starting_space(config, inputs, folder, on_teacher_epoch) if inputs else space
     spaces: dict[str, SearchSpace] = {known.name: known for known in (start, *references)}
     objectives, constraints = config.objective_values(), config.constraint_values()
     required = frozenset(o.metric for o in objectives) | frozenset(c.metric for c in constraints)
@@ -162,27 +167,26 @@ def search_parts(config: RunConfig, folder: RunFolder, on_teacher_epoch: EpochCa
     )
 
 
-def retraining_parts(
-    config: RunConfig, folder: RunFolder, on_teacher_epoch: EpochCallback | None = None
-) -> RetrainingParts:
+def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListener | None = None) -> RetrainingParts:
     """Return what a full training of one of the run's candidates needs.
 
     Raises:
         InputError: If the run trains nothing, or its data is not there or is other data now.
     """
+    listener = listener or SearchListener()
     inputs = training_inputs(config, folder)
     if inputs is None or config.training is None:
         raise InputError(f"{folder.path}: this run trains no networks: its configuration has no data or training")
-    logits = _teacher_logits(config, inputs, folder, on_teacher_epoch, (Split.TRAIN, Split.VALIDATION))
+    logits = _teacher_logits(config, inputs, folder, listener, (Split.TRAIN, Split.VALIDATION))
     return RetrainingParts(
-        space=_starting_space(config, inputs, folder, on_teacher_epoch),
+        space=_starting_space(config, inputs, folder, listener, logits[:1]),
         dataset=inputs.dataset,
         splits=(inputs.train, inputs.validation),
         teacher_logits=logits,
         normalization=inputs.normalization,
         task=inputs.task,
         recipe=config.training.recipe,
-        distillation=config.distillation.method if config.distillation and logits else None,
+        distillation=_distillation(config),
         device=inputs.device,
         n_threads=config.training.n_threads_alone,
     )
@@ -244,29 +248,33 @@ def _function_stages(config: RunConfig) -> list[Stage]:
     return [FunctionStage(name, imported(metric.function)) for name, metric in config.metrics.items()]
 
 
-def _training_stages(
-    config: RunConfig,
-    inputs: TrainingInputs | None,
-    folder: RunFolder,
-    on_teacher_epoch: EpochCallback | None,
-) -> tuple[Stage, ...]:
+def _trains(config: RunConfig) -> bool:
+    """Return whether some objective or constraint needs trained networks."""
     keys = [o.metric for o in config.objective_values()] + [c.metric for c in config.constraint_values()]
-    trained = [key for key in keys if (info := metric_info(key)) and info.source is MetricSource.TASK]
-    if inputs is None or config.training is None or not trained:
-        return ()
-    logits = _teacher_logits(config, inputs, folder, on_teacher_epoch, (Split.TRAIN,))
-    return (
-        TrainingStage(
-            task=inputs.task,
-            train=inputs.train,
-            validation=inputs.validation,
-            normalization=inputs.normalization,
-            recipe=config.training.recipe,
-            device=inputs.device,
-            distillation=config.distillation.method if config.distillation and logits else None,
-            teacher_logits=logits[0] if logits else None,
-            weights=functools.partial(weights_path, folder.path),
-        ),
+    return any((info := metric_info(key)) is not None and info.needs_training for key in keys)
+
+
+def _distillation(config: RunConfig) -> Distillation | None:
+    """Return how networks learn from the teacher; `None` where there is none or the switch is off."""
+    if config.teacher is None or config.distillation is None or not config.distillation.enabled:
+        return None
+    return config.distillation.method
+
+
+def _training_stage(
+    config: RunConfig, inputs: TrainingInputs, folder: RunFolder, logits: tuple[Path, ...]
+) -> TrainingStage:
+    assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
+    return TrainingStage(
+        task=inputs.task,
+        train=inputs.train,
+        validation=inputs.validation,
+        normalization=inputs.normalization,
+        recipe=config.training.recipe,
+        device=inputs.device,
+        distillation=_distillation(config),
+        teacher_logits=logits[0] if logits else None,
+        weights=functools.partial(weights_path, folder.path),
     )
 
 
@@ -289,21 +297,25 @@ def _setting(config: RunConfig, inputs: TrainingInputs) -> TrainingSetting:
 
 
 def _starting_space(
-    config: RunConfig, inputs: TrainingInputs, folder: RunFolder, on_epoch: EpochCallback | None
+    config: RunConfig,
+    inputs: TrainingInputs,
+    folder: RunFolder,
+    listener: SearchListener,
+    logits: tuple[Path, ...],
 ) -> SearchSpace:
     """Return the run's search space, its networks starting from the pretrained encoder if there is to be one."""
     space = search_space(config)
     if config.pretraining is None or not isinstance(space, PretrainableSpace):
         return space
-    logits = _teacher_logits(config, inputs, folder, on_epoch, (Split.TRAIN,))
+    what = f"the encoder that all candidates start from ({config.pretraining.epochs} epochs)"
     weights = pretrain(
         space,
         config.pretraining,
         _setting(config, inputs),
         artifact_cache(folder),
-        distillation=config.distillation.method if config.distillation and logits else None,
+        distillation=_distillation(config),
         teacher_logits=logits[0] if logits else None,
-        on_epoch=on_epoch,
+        **_told(listener, "encoder", what),
     )
     return PretrainedSpace(space, weights)
 
@@ -312,20 +324,26 @@ def _teacher_logits(
     config: RunConfig,
     inputs: TrainingInputs,
     folder: RunFolder,
-    on_epoch: EpochCallback | None,
+    listener: SearchListener,
     splits: tuple[Split, ...],
-) -> tuple[Any, ...]:
-    """Return the files of the teacher's logits; none for a run without a teacher."""
-    if config.teacher is None or config.distillation is None or not config.distillation.enabled:
+) -> tuple[Path, ...]:
+    """Return the files of the teacher's logits, by split; none for a run without a teacher."""
+    spec = config.teacher
+    if spec is None or _distillation(config) is None:
         return ()
-    setting = _setting(config, inputs)
-    cache = artifact_cache(folder)
-    teacher = make_teacher(config.teacher, setting, cache, on_epoch)
-    folder.store.set_fact(
-        "teacher",
-        {"kind": config.teacher.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)},
-    )
-    return tuple(teacher_logits(config.teacher, teacher, setting, split, cache) for split in splits)
+    setting, cache = _setting(config, inputs), artifact_cache(folder)
+    told = _told(listener, "teacher", f"the teacher ({spec.kind}, {spec.recipe.epochs} epochs)")
+    teacher = make_teacher(spec, setting, cache, **told)
+    folder.store.set_fact("teacher", {"kind": spec.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)})
+    return tuple(teacher_logits(spec, teacher, setting, split, cache) for split in splits)
+
+
+def _told(listener: SearchListener, name: str, what: str) -> dict[str, Any]:
+    """Return the callbacks by which `listener` is told that a network is made first, once for all runs beside."""
+    return {
+        "on_start": lambda: listener.on_message(f"Training {what}; kept for later runs."),
+        "on_epoch": lambda epoch: listener.on_epoch(name, epoch),
+    }
 
 
 def _cheap_bounds(

@@ -1,6 +1,7 @@
 """The command line. Exit codes: 0 done, 2 a fault in what the user gave, 1 a fault of this program's."""
 
 import os
+import shlex
 import sys
 import traceback
 from enum import StrEnum
@@ -65,11 +66,11 @@ def search(
             console=console,
         )
     except KeyboardInterrupt:
-        where = f" --run-dir {run_dir}" if run_dir else ""
-        again = "".join(f" --set {override}" for override in overrides or ())
-        trust = " --trust-code" if trust_code else ""
+        again = ["nas", "search", str(config), *(["--run-dir", str(run_dir)] if run_dir else [])]
+        again += [part for override in overrides or () for part in ("--set", override)]
+        again += [*(["--trust-code"] if trust_code else []), "--resume"]
         console.print("\nStopped. Everything that was computed is stored. To go on:", markup=False)
-        console.print(f"  nas search {config}{where}{again}{trust} --resume", markup=False, soft_wrap=True)
+        console.print(f"  {shlex.join(again)}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_INTERRUPTED) from None
     _show_run(console, run)
     for what, place in (

@@ -53,12 +53,6 @@ class ConsoleListener(SearchListener):
     ) -> None:
         self._progress.stop()
 
-    def teacher_epoch(self, epoch: EpochSummary) -> None:
-        """Show the progress of the teacher's training."""
-        self._show_epoch("teacher", epoch)
-        if epoch.epoch == epoch.n_epochs:
-            self._drop_bar("teacher")
-
     def on_start(self, search: Search) -> None:
         """Open the bar of the run."""
         self._n_before = len(search.records)
@@ -72,8 +66,10 @@ class ConsoleListener(SearchListener):
         self._console.print(text, style="cyan", markup=False, highlight=False)
 
     def on_epoch(self, candidate: str, epoch: EpochSummary) -> None:
-        """Move the bar of a training, opening it if it is new."""
+        """Move the bar of a training: opened at its first epoch, closed when its candidate or network is done."""
         self._show_epoch(candidate, epoch)
+        if epoch.epoch == epoch.n_epochs:
+            self._drop_bar(candidate)
 
     def on_record(self, record: Record, search: Search) -> None:
         """Print the candidate's line."""

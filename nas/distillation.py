@@ -57,8 +57,6 @@ class Distillation:
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
 
-    def term(
-        self, student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def term(self, student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
         """Return the weighted distillation term of a batch; arguments as for `kl_divergence`."""
         return self.weight * DISTILLATION_LOSSES[self.loss](student, teacher, self.temperature, weights)

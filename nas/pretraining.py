@@ -60,6 +60,7 @@ def pretrain(
     *,
     distillation: Distillation | None,
     teacher_logits: Path | None,
+    on_start: Callable[[], None] | None = None,
     on_epoch: Callable[[EpochSummary], None] | None = None,
 ) -> Path:
     """Return the weights of the encoder, trained now under a light decoder if no run did before.
@@ -71,7 +72,8 @@ def pretrain(
         cache: Where the weights are kept.
         distillation: How it learns from the teacher; `None` for not at all.
         teacher_logits: A `.npy` file, for a distillation.
-        on_epoch: Called after each epoch of a training.
+        on_start: Called before a training starts.
+        on_epoch: Called after each of its epochs.
 
     Raises:
         EvaluationError: If its training diverges.
@@ -85,6 +87,8 @@ def pretrain(
     }
 
     def write(path: Path) -> None:
+        if on_start is not None:
+            on_start()
         model = space.build_for_pretraining(
             in_channels=setting.in_channels, n_classes=setting.n_classes, seed=setting.seed
         )

@@ -51,7 +51,7 @@ def run_search(
     settings = load_config(config, overrides, trust_code)
     path = Path(run_dir) if run_dir is not None else Path("runs") / settings.name
     console = console or Console(quiet=True)
-    if RunFolder.exists(path):
+    if _has_begun(path):
         _check_same_run(path, settings, resume=resume, trust_code=trust_code)
         run = Run.load(path)
         if run.n_finished >= _n_candidates(settings):
@@ -63,7 +63,7 @@ def run_search(
     with folder, ConsoleListener(console) as listener:
         write_text(path / "config.yaml", settings.to_yaml())
         build.prepare_folder(settings, folder)
-        parts = build.search_parts(settings, folder, listener.teacher_epoch)
+        parts = build.search_parts(settings, folder, listener)
         live: list[SearchListener] = [
             PlotListener(),
             *([TensorBoardListener()] if settings.tensorboard else []),
@@ -108,7 +108,7 @@ def retrain(
     record = Run.load(path).find(candidate)
     settings = load_config(path / "config.yaml", trust_code=trust_code)
     with RunFolder.open(path) as folder, ConsoleListener(console or Console(quiet=True)) as listener:
-        parts = build.retraining_parts(settings, folder, listener.teacher_epoch)
+        parts = build.retraining_parts(settings, folder, listener)
         subject = build.stored_subject(settings, folder, record.candidate)
         retrain_subject(
             parts,
@@ -157,15 +157,26 @@ def export(
         assert subject.signature is not None  # noqa: S101 - stored_subject gives one
         load_weights(subject.model, folder.weights(record.id, training))
         target = path or run.path / "exports" / f"{record.id}.{training}.{format}"
-        EXPORTERS[format](
-            subject.model.eval(),
-            target,
-            signature=subject.signature,
-            normalization=build.stored_normalization(folder),
-            class_names=folder.store.fact("class_names"),
-            metadata={"candidate": record.id, "network": record.candidate.description, "training": training},
-        )
+        try:
+            EXPORTERS[format](
+                subject.model.eval(),
+                target,
+                signature=subject.signature,
+                normalization=build.stored_normalization(folder),
+                class_names=folder.store.fact("class_names"),
+                metadata={"candidate": record.id, "network": record.candidate.description, "training": training},
+            )
+        except OSError as error:
+            raise InputError(f"{target} cannot be written: {error}") from error
     return target
+
+
+def _has_begun(path: Path) -> bool:
+    """Return whether there is a run to go on with; one that stopped before its first candidate is started over."""
+    if not RunFolder.exists(path):
+        return False
+    run = Run.load(path)
+    return bool(run.records or run.references)
 
 
 def _check_same_run(path: Path, settings: RunConfig, *, resume: bool, trust_code: bool) -> None:

@@ -284,7 +284,7 @@ class Search:
         stages = [stage for stage in self.parts.measuring.stages if isinstance(stage, DeviceStage)]
         for _ in range(_MAX_CONFIRMATIONS if stages else 0):
             front = pareto_front(self._store.records(), self._objectives, self.parts.constraints)
-            if all(self._is_confirmed(record) for record in front):
+            if all(self._is_confirmed(record, stages) for record in front):
                 return
             self._say(f"Measuring the {len(front)} members of the front again, side by side.")
             subjects = [self.parts.measuring.subject(Job(record.candidate)) for record in front]
@@ -292,8 +292,9 @@ class Search:
                 for observations in confirm(stage, subjects, _CONFIRMATION_ROUNDS).values():
                     self._store.add_observations([dataclasses.replace(o, stage=CONFIRMATION) for o in observations])
 
-    def _is_confirmed(self, record: Record) -> bool:
-        return any(o.stage == CONFIRMATION for o in self._store.observations(record.id))
+    def _is_confirmed(self, record: Record, stages: Sequence[DeviceStage]) -> bool:
+        confirmed = {o.metric for o in self._store.observations(record.id) if o.stage == CONFIRMATION}
+        return all(stage.provides <= confirmed for stage in stages)
 
     def _say(self, text: str) -> None:
         for listener in self._listeners:

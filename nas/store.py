@@ -17,6 +17,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from nas.errors import RunFolderError
+from nas.files import atomic_path
 from nas.objectives import Violation
 from nas.records import (
     Candidate,
@@ -293,15 +294,24 @@ class RunFolder:
     def create(cls, path: Path, configuration: str) -> Self:
         """Make the folder of a new run with this configuration (YAML) and lock it for writing.
 
+        The store of an earlier run there is replaced. Killed at any moment, this leaves no store or a whole one.
+
         Raises:
-            RunFolderError: If the path holds other files, or another process writes to it.
+            RunFolderError: If there can be no such folder, or another process writes to it.
         """
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            for name in ("weights", "plots", "exports"):
+                (path / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(f"{path}: the folder of a run cannot be made here: {error}") from error
         lock = _locked(path)
         (path / "config.yaml").write_text(configuration, encoding="utf-8")
-        for name in ("weights", "plots", "exports"):
-            (path / name).mkdir(exist_ok=True)
-        return cls(path, RunStore(path / "store.sqlite"), lock)
+        store = path / "store.sqlite"
+        for suffix in ("-wal", "-shm"):
+            store.with_name(store.name + suffix).unlink(missing_ok=True)  # of the store that is replaced
+        with atomic_path(store) as temporary:
+            RunStore(temporary).close()
+        return cls(path, RunStore(store), lock)
 
     @classmethod
     def open(cls, path: Path) -> Self:

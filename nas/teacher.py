@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from torch import nn
 
 from nas.artifacts import ArtifactCache
@@ -119,15 +120,40 @@ def make_teacher(
     spec: TeacherSpec,
     setting: TrainingSetting,
     cache: ArtifactCache,
+    *,
+    on_start: Callable[[], None] | None = None,
     on_epoch: Callable[[EpochSummary], None] | None = None,
 ) -> Teacher:
     """Return the teacher, trained now if no run with the same data, recipe and seed did before.
+
+    Args:
+        spec: What it is.
+        setting: On what and where it is trained.
+        cache: Where its weights are kept.
+        on_start: Called before a training starts.
+        on_epoch: Called after each of its epochs.
 
     Raises:
         InputError: If given weights do not fit the model.
         EvaluationError: If its training diverges.
     """
     model = _build(spec, setting)
+
+    def write(path: Path) -> None:
+        if on_start is not None:
+            on_start()
+        with torch_threads(setting.n_threads):
+            train(
+                model,
+                spec.recipe,
+                task=setting.task,
+                data=setting.training_data(),
+                seed=setting.seed,
+                device=setting.device,
+                on_epoch=on_epoch,
+            )
+        save_weights(model, path)
+
     if spec.weights is not None:
         weights, was_trained = spec.weights, False
     else:
@@ -140,7 +166,7 @@ def make_teacher(
                 "recipe": asdict(spec.recipe),
             },
             ".safetensors",
-            lambda path: _train(model, spec, setting, path, on_epoch),
+            write,
         )
     _load(model, weights)
     scores = score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
@@ -184,29 +210,9 @@ def _build(spec: TeacherSpec, setting: TrainingSetting) -> nn.Module:
     return spec.build(setting.in_channels, setting.n_classes)
 
 
-def _train(
-    model: nn.Module,
-    spec: TeacherSpec,
-    setting: TrainingSetting,
-    path: Path,
-    on_epoch: Callable[[EpochSummary], None] | None,
-) -> None:
-    with torch_threads(setting.n_threads):
-        train(
-            model,
-            spec.recipe,
-            task=setting.task,
-            data=setting.training_data(),
-            seed=setting.seed,
-            device=setting.device,
-            on_epoch=on_epoch,
-        )
-    save_weights(model, path)
-
-
 def _load(model: nn.Module, weights: Path) -> None:
     try:
         load_weights(model, weights)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{weights}: these weights are not of the teacher that is configured: {error}") from error
     model.eval()

@@ -17,9 +17,9 @@ from nas.store import RunFolder
 _MAIN_METRIC = "mean_iou"
 
 
-def scores(config_file: Path, folder: Path, n_candidates: int, *, distillation: bool) -> dict[str, float]:
+def scores(config_file: Path, overrides: list[str], folder: Path, n_candidates: int) -> dict[str, float]:
     """Return by candidate the score of its quick training, as the search would give it."""
-    config = load_config(config_file, [f"distillation.enabled={str(distillation).lower()}"])
+    config = load_config(config_file, overrides)
     with RunFolder.create(folder, config.to_yaml()) as run:
         parts = build.search_parts(config, run)
         rng = np.random.default_rng(config.seed)
@@ -50,14 +50,17 @@ def main() -> None:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--config", type=Path, default=Path("configs/quickstart.yaml"))
     arguments.add_argument("--n-candidates", type=int, default=24)
+    arguments.add_argument("--set", action="append", default=[], help="change the configuration, as nas search does")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        with_kd = scores(options.config, root / "with", options.n_candidates, distillation=True)
-        without = scores(options.config, root / "without", options.n_candidates, distillation=False)
+        with_kd = scores(options.config, options.set, root / "with", options.n_candidates)
+        off = [*options.set, "distillation.enabled=false"]
+        without = scores(options.config, off, root / "without", options.n_candidates)
     differences = [with_kd[candidate] - without[candidate] for candidate in without]
     result: dict[str, Any] = {
         "config": str(options.config),
+        "overrides": options.set,
         "n_candidates": len(differences),
         "mean_score_with": statistics.mean(with_kd.values()),
         "mean_score_without": statistics.mean(without.values()),

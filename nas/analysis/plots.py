@@ -42,6 +42,7 @@ def draw_pair(run: Run, x: Objective, y: Objective) -> Figure:
         if _known(record, x, y):
             place = (record.metrics[x.metric], record.metrics[y.metric])
             axes.annotate(_plain(record.candidate.description), place, (8, 4), textcoords="offset points")
+    _draw_teacher(axes, run, x, y)
     _label(axes, run, x, y)
     return figure
 
@@ -92,6 +93,14 @@ def _staircase(axes: Axes, x: Objective, y: Objective, front: Sequence[Record]) 
     best = losses[non_dominated(losses)]
     best = best[np.argsort(best[:, 0])] * np.array([x.sign, y.sign])
     axes.step(best[:, 0], best[:, 1], where="post", color=_FRONT, linewidth=1.4, alpha=0.7, zorder=2)
+
+
+def _draw_teacher(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
+    """Draw the teacher's scores as lines: what students are measured against, at any cost."""
+    scores = run.teacher["scores"] if run.teacher else {}
+    for draw, objective in ((axes.axvline, x), (axes.axhline, y)):
+        if objective.metric in scores:
+            draw(scores[objective.metric], color=_REFERENCE, linestyle="--", linewidth=1, label="teacher")
 
 
 def _label(axes: Axes, run: Run, x: Objective, y: Objective) -> None:

@@ -27,15 +27,15 @@ def format_value(metric: str, value: float) -> str:
 
 def front_table(run: Run) -> Table:
     """Return the front, best in the first objective first, with the knee and ties marked."""
-    table = Table(title=escape(f"Pareto front of {run.name}"), title_justify="left")
+    table = Table(title=escape(f"Pareto front of {run.name}"), title_justify="left", expand=True)
     retrained = sorted({metric for record in run.front for metric in record.retrained} & _objective_metrics(run))
-    table.add_column("candidate")
+    table.add_column("candidate", no_wrap=True)
     for objective in run.objectives:
         arrow = "↑" if objective.direction is Direction.MAXIMIZE else "↓"
-        table.add_column(escape(f"{objective.metric} {arrow}"), justify="right")
+        table.add_column(escape(f"{objective.metric} {arrow}"), justify="right", no_wrap=True)
     for metric in retrained:
-        table.add_column(escape(f"test {metric}"), justify="right")
-    table.add_column("network", overflow="fold")
+        table.add_column(escape(f"test {metric}"), justify="right", no_wrap=True)
+    table.add_column("network", overflow="ellipsis", no_wrap=True, ratio=1)
     knee, ties = (run.knee.id if run.front else None), run.ties()
     for record in run.front:
         mark = " *" if record.id == knee else ""
@@ -52,12 +52,12 @@ def front_table(run: Run) -> Table:
 
 def records_table(run: Run) -> Table:
     """Return every record with its state and what there is to say about it."""
-    table = Table(title=escape(f"Records of {run.name}"), title_justify="left")
+    table = Table(title=escape(f"Records of {run.name}"), title_justify="left", expand=True)
     for column in ("candidate", "state"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for objective in run.objectives:
-        table.add_column(escape(objective.metric), justify="right")
-    table.add_column("remark", overflow="fold")
+        table.add_column(escape(objective.metric), justify="right", no_wrap=True)
+    table.add_column("remark", overflow="ellipsis", no_wrap=True, ratio=1)
     for record in (*run.references, *run.records):
         values = [
             format_value(o.metric, record.metrics[o.metric]) if o.metric in record.metrics else ""
