@@ -18,7 +18,7 @@ BIN := .venv/bin
 	touch $@ .venv/installed
 
 demo: .venv/installed
-	$(BIN)/nas search configs/quickstart.yaml
+	$(BIN)/nas search configs/quickstart.yaml --resume
 	$(BIN)/nas export runs/quickstart --knee
 
 test: .venv/installed-dev
@@ -35,4 +35,4 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv build *.egg-info

@@ -124,7 +124,7 @@ def retrain(
     try:
         record = runner.retrain(run_dir, candidate, epochs, trust_code=trust_code, console=console)
     except KeyboardInterrupt:
-        console.print("\nStopped. The run is as it was before this training.", markup=False)
+        console.print("\nStopped. Nothing of this training was kept.", markup=False)
         raise typer.Exit(_INTERRUPTED) from None
     console.print(f"{record.id}: {record.candidate.description}", markup=False, highlight=False)
     for metric, value in record.retrained.items():

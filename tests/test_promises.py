@@ -59,6 +59,10 @@ def price(subject):
     return float(sum(subject.genotype.genes))
 
 
+def price_of_two(subject):
+    return float(sum(subject.genotype.genes[:2]))
+
+
 def gain(subject):
     return float(subject.genotype.genes[0] * 2 + subject.genotype.genes[1] % 3)
 
@@ -159,8 +163,8 @@ def kill_when(process, store, rows):
 def test_2_killed_again_and_again_a_run_ends_as_if_it_never_was(tiny_config, tiny_run, tmp_path):
     path = tmp_path / "runs" / "killed"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nas"])
-    for rows in (2, 9, 24, 61, 110, 190):
+    context.set_forkserver_preload(["nas", "torch._dynamo"])  # which torch imports late, for seconds
+    for rows in (3, 20, 45, 70):
         process = context.Process(target=nas.run_search, args=(tiny_config, path), kwargs={"resume": True})
         process.start()
         assert kill_when(process, path / "store.sqlite", rows) == -signal.SIGKILL
@@ -179,7 +183,7 @@ def test_2_the_command_killed_at_random_instants(tiny_config, tiny_run, tmp_path
         time.sleep(float(rng.uniform(3.0, 7.0)))
         process.kill()
         process.wait()
-        if RunFolder.exists(path) and nas.load_run(path).n_finished:
+        if RunFolder.exists(path) and nas.load_run(path).finished_size:
             assert to_json(nas.load_run(path), all_records=True) == expected
             shutil.rmtree(path.parent)
     resumed = nas.run_search(tiny_config, path, resume=True)
@@ -205,7 +209,7 @@ def test_3_neither_order_nor_number_of_workers_changes_anything(tiny_config, tin
 
 def test_3_the_seed_alone_decides(tiny_config, tiny_run, tmp_path):
     torch.manual_seed(123)
-    np.random.seed(123)  # noqa: NPY002 - nobody may read it
+    np.random.seed(123)
     again = nas.run_search(tiny_config, tmp_path / "a" / "again")
     assert weights(again.path) == weights(tiny_run)
     other = nas.run_search(tiny_config, tmp_path / "a" / "other", overrides=["seed=2"])
@@ -317,12 +321,14 @@ def drifting(tiny_config, tmp_path, monkeypatch):
 
 
 def test_5_batches_are_measured_before_they_are_trained_and_the_front_again_side_by_side(drifting):
-    n_front = sum(bool(r.conditions["latency_ms"].get("rounds")) for r in drifting.records)
     kinds = "".join("M" if kind == "measure" else "T" for kind, _ in LOG)
-    assert re.fullmatch(f"(MMMMTTTT){{3}}(M{{{n_front * 3}}})", kinds)
-    members = [model for _, model in LOG[24:]]
-    assert members[:n_front] * 3 == members
-    assert len(set(members)) == n_front >= 2
+    assert re.fullmatch("(MMMMTTTT){3}M+", kinds)
+    measured = [model for _, model in LOG[24:]]
+    while measured:  # A B C A B C A B C, as often as the front was another afterwards
+        n_members = measured.index(measured[0], 1)
+        assert n_members == len(set(measured[:n_members])) >= 2
+        assert measured[: 3 * n_members] == measured[:n_members] * 3
+        del measured[: 3 * n_members]
 
 
 def test_5_a_front_members_latency_is_the_median_of_its_confirmed_rounds(drifting):
@@ -375,11 +381,16 @@ def dominates(one, other):
 
 
 def test_7_the_front_is_what_no_complete_record_dominates_with_all_equal_points(tmp_path):
-    run = run_grid(tmp_path / "run", search_space={"kind": "integers", "n_genes": 3, "n_values": 4})
+    functions = {"gain": f"{__name__}:gain", "price": f"{__name__}:price_of_two"}
+    run = run_grid(
+        tmp_path / "run",
+        search_space={"kind": "integers", "n_genes": 3, "n_values": 4},
+        metrics={name: {"function": function} for name, function in functions.items()},
+    )
     complete = [record for record in run.records if record.is_complete]
     expected = {r.id for r in complete if not any(dominates(other.metrics, r.metrics) for other in complete)}
     assert {record.id for record in run.front} == expected
-    points = [(r.metrics["gain"], r.metrics["price"]) for r in run.front]
+    points = [tuple(r.metrics.values()) for r in run.front]
     assert len(set(points)) < len(points)  # genes differ where objectives do not
     assert len({record.batch for record in run.front}) > 1
 
@@ -455,14 +466,14 @@ class UntestedClothes(FashionMnist):
 class UntestedFaces(SyntheticFaces):
     """Its test split cannot be read."""
 
-    load = UntestedClothes.load
+    def load(self, split):
+        assert split is not Split.TEST
+        return super().load(split)
 
 
 def test_9_search_and_teacher_never_read_it_and_a_retraining_logs_before_it_does(tiny_config, tmp_path):
     kind = f"data.kind={__name__}:UntestedClothes"
-    run = nas.run_search(
-        tiny_config, tmp_path / "run", trust_code=True, overrides=[kind, "references=[resnet]"]
-    )
+    run = nas.run_search(tiny_config, tmp_path / "run", trust_code=True, overrides=[kind, "references=[resnet]"])
     assert run.teacher is not None
     assert [record.is_complete for record in run.references] == [True]
     with RunFolder.read(run.path) as folder:
@@ -608,9 +619,7 @@ def test_11_show_and_plot_work_without_the_users_classes(tmp_path, monkeypatch):
 def test_11_a_retraining_on_other_data_is_refused(tiny_config, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(tiny_config.parent / "data", root)
-    run = nas.run_search(
-        tiny_config, tmp_path / "run", overrides=[f"data.root={root}", "controller.n_generations=1"]
-    )
+    run = nas.run_search(tiny_config, tmp_path / "run", overrides=[f"data.root={root}", "controller.n_generations=1"])
     labels = root / "train-labels-idx1-ubyte.gz"
     content = bytearray(gzip.decompress(labels.read_bytes()))
     content[-60:] = bytes((label + 1) % 10 for label in content[-60:])
