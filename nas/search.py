@@ -286,7 +286,7 @@ class Search:
         What is confirmed may let others onto the front; each time at least one more is confirmed, so this ends.
         """
         stages = [stage for stage in self.parts.measuring.stages if isinstance(stage, DeviceStage)]
-        for _ in range(len(self.records) if stages else 0):
+        while stages:
             front = pareto_front(self._store.records(), self._objectives, self.parts.constraints)
             if all(self._is_confirmed(record, stages) for record in front):
                 return
@@ -300,8 +300,6 @@ class Search:
                     return
                 for observations in confirmed.values():
                     self._store.add_observations([dataclasses.replace(o, stage=CONFIRMATION) for o in observations])
-        if stages:
-            self._say("The front kept changing while it was measured again: readings are noisy here.")
 
     def _is_confirmed(self, record: Record, stages: Sequence[DeviceStage]) -> bool:
         confirmed = {o.metric for o in self._store.observations(record.id) if o.stage == CONFIRMATION}

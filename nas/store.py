@@ -134,6 +134,10 @@ class RunStore:
         """Store a plain JSON value about the run as a whole, over an earlier one."""
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
 
+    def forget_facts(self) -> None:
+        """Drop everything that is stored about the run as a whole; readers of the file are not disturbed."""
+        self._db.execute("DELETE FROM facts")
+
     def add_batch(
         self,
         candidates: Sequence[Candidate],
@@ -369,9 +373,7 @@ class RunFolder:
 
     def start_over(self) -> None:
         """Forget every fact of a run that has not begun: it may have been another one's start."""
-        self.store.close()
-        (self.path / _STORE).unlink()
-        self.store = _new_store(self.path / _STORE)
+        self.store.forget_facts()
 
     def set_configuration(self, text: str) -> None:
         """Keep the run's configuration, YAML, complete with defaults."""

@@ -56,8 +56,8 @@ def test_tensorboard_is_told_what_the_store_holds(tiny_config, tmp_path):
     run = nas.run_search(tiny_config, tmp_path / "run", overrides=overrides)
     events = EventAccumulator(str(run.path / "tensorboard"))
     events.Reload()
-    accuracy = {event.value for event in events.Scalars("metrics/accuracy")}
-    assert accuracy == pytest.approx({r.metrics["accuracy"] for r in run.records if r.is_complete})
+    accuracy = sorted(event.value for event in events.Scalars("metrics/accuracy"))
+    assert accuracy == pytest.approx(sorted(r.metrics["accuracy"] for r in run.records if r.is_complete))
     volumes = [event.value for event in events.Scalars("search/hypervolume")]
     assert volumes == pytest.approx([run.hypervolumes()[3], run.hypervolumes()[7]])
     assert [event.step for event in events.Scalars("search/front_size")] == [4, 8]

@@ -38,7 +38,7 @@ def test_every_candidate_and_the_front_are_drawn_where_they_are(run):
 
 def test_the_staircase_joins_the_best_of_the_pair(run):
     accuracy, latency = run.objectives
-    (steps,) = draw_pair(run, latency, accuracy).axes[0].lines
+    steps, *_ = draw_pair(run, latency, accuracy).axes[0].lines
     expected = sorted({(r.metrics["latency_ms"], r.metrics["accuracy"]) for r in run.front})
     assert sorted(set(zip(*steps.get_data(), strict=True))) == expected
 
@@ -73,13 +73,14 @@ def test_the_hypervolume_is_drawn_after_each_candidate(run):
 def test_a_run_without_records_is_drawn_empty(run, tmp_path):
     empty = dataclasses.replace(run, records=(), references=())
     for path in save_plots(empty, tmp_path / "plots"):
-        assert Image.open(path).size[0] > 500
+        with Image.open(path) as image:
+            assert image.size[0] > 500
 
 
 def test_every_pair_has_its_file_with_a_plain_name(run, tmp_path):
     third = Objective("latency_ms[the phone/1]", Direction.MINIMIZE)
     records = tuple(dataclasses.replace(r, metrics={**r.metrics, third.metric: 1.0}) for r in run.records)
-    run = dataclasses.replace(run, records=records, objectives=(*run.objectives, third))
+    run = dataclasses.replace(run, records=records, objectives=(*run.objectives, third), reference_point=None)
     assert [path.name for path in save_plots(run, tmp_path)] == [
         "front_accuracy_over_latency_ms.png",
         "front_accuracy_over_latency_ms_the_phone_1.png",

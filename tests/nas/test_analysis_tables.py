@@ -3,14 +3,14 @@ import dataclasses
 import io
 import json
 
-import nas
 import pytest
 from rich.console import Console
 
+import nas
 from nas.analysis import front_table, records_table, summary_lines, to_csv, to_json
 from nas.analysis.tables import format_value, remark
-from nas.records import Candidate, Failure, Pruning, Record, RecordState
 from nas.objectives import Violation
+from nas.records import Candidate, Failure, Pruning, Record, RecordState
 from search_spaces import Integers
 
 SPACE = Integers(n_genes=1, n_values=3)
