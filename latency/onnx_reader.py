@@ -13,7 +13,7 @@ from latency.checks import require_input_shape, require_positive
 from latency.errors import TracingError
 from latency.graph import Operator, OperatorGraph, Storage, StorageKind, TensorInfo
 
-_DTYPES = {
+_DTYPES: dict[int, torch.dtype] = {
     onnx.TensorProto.FLOAT: torch.float32,
     onnx.TensorProto.DOUBLE: torch.float64,
     onnx.TensorProto.FLOAT16: torch.float16,
@@ -148,7 +148,8 @@ class _Reader:
             if node.op_type == "BatchNormalization"
             for name in node.input[_STATISTICS]
         }
-        parameters, buffers = {}, {}
+        parameters: dict[str, int] = {}
+        buffers: dict[str, int] = {}
         for tensor in self._graph.initializer:
             dtype = self._dtype(tensor.data_type, tensor.name)
             is_buffer = tensor.name in statistics or not dtype.is_floating_point

@@ -38,7 +38,7 @@ def _pooling(operator: Operator, graph: OperatorGraph) -> int:
     output = graph.tensors[operator.outputs[0]]
     window = operator.attributes.get("kernel_size", operator.attributes.get("kernel_shape"))
     assert window is not None  # noqa: S101 - an argument without a default in torch's and ONNX's schemas
-    sides = list(window)
+    sides = [int(side) for side in window]
     if len(sides) == 1:
         sides *= 3 if operator.name.startswith("aten") and "3d" in operator.name else len(output.shape[2:])
     return output.n_elements * math.prod(sides)

@@ -282,7 +282,7 @@ class TorchCudaDevice(_TorchDevice):
         if not self.cuda_graph:
             return call
         # As torch asks: what libraries set up at a first call on a stream must be done before the capture.
-        stream = torch.cuda.Stream(self._device)
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
             for _ in range(3):
