@@ -121,9 +121,10 @@ def _scratch_of(events: list[_Allocation]) -> set[int]:
     for at, event in enumerate(events):
         if event.n_bytes > 0:
             allocated_at[event.address] = at
-        elif (start := allocated_at.pop(event.address, None)) is not None:
-            if event.operator is not None and event.operator == events[start].operator:
-                scratch |= {start, at}
+            continue
+        start = allocated_at.pop(event.address, None)
+        if start is not None and event.operator is not None and event.operator == events[start].operator:
+            scratch |= {start, at}
     return scratch
 
 
