@@ -1,8 +1,10 @@
-"""At what speed the processors run, where the system tells; and how busy it is."""
+"""At what speed the processors run, how busy they are, and when they are taken away, where the system tells."""
 
+import importlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,23 @@ def cpu_conditions() -> dict[str, Any]:
     if hasattr(os, "getloadavg"):
         conditions["load_average"] = round(os.getloadavg()[0], 2)
     return conditions
+
+
+def interruption_counter() -> Callable[[], int] | None:
+    """Return what counts how often the system took a processor from this process to give it to another.
+
+    `None` where it does not tell.
+    """
+    try:
+        resource = importlib.import_module("resource")  # not on Windows
+    except ImportError:
+        return None
+
+    def count() -> int:
+        n_switches: int = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        return n_switches
+
+    return count
 
 
 def cuda_conditions(index: int) -> dict[str, Any]:

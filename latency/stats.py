@@ -58,6 +58,8 @@ class LatencyStats:
             "n_readings": n_readings,
             "n_warmup": times.n_warmup,
             "is_warm_up_settled": times.is_settled,
+            "n_disturbed": times.n_disturbed,
+            "is_disturbed": times.is_disturbed,
         }
         if relative_interval is not None:
             certainty["is_stable"] = times.is_stable(relative_interval)

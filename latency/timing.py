@@ -30,11 +30,16 @@ class CallTimes:
         n_warmup: Calls that were made before.
         is_settled: Whether the warm-up ended because the times had settled, or as many calls as asked for
             were made; otherwise it ran into its bound.
+        n_disturbed: Calls that something else interrupted; they are not among `times_s` unless too few others
+            were left, which `is_disturbed` tells.
+        is_disturbed: Whether `times_s` holds such calls.
     """
 
     times_s: tuple[float, ...]
     n_warmup: int
     is_settled: bool
+    n_disturbed: int = 0
+    is_disturbed: bool = False
 
     @property
     def relative_interval(self) -> float:
@@ -42,8 +47,8 @@ class CallTimes:
         return _relative_width(sorted(self.times_s))
 
     def is_stable(self, relative_interval: float) -> bool:
-        """Return whether the warm-up settled and the median's interval is at most this share of it wide."""
-        return self.is_settled and self.relative_interval <= relative_interval
+        """Return whether the warm-up settled and the median of undisturbed calls has so narrow an interval."""
+        return self.is_settled and not self.is_disturbed and self.relative_interval <= relative_interval
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -110,7 +115,7 @@ def time_until_stable(
     if relative_interval is None or first.is_stable(relative_interval) or took_s > time_limit_s / 2:
         return first, 1
     second = time_calls(call, time_limit_s=time_limit_s - took_s, **options)
-    return min(first, second, key=lambda times: (not times.is_settled, times.relative_interval)), 2
+    return min(first, second, key=lambda times: (times.is_disturbed, not times.is_settled, times.relative_interval)), 2
 
 
 def time_calls(
@@ -123,6 +128,7 @@ def time_calls(
     clock: Clock = time.perf_counter,
     synchronize: Callable[[], object] | None = None,
     stopwatch: Stopwatch | None = None,
+    n_interruptions: Callable[[], int] | None = None,
 ) -> CallTimes:
     """Time `call` until the median is known well enough, there are `n_runs` readings or the time limit is reached.
 
@@ -139,6 +145,9 @@ def time_calls(
         clock: Returns the time in seconds.
         synchronize: Waits until the device is idle; called before the clock is read.
         stopwatch: Runs a call and returns its seconds, in place of `clock` and `synchronize`.
+        n_interruptions: Counts what takes the device away from this process. A call during which it grows tells
+            more of the others than of `call`: it is set aside, and others are made in its place, at most
+            `n_runs` of them.
 
     Raises:
         ValueError: If a count or the limit is not positive.
@@ -149,19 +158,28 @@ def time_calls(
     start = clock()
     warmup, is_settled = _warm_up(call, measure, n_warmup, lambda: clock() - start, time_limit_s)
     times: list[float] = []
+    disturbed: list[float] = []
     next_look = _MIN_RUNS
-    while len(times) < n_runs and clock() - start < time_limit_s:
-        times.append(measure(call))
+    count = n_interruptions or (lambda: 0)
+    while len(times) < n_runs > len(disturbed) and clock() - start < time_limit_s:
+        before = count()
+        seconds = measure(call)
+        if count() != before:
+            disturbed.append(seconds)
+            continue
+        times.append(seconds)
         if relative_interval is not None and len(times) == next_look:
             if _relative_width(sorted(times)) <= relative_interval:
                 break
             next_look += max(1, next_look // 4)  # not after each reading: that would stop at the luckiest
-    if not times:
+    if not times and not disturbed:
         raise MeasurementError(
             f"nothing was measured within {time_limit_s:g} s: {warmup} warm-up calls took all of it. "
             "Give more time (time_limit_s), a smaller input or a smaller batch_size"
         )
-    return CallTimes(tuple(times), warmup, is_settled)
+    is_disturbed = len(disturbed) > 0 and len(times) < min(n_runs, _MIN_RUNS)
+    kept = (*times, *disturbed)[:n_runs] if is_disturbed else times
+    return CallTimes(tuple(kept), warmup, is_settled, len(disturbed), is_disturbed)
 
 
 def _stopwatch(clock: Clock, synchronize: Callable[[], object] | None) -> Stopwatch:

@@ -204,8 +204,8 @@ def profile(
         remark = "" if stats.conditions.get("is_stable", True) else "; unstable: the machine is busy or the model small"
         console.print(f"latency on {name}: {stats.median_ms:.3f} ms ({spread}{remark})", markup=False, highlight=False)
     if found.memory is not None:
-        total = format_value("peak_memory_estimate_bytes", found.memory.peak_bytes)
-        console.print(f"memory estimate with weights and input: {total}", markup=False, highlight=False)
+        total = format_value("peak_memory_estimate_bytes", found.memory.peak_memory_estimate_bytes)
+        console.print(f"peak memory estimate with weights and input: {total}", markup=False, highlight=False)
         for line in peak_lines(found.memory):
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     for problem in found.problems:

@@ -18,9 +18,9 @@ from latency.devices.onnx_device import OnnxDevice
 from latency.errors import DeviceUnavailableError, LatencyError, TracingError
 from latency.graph import OperatorGraph
 from latency.inference import torch_threads
+from latency.memory.estimate import MemoryEstimate, estimate_peak_memory
 from latency.onnx_reader import graph_from_onnx, onnx_input_shape
 from latency.profile import ModuleCosts, module_costs, module_times_s
-from latency.profile_plot import MemoryTimeline, memory_timeline
 from latency.stats import LatencyStats
 from nas import build
 from nas.analysis.run import Run
@@ -72,7 +72,7 @@ class Profile:
     n_params: int | None
     complexity: Complexity | None
     modules: tuple[ModuleCosts, ...]
-    memory: MemoryTimeline | None
+    memory: MemoryEstimate | None
     latencies: Mapping[str, LatencyStats]
     problems: tuple[str, ...]
 
@@ -98,7 +98,7 @@ def profile(target: Target, devices: Mapping[str, Device], *, depth: int | None 
     except ValueError as error:
         raise InputError(str(error)) from error
     else:
-        complexity, memory = count(sample), memory_timeline(graph)
+        complexity, memory = count(sample), estimate_peak_memory(graph)
         modules = module_costs(graph, complexity, module_times_s=_times(target, problems), depth=depth)
         if complexity.is_partial:
             names = ", ".join(complexity.uncounted)
@@ -219,8 +219,8 @@ def to_json(found: Profile) -> dict[str, Any]:
             "uncounted": list(complexity.uncounted),
         }
     if memory:
-        plain["memory_estimate"] = {"peak_bytes": memory.peak_bytes, "activations_bytes": memory.activations_bytes}
-        plain["memory_estimate"] |= dataclasses.asdict(memory)
+        plain["peak_memory_estimate_bytes"] = memory.peak_memory_estimate_bytes
+        plain["memory"] = dataclasses.asdict(memory)
     plain["modules"] = [dataclasses.asdict(row) for row in found.modules]
     plain["latency"] = {name: dataclasses.asdict(stats) for name, stats in found.latencies.items()}
     plain["problems"] = list(found.problems)
@@ -236,13 +236,15 @@ def modules_table(found: Profile) -> Table:
         "module": "total",
         "params": f"{found.n_params:,}" if found.n_params is not None else "",
         "MACs": f"{complexity.n_macs:,}{mark}" if complexity else "",
-        "other operations": f"{complexity.n_other_operations:,}{mark}" if complexity else "",
+        "other ops": f"{complexity.n_other_operations:,}{mark}" if complexity else "",
         "output": "",
         "activations": f"{sum(row.activation_bytes for row in found.modules) / 1024:,.1f} KiB",
         "time": "",
     }
     for name, total in totals.items():
-        table.add_column(name, footer=total, justify="left" if name in ("module", "output") else "right")
+        table.add_column(
+            name, footer=total, justify="left" if name in ("module", "output") else "right", overflow="fold"
+        )
     for row in found.modules:
         table.add_row(
             escape(row.module or "(the model itself)"),

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from latency.checks import require_eval_mode, require_input_shape, require_positive
-from latency.clocks import cpu_conditions, cuda_conditions
+from latency.clocks import cpu_conditions, cuda_conditions, interruption_counter
 from latency.devices.base import Device, MemoryReading
 from latency.errors import DeviceUnavailableError, MeasurementError, OnnxExportError, UnsupportedMeasurementError
 from latency.inference import example_input, failures_explained, processor_name
@@ -124,6 +124,7 @@ class OnnxDevice(Device):
                 n_runs=self.n_runs,
                 n_warmup=self.n_warmup,
                 time_limit_s=self.time_limit_s,
+                n_interruptions=None if self.execution_provider in _ON_CUDA else interruption_counter(),
             )
         conditions = self._conditions(input_shape) | {"providers_used": session.get_providers()}
         return LatencyStats.from_reading(times, n_readings, self.relative_interval, conditions)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from latency.checks import require_eval_mode, require_input_shape, require_positive
-from latency.clocks import cpu_conditions, cuda_conditions
+from latency.clocks import cpu_conditions, cuda_conditions, interruption_counter
 from latency.devices.base import Device, MemoryReading
 from latency.errors import DeviceUnavailableError
 from latency.inference import (
@@ -59,6 +59,10 @@ class _TorchDevice(Device):
     @abstractmethod
     def _stopwatch(self) -> Stopwatch | None: ...
 
+    @property
+    def _n_interruptions(self) -> Callable[[], int] | None:
+        return None
+
     @abstractmethod
     def _settings(self) -> AbstractContextManager[None]:
         """Return the process-wide settings of a measurement, undone at its end."""
@@ -95,6 +99,7 @@ class _TorchDevice(Device):
                 time_limit_s=self.time_limit_s,
                 synchronize=self._synchronize,
                 stopwatch=self._stopwatch,
+                n_interruptions=self._n_interruptions,
             )
             conditions = self._conditions(input_shape) | self._timing_conditions()
         return LatencyStats.from_reading(times, n_readings, self.relative_interval, conditions)
@@ -188,6 +193,10 @@ class TorchCpuDevice(_TorchDevice):
     @property
     def _stopwatch(self) -> Stopwatch | None:
         return None
+
+    @property
+    def _n_interruptions(self) -> Callable[[], int] | None:
+        return interruption_counter()
 
     def _settings(self) -> AbstractContextManager[None]:
         return torch_threads(self.n_threads)
