@@ -1,6 +1,6 @@
 """What can be built: genotypes, search spaces and the networks that they describe."""
 
-from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
+from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace, StagedNetwork
 from search_spaces.errors import GenotypeError, SearchSpaceError
 from search_spaces.genotype import Gene, GeneKind, Genotype
 from search_spaces.integers import Integers
@@ -30,5 +30,6 @@ __all__ = [
     "SearchSpace",
     "SearchSpaceError",
     "SegmentationCell",
+    "StagedNetwork",
     "UNet",
 ]

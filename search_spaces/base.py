@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import nn
 
 from search_spaces.errors import GenotypeError
@@ -117,8 +118,65 @@ class ModelSpace(SearchSpace):
         """
 
 
+class StagedNetwork(nn.Module, ABC):
+    """A network for dense prediction whose decoder can be trained on stored features of its encoder.
+
+    `forward(images)` is `decode(encode(images), size of the images)`. Auxiliary heads serve the training alone and
+    are no part of the network: they are in no `state_dict`, count or export of it. Who trains makes them, optimises
+    their parameters with the network's, adds the loss of what they say, and drops them.
+
+        heads = network.new_auxiliary_heads(seed)
+        logits, auxiliary = network.decode_with_auxiliary(network.encode(images), size, heads)
+
+    Attributes:
+        encoder: All that `encode` uses; no other method uses it.
+    """
+
+    encoder: nn.Module
+
+    @abstractmethod
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the features of `(B, in_channels, H, W)`: `(B, C_i, H_i, W_i)`, from fine to coarse."""
+
+    @abstractmethod
+    def decode_with_auxiliary(
+        self, features: Sequence[torch.Tensor], size: tuple[int, int], heads: nn.Module
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Return the logits, and what `heads` say on the way to them; all `(B, n_classes, *size)`.
+
+        Args:
+            features: As of `encode`; further ones behind them are not read, so that networks which use fewer stages
+                of one encoder take the same stored features.
+            size: Height and width of the images.
+            heads: Of this network's `new_auxiliary_heads`. Those of a network with one cell say nothing.
+        """
+
+    @abstractmethod
+    def decode(self, features: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+        """Return the logits, `(B, n_classes, *size)`; arguments as for `decode_with_auxiliary`."""
+
+    @abstractmethod
+    def new_auxiliary_heads(self, seed: int) -> nn.Module:
+        """Return untrained auxiliary heads, on the CPU. Equal seeds give equal weights."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map `(B, in_channels, H, W)` to logits `(B, n_classes, H, W)`."""
+        return self.decode(self.encode(images), (images.shape[-2], images.shape[-1]))
+
+
 class PretrainableSpace(ModelSpace):
-    """A space whose networks share a part, their `encoder`, which can be trained once for all of them."""
+    """A space whose networks share a part, their `encoder`, which can be trained once for all of them.
+
+    Its networks, those of `build_for_pretraining` too, are `StagedNetwork`s where their features can be stored.
+    """
+
+    @property
+    def shares_encoder(self) -> bool:
+        """Whether all networks have the same encoder up to its last stages: one pretrained, one set of features.
+
+        Where it is false, neither pretraining nor stored features are to be had.
+        """
+        return True
 
     @abstractmethod
     def build_for_pretraining(self, *, in_channels: int, n_classes: int, seed: int) -> nn.Module:
@@ -126,4 +184,7 @@ class PretrainableSpace(ModelSpace):
 
         Names and shapes of these weights agree; a candidate's encoder may have fewer. Arguments as for
         `build`.
+
+        Raises:
+            ValueError: If not `shares_encoder`.
         """

@@ -1,6 +1,6 @@
 """Modules that wire operations as a genotype says. They are told live edges only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -129,13 +129,18 @@ class FusionDecoder(nn.Module):
             {str(source): FusionCell(cells[source], operation_names, width) for source in sorted(cells)}
         )
 
-    def forward(self, encoded: list[torch.Tensor]) -> torch.Tensor:
+    def forward(self, encoded: Sequence[torch.Tensor]) -> torch.Tensor:
         """Map the encoder's outputs, `(B, C_i, H_i, W_i)`, to `(B, width, H_0, W_0)`."""
+        return self.all_cells(encoded)[-1]
+
+    def all_cells(self, encoded: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Return what each cell computes: all but the last at resolutions of their own."""
         finest = encoded[0]
         size = (finest.shape[-2], finest.shape[-1])
         if not self.cells:
-            return finest.new_zeros((finest.shape[0], self._width, *size))
+            return (finest.new_zeros((finest.shape[0], self._width, *size)),)
         features = {int(source): project(encoded[int(source)]) for source, project in self.projections.items()}
         for source, cell in self.cells.items():
             features[int(source)] = cell(features)
-        return resize(features[int(source)], size)
+        *earlier, last = (features[int(source)] for source in self.cells)
+        return (*earlier, resize(last, size))

@@ -1,7 +1,7 @@
 """An encoder of MobileNetV2 blocks under a decoder of searched cells, for dense prediction."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from search_spaces.base import PretrainableSpace
+from search_spaces.base import PretrainableSpace, StagedNetwork
 from search_spaces.cells import Cell, FusionDecoder, Term
 from search_spaces.encoders import ENCODER_STRIDES, MobileEncoder
 from search_spaces.genotype import Gene, GeneKind, Genotype
@@ -144,7 +144,7 @@ class SegmentationCell(PretrainableSpace):
         with torch.random.fork_rng(devices=[]):
             encoder = MobileEncoder(in_channels, self.encoder_width, n_stages)
             decoder = FusionDecoder(cells, SEGMENTATION_OPERATIONS, encoder.channels, width)
-            network = SegmentationNetwork(encoder, decoder, HEADS[head](width, n_classes))
+            network = SegmentationNetwork(encoder, decoder, width=width, head=head, n_classes=n_classes)
         initialize(network, seed)
         return network
 
@@ -193,25 +193,61 @@ class SegmentationCell(PretrainableSpace):
         return self.decoder_widths[genotype.genes[-2]]
 
 
-class SegmentationNetwork(nn.Module):
+class SegmentationNetwork(StagedNetwork):
     """`head(decoder(encoder(x)))`, at the size of the input.
 
-    Attributes:
+    Args:
         encoder: Maps images to up to four features; `channels` tells theirs.
-        decoder: Maps the list of features to one at stride 4.
-        head: Maps that to logits at stride 1.
+        decoder: Maps the features to one at stride 4.
+        width: Channels of that.
+        head: A name in `HEADS`.
+        n_classes: Channels of the logits.
+
+    Attributes:
+        head: Maps what the decoder gives to logits at stride 1.
     """
 
-    def __init__(self, encoder: MobileEncoder, decoder: FusionDecoder, head: nn.Module) -> None:
+    def __init__(
+        self, encoder: MobileEncoder, decoder: FusionDecoder, *, width: int, head: str, n_classes: int
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.head = head
+        self.head = HEADS[head](width, n_classes)
+        self._width = width
+        self._n_classes = n_classes
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map `(B, in_channels, H, W)` to logits `(B, n_classes, H, W)`."""
-        logits = self.head(self.decoder(self.encoder(x)))
-        return resize(logits, (x.shape[-2], x.shape[-1]))  # sizes that are no multiple of 4
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the features of `(B, in_channels, H, W)` at strides 4, 8, 16, 32, as many as the decoder reads."""
+        return tuple(self.encoder(images))
+
+    def decode(self, features: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+        """Return the logits, `(B, n_classes, *size)`."""
+        return resize(self.head(self.decoder(features)), size)  # sizes that are no multiple of 4
+
+    def decode_with_auxiliary(
+        self, features: Sequence[torch.Tensor], size: tuple[int, int], heads: nn.Module
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Return the logits, and for each cell but the last what its head says, from the first cell on."""
+        assert isinstance(heads, nn.ModuleList)  # noqa: S101 - stated in the contract
+        *earlier, last = self.decoder.all_cells(features)
+        said = tuple(resize(head(cell), size) for head, cell in zip(heads, earlier, strict=True))
+        return resize(self.head(last), size), said
+
+    def new_auxiliary_heads(self, seed: int) -> nn.ModuleList:
+        """Return a classifier for each cell but the last: ReLU and a 1x1 convolution.
+
+        Source:
+            Nekrasov et al. 2019, arXiv:1810.10804, section 3.2: auxiliary cells over the decoder's inner cells.
+            Differs: a classifier alone, without the cell's operations before it.
+        """
+        n_heads = max(len(self.decoder.cells) - 1, 0)
+        with torch.random.fork_rng(devices=[]):
+            heads = nn.ModuleList(
+                nn.Sequential(nn.ReLU(), nn.Conv2d(self._width, self._n_classes, 1)) for _ in range(n_heads)
+            )
+        initialize(heads, seed)
+        return heads
 
 
 class BilinearHead(nn.Sequential):

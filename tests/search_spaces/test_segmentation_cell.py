@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from search_spaces import GeneKind, SegmentationCell
 from search_spaces.segmentation_cell import SEGMENTATION_OPERATIONS
@@ -269,6 +270,45 @@ def test_model_is_head_of_decoder_of_encoder():
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(model(x), model.head(model.decoder(model.encoder(x))), rtol=0, atol=0)
+
+
+def test_stored_features_of_the_whole_encoder_serve_networks_that_use_fewer_stages():
+    whole = SPACE.build_for_pretraining(in_channels=3, n_classes=4, seed=0).eval()
+    images = torch.randn(1, 3, 45, 64)
+    with torch.no_grad():
+        features = whole.encode(images)
+        for source in range(4):
+            genotype = encode(SPACE, [[], [], [[("conv_3x3", source)]]])
+            model = SPACE.build(genotype, in_channels=3, n_classes=4, seed=0).eval()
+            assert len(model.encode(images)) == source + 1
+            torch.testing.assert_close(model.decode(features, (45, 64)), model(images), rtol=0, atol=0)
+
+
+def test_auxiliary_heads_speak_for_every_cell_but_the_last_and_are_no_part_of_the_network():
+    cells = [[[("conv_3x3", 3)]], [[("skip", 1), ("conv_1x1", 4)]], [[("skip", 0), ("conv_1x1", 5)]]]
+    model = SPACE.build(encode(SPACE, cells), in_channels=3, n_classes=5, seed=0)
+    names = set(model.state_dict())
+    heads, again = model.new_auxiliary_heads(seed=1), model.new_auxiliary_heads(seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(heads.parameters(), again.parameters(), strict=True))
+    images = torch.randn(2, 3, 45, 64)
+    logits, auxiliary = model.decode_with_auxiliary(model.encode(images), (45, 64), heads)
+    assert [tuple(a.shape) for a in auxiliary] == [(2, 5, 45, 64)] * 2
+    assert set(model.state_dict()) == names
+    (logits.square().mean() + sum(a.square().mean() for a in auxiliary)).backward()
+    assert all(p.grad is not None for p in [*model.parameters(), *heads.parameters()])
+    features = model.eval().encode(images)
+    torch.testing.assert_close(model.decode_with_auxiliary(features, (45, 64), heads)[0], model(images), rtol=0, atol=0)
+    first = model.decoder.cells["4"]({3: model.decoder.projections["3"](features[3])})
+    expected = F.interpolate(heads[0](first), (45, 64), mode="bilinear")
+    torch.testing.assert_close(model.decode_with_auxiliary(features, (45, 64), heads)[1][0], expected)
+
+
+@pytest.mark.parametrize("cells", [[], [[], [], [[("skip", 0)]]]])
+def test_networks_of_one_cell_or_none_have_no_auxiliary_heads(cells):
+    model = SPACE.build(encode(SPACE, cells), in_channels=3, n_classes=5, seed=0)
+    heads = model.new_auxiliary_heads(seed=0)
+    assert len(heads) == 0
+    assert model.decode_with_auxiliary(model.encode(torch.randn(2, 3, 32, 32)), (32, 32), heads)[1] == ()
 
 
 def test_cell_adds_terms_of_a_branch_and_merges_branches():
