@@ -37,7 +37,7 @@ _N_ENCODER_OUTPUTS = len(ENCODER_STRIDES)
 
 @dataclass(frozen=True)
 class SegmentationCell(PretrainableSpace):
-    """Decoder cells over a fixed encoder's features.
+    """Decoder cells over an encoder's features.
 
     A cell has branches; a branch adds two terms; a term is an operation on an encoder output or an earlier
     cell. Branches are concatenated and merged by a 1x1 convolution. The last cell feeds the head.
@@ -49,7 +49,8 @@ class SegmentationCell(PretrainableSpace):
         n_cells: Cells of the decoder.
         n_branches: Branches of each cell.
         decoder_widths: What the decoder's width may be, in increasing order.
-        encoder_width: Channels of the encoder at stride 4; 16 makes it about 0.18 M parameters.
+        encoder_width: Channels of the encoder at stride 4; 16 makes it about 0.18 M parameters. A list, in increasing
+            order, makes it a gene: there is then no encoder that all networks share.
 
     Source:
         Nekrasov et al. 2019, arXiv:1810.10804 (cells over pairs of encoder outputs), and Zoph et al. 2018,
@@ -60,25 +61,32 @@ class SegmentationCell(PretrainableSpace):
     n_cells: int = 3
     n_branches: int = 3
     decoder_widths: tuple[int, ...] = (16, 24, 32, 48)
-    encoder_width: int = 16
+    encoder_width: int | tuple[int, ...] = 16
 
     def __post_init__(self) -> None:
         for option in ("n_cells", "n_branches"):
             if getattr(self, option) < 1:
                 raise ValueError(f"{option} must be at least 1, got {getattr(self, option)}")
-        if self.encoder_width < 1 or self.encoder_width % 8:
+        if isinstance(self.encoder_width, tuple):
+            _check_widths("encoder_width", self.encoder_width)
+            if len(self.encoder_width) == 1:
+                raise ValueError("encoder_width must be a number or at least two of them, got a list of one")
+        elif self.encoder_width < 1 or self.encoder_width % 8:
             raise ValueError(f"encoder_width must be a positive multiple of 8, got {self.encoder_width}")
-        widths = self.decoder_widths
-        if not widths or any(width < 1 or width % 8 for width in widths):
-            raise ValueError(f"decoder_widths must be positive multiples of 8, got {widths}")
-        if any(a >= b for a, b in itertools.pairwise(widths)):
-            raise ValueError(f"decoder_widths must be in increasing order, got {widths}")
+        _check_widths("decoder_widths", self.decoder_widths)
+
+    @property
+    def shares_encoder(self) -> bool:
+        """Whether the encoder's width is fixed."""
+        return not isinstance(self.encoder_width, tuple)
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """For each cell and branch two pairs of source and operation; then `decoder_width` and `head`."""
+        """For each cell and branch two pairs of source and operation; `encoder_width`, `decoder_width`, `head`."""
+        widths = self.encoder_width if isinstance(self.encoder_width, tuple) else ()
         return (
             *itertools.chain.from_iterable(map(self._cell_genes, range(self.n_cells))),
+            *([Gene("encoder_width", tuple(map(str, widths)), GeneKind.ORDINAL)] if widths else []),
             Gene("decoder_width", tuple(map(str, self.decoder_widths)), GeneKind.ORDINAL),
             Gene("head", SEGMENTATION_HEADS, GeneKind.CATEGORICAL),
         )
@@ -93,19 +101,22 @@ class SegmentationCell(PretrainableSpace):
         rows = [self._row(()) for _ in range(n_dead)]
         rows += map(self._row, _smallest_order(cells, first=_N_ENCODER_OUTPUTS + n_dead))
         flat = [value for row in rows for term in row for value in (term.source, term.operation)]
-        return Genotype(self.name, (*flat, *genotype.genes[-2:]))
+        return Genotype(self.name, (*flat, *genotype.genes[len(flat) :]))
 
     def describe(self, genotype: Genotype) -> str:
         """Return the live cells, e.g. `c2 = conv_3x3(s4) + skip(s16) | skip(c0); width 24; bilinear head`."""
         cells = [f"{_source_name(source)} = {_cell_text(cell)}" for source, cell in self.live_cells(genotype).items()]
-        width, head = self._width(genotype), SEGMENTATION_HEADS[genotype.genes[-1]]
-        return "; ".join([*(cells or ["no cells"]), f"width {width}", f"{head} head"])
+        widths = [f"width {self._width(genotype)}"]
+        if not self.shares_encoder:
+            widths.insert(0, f"encoder width {self._encoder_width(genotype)}")
+        return "; ".join([*(cells or ["no cells"]), *widths, f"{SEGMENTATION_HEADS[genotype.genes[-1]]} head"])
 
     def build(self, genotype: Genotype, *, in_channels: int, n_classes: int, seed: int) -> nn.Module:
         """Return the segmentation network; images of any size, best of multiples of 32."""
         cells = self.live_cells(genotype)  # first, since it checks the genotype
         return self._network(
             cells,
+            self._encoder_width(genotype),
             self._width(genotype),
             SEGMENTATION_HEADS[genotype.genes[-1]],
             in_channels=in_channels,
@@ -117,11 +128,17 @@ class SegmentationCell(PretrainableSpace):
         """Return the whole encoder under the lightest decoder that reads all of it: a sum of its features.
 
         Its `encoder` is the part that the networks of `build` have too, up to its last stages.
+
+        Raises:
+            ValueError: If the encoder's width is a gene.
         """
+        if isinstance(self.encoder_width, tuple):
+            raise ValueError(f"encoder_width must be one number for pretraining, got {self.encoder_width}")
         branch = tuple(Term(_SKIP, source) for source in range(_N_ENCODER_OUTPUTS))
         cells = {_N_ENCODER_OUTPUTS: (branch,)}
         return self._network(
             cells,
+            self.encoder_width,
             self.decoder_widths[-1],
             "bilinear",
             in_channels=in_channels,
@@ -132,6 +149,7 @@ class SegmentationCell(PretrainableSpace):
     def _network(
         self,
         cells: Mapping[int, Cell],
+        encoder_width: int,
         width: int,
         head: str,
         *,
@@ -142,7 +160,7 @@ class SegmentationCell(PretrainableSpace):
         sources = {term.source for cell in cells.values() for branch in cell for term in branch}
         n_stages = 1 + max((source for source in sources if source < _N_ENCODER_OUTPUTS), default=0)
         with torch.random.fork_rng(devices=[]):
-            encoder = MobileEncoder(in_channels, self.encoder_width, n_stages)
+            encoder = MobileEncoder(in_channels, encoder_width, n_stages)
             decoder = FusionDecoder(cells, SEGMENTATION_OPERATIONS, encoder.channels, width)
             network = SegmentationNetwork(encoder, decoder, width=width, head=head, n_classes=n_classes)
         initialize(network, seed)
@@ -188,6 +206,11 @@ class SegmentationCell(PretrainableSpace):
         for branch in cell:
             yield from (_NONE,) * (2 - len(branch))
             yield from branch
+
+    def _encoder_width(self, genotype: Genotype) -> int:
+        if isinstance(self.encoder_width, tuple):
+            return self.encoder_width[genotype.genes[-3]]
+        return self.encoder_width
 
     def _width(self, genotype: Genotype) -> int:
         return self.decoder_widths[genotype.genes[-2]]
@@ -276,6 +299,13 @@ class LearnedHead(nn.Sequential):
 
 
 HEADS: dict[str, Callable[[int, int], nn.Module]] = {"bilinear": BilinearHead, "learned": LearnedHead}
+
+
+def _check_widths(option: str, widths: tuple[int, ...]) -> None:
+    if not widths or any(width < 1 or width % 8 for width in widths):
+        raise ValueError(f"{option} must be positive multiples of 8, got {widths}")
+    if any(a >= b for a, b in itertools.pairwise(widths)):
+        raise ValueError(f"{option} must be in increasing order, got {widths}")
 
 
 def _is_fed(term: Term, cells: Mapping[int, Cell]) -> bool:

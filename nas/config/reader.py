@@ -254,7 +254,8 @@ class ConfigReader:
         if raw is None:
             return None
         self._needs_data("pretraining")
-        if isinstance(space, SearchSpace) and not isinstance(space, PretrainableSpace):
+        shares = isinstance(space, PretrainableSpace) and space.shares_encoder
+        if isinstance(space, SearchSpace) and not shares:
             self._fault(("pretraining",), f"pretraining: the networks of {space.name!r} share no encoder.")
         recipe: TrainingRecipe | None = self._value("pretraining", TrainingRecipe, raw, ())
         return recipe

@@ -13,6 +13,8 @@ SPACE = SegmentationCell()
 SMALL = SegmentationCell(n_cells=4, n_branches=2, decoder_widths=(8, 16), encoder_width=8)
 OP = {name: value for value, name in enumerate(SEGMENTATION_OPERATIONS)}
 N_ENCODER = 4
+TAIL = ("decoder_width", "head")
+ARGUMENTS = {"in_channels": 3, "n_classes": 4, "seed": 0}
 
 
 def encode(space, cells, width=0, head=0):
@@ -311,6 +313,24 @@ def test_networks_of_one_cell_or_none_have_no_auxiliary_heads(cells):
     assert model.decode_with_auxiliary(model.encode(torch.randn(2, 3, 32, 32)), (32, 32), heads)[1] == ()
 
 
+def test_a_list_of_encoder_widths_is_a_gene_and_leaves_the_others_where_they_were():
+    space = SegmentationCell(encoder_width=(8, 16, 24))
+    assert space.n_genotypes == 3 * SPACE.n_genotypes
+    assert [gene.name for gene in space.genes] == [*(g.name for g in SPACE.genes[:-2]), "encoder_width", *TAIL]
+    assert (SPACE.shares_encoder, space.shares_encoder) == (True, False)
+    cells = encode(SPACE, [[], [], [[("skip", 3), ("conv_3x3", 1)]]], width=1, head=1).genes[:-2]
+    for index, width in enumerate(space.encoder_width):
+        genotype = space.canonical(space.genotype([*cells, index, 1, 1]))
+        assert space.describe(genotype).endswith(f"; encoder width {width}; width 24; learned head")
+        assert genotype.genes[-3:] == (index, 1, 1)
+        fixed = SegmentationCell(encoder_width=width)
+        built = space.build(genotype, **ARGUMENTS)
+        expected = fixed.build(encode(fixed, [[], [], [[("skip", 3), ("conv_3x3", 1)]]], 1, 1), **ARGUMENTS)
+        assert n_params(built) == n_params(expected)
+    with pytest.raises(ValueError, match=r"^encoder_width must be one number for pretraining, got \(8, 16, 24\)$"):
+        space.build_for_pretraining(**ARGUMENTS)
+
+
 def test_cell_adds_terms_of_a_branch_and_merges_branches():
     cells = [[], [], [[("conv_3x3", 0), ("skip", 1)], [("separable_3x3", 1)]]]
     decoder = SPACE.build(encode(SPACE, cells), in_channels=3, n_classes=4, seed=0).decoder.eval()
@@ -347,6 +367,9 @@ def test_a_decoder_of_nothing_gives_constant_logits():
         ("n_cells", 0, "n_cells must be at least 1, got 0"),
         ("n_branches", 0, "n_branches must be at least 1, got 0"),
         ("encoder_width", 12, "encoder_width must be a positive multiple of 8, got 12"),
+        ("encoder_width", (8, 12), "encoder_width must be positive multiples of 8, got \\(8, 12\\)"),
+        ("encoder_width", (16, 8), "encoder_width must be in increasing order, got \\(16, 8\\)"),
+        ("encoder_width", (16,), "encoder_width must be a number or at least two of them, got a list of one"),
         ("decoder_widths", (), "decoder_widths must be positive multiples of 8, got \\(\\)"),
         ("decoder_widths", (8, 12), "decoder_widths must be positive multiples of 8, got \\(8, 12\\)"),
         ("decoder_widths", (16, 8), "decoder_widths must be in increasing order, got \\(16, 8\\)"),
