@@ -49,7 +49,12 @@ KINDS: dict[str, Kinds] = {
 }
 """By section of the configuration."""
 
-REFERENCE_TASKS = {"unet": "segmentation", "resnet": "classification"}
+REFERENCE_TASKS = {
+    "unet": "segmentation",
+    "deeplabv3_mobilenetv3": "segmentation",
+    "enet": "segmentation",
+    "resnet": "classification",
+}
 """The task that each reference model does."""
 
 
