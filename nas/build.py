@@ -201,10 +201,14 @@ def stored_subject(config: RunConfig, folder: RunFolder, candidate: Candidate) -
     if stored is None:
         raise InputError(f"{folder.path}: this run builds no networks")
     signature = ModelSignature(stored["in_channels"], tuple(stored["image_size"]), stored["n_classes"])
+    return Subject(candidate, space_of(config, candidate), signature)
+
+
+def space_of(config: RunConfig, candidate: Candidate) -> SearchSpace:
+    """Return the space of one of the run's candidates: the run's, or that of a reference model."""
     name = candidate.genotype.space
     kind = name.removeprefix(ReferenceModel.prefix)
-    space = search_space(config) if kind == name else ReferenceModel(kind)
-    return Subject(candidate, space, signature)
+    return search_space(config) if kind == name else ReferenceModel(kind)
 
 
 def stored_normalization(folder: RunFolder) -> Normalization:

@@ -103,8 +103,10 @@ class _Sketch:
             y = self._branch(branch, y, merge) + 8
         color = self._color(source)
         self.drawing.box(merge, fill="#ffffff", stroke=color)
-        for row, text in enumerate(("concat" if len(cell) > 1 else "", "conv 1x1", f"{self._graph.width} channels")):
-            self.drawing.text(merge.x + merge.width / 2, merge.middle - 12 + 16 * row, text, anchor="middle")
+        lines = [*(["concat"] if len(cell) > 1 else []), "conv 1x1", f"{self._graph.width} channels"]
+        for row, text in enumerate(lines):
+            y = merge.middle + 12 + 16 * (row - len(lines) / 2)
+            self.drawing.text(merge.x + merge.width / 2, y, text, anchor="middle")
         if source == self._last:
             self._head(frame.right, merge.middle, start=merge.right)
             return frame.bottom
