@@ -305,14 +305,16 @@ FAULTS = [
     (
         [("  kind: unet", "  kind: resnet"), ("[unet]", "[]")],
         [
-            "x.yaml:11: teacher.kind: 'resnet' does classification; for segmentation take unet, deeplabv3_mobilenetv3, enet."
+            "x.yaml:11: teacher.kind: 'resnet' does classification; for segmentation take unet, "
+            "deeplabv3_mobilenetv3, enet."
         ],
     ),
     (
         [("[unet]", "[unet, unet, resnet, une]")],
         [
             "x.yaml:53: references[1]: 'unet' is given twice.",
-            "x.yaml:53: references[2]: 'resnet' does classification; for segmentation take unet, deeplabv3_mobilenetv3, enet.",
+            "x.yaml:53: references[2]: 'resnet' does classification; for segmentation take unet, "
+            "deeplabv3_mobilenetv3, enet.",
             "x.yaml:53: references[3]: unknown reference model 'une'. Did you mean 'unet'?",
         ],
     ),
