@@ -12,6 +12,7 @@ from latency.complexity import count_model
 from latency.devices.base import Device
 from latency.errors import DeviceUnavailableError, LatencyError
 from nas.artifacts import ArtifactCache
+from nas.augmentation import Augmentation
 from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig, resolve_device
 from nas.config.kinds import imported, kind_class
 from nas.controllers import SearchProblem
@@ -58,6 +59,7 @@ class TrainingInputs:
         validation: The validation split.
         normalization: From the training split.
         task: Loss and scores.
+        augmentation: How the images of a batch are varied; `None` for not at all.
         device: A torch device.
     """
 
@@ -67,6 +69,7 @@ class TrainingInputs:
     validation: ExamplesFile
     normalization: Normalization
     task: Task
+    augmentation: Augmentation | None
     device: str
 
     @property
@@ -112,13 +115,15 @@ def training_inputs(config: RunConfig, folder: RunFolder) -> TrainingInputs | No
     cache = artifact_cache(folder)
     train = cache_examples(cache, dataset, Split.TRAIN)
     validation = cache_examples(cache, dataset, Split.VALIDATION)
+    task = _task(config, dataset)
     inputs = TrainingInputs(
         dataset=dataset,
         fingerprint=fingerprint,
         train=train,
         validation=validation,
         normalization=Normalization.of(train.load().images),
-        task=_task(config, dataset),
+        task=task,
+        augmentation=_augmentation(config, task),
         device=device,
     )
     folder.store.set_fact("signature", asdict(inputs.signature))
@@ -190,6 +195,7 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
         task=inputs.task,
         recipe=config.training.recipe,
         distillation=_distillation(config),
+        augmentation=inputs.augmentation,
         device=inputs.device,
         n_threads=config.training.n_threads_alone,
     )
@@ -226,6 +232,16 @@ def _task(config: RunConfig, dataset: Dataset) -> Task:
     assert config.task is not None  # noqa: S101 - the reader fills it in where there is data
     task: Task = kind_class("task", config.task.kind)(dataset.class_names, dataset.ignore_index, **config.task.options)
     return task
+
+
+def _augmentation(config: RunConfig, task: Task) -> Augmentation | None:
+    """Return the configured one; checked again, since classes may have had no names yet when it was read."""
+    if config.augmentation is not None:
+        try:
+            config.augmentation.check(task)
+        except ValueError as error:
+            raise InputError(f"augmentation.{error}") from error
+    return config.augmentation
 
 
 def _device(name: str, device: Device) -> Device:
@@ -280,6 +296,7 @@ def _training_stage(
         recipe=config.training.recipe,
         device=inputs.device,
         distillation=_distillation(config),
+        augmentation=inputs.augmentation,
         teacher_logits=logits[0] if logits else None,
         weights=functools.partial(weights_path, folder.path),
     )
@@ -295,6 +312,7 @@ def _setting(config: RunConfig, inputs: TrainingInputs) -> TrainingSetting:
         normalization=inputs.normalization,
         task=inputs.task,
         task_options=config.task.options,
+        augmentation=inputs.augmentation,
         in_channels=inputs.signature.in_channels,
         n_classes=inputs.signature.n_classes,
         seed=config.seed,

@@ -101,6 +101,7 @@ def pretrain(
                 seed=setting.seed,
                 device=setting.device,
                 distillation=distillation,
+                augmentation=setting.augmentation,
                 on_epoch=on_epoch,
             )
         save_weights(model.get_submodule("encoder"), path)

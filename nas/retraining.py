@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nas.augmentation import Augmentation
 from nas.data.base import Dataset, Examples, Split
 from nas.data.cache import ExamplesFile, load_array
 from nas.distillation import Distillation
@@ -42,6 +43,7 @@ class RetrainingParts:
         distillation: As in the search.
         device: A torch device.
         n_threads: CPU threads of the training.
+        augmentation: As in the search.
     """
 
     space: SearchSpace
@@ -54,6 +56,7 @@ class RetrainingParts:
     distillation: Distillation | None
     device: str
     n_threads: int
+    augmentation: Augmentation | None = None
 
 
 def retrain(
@@ -94,6 +97,7 @@ def retrain(
             seed=subject.seed,
             device=parts.device,
             distillation=parts.distillation,
+            augmentation=parts.augmentation,
             on_epoch=on_epoch,
         )
     folder.store.log_test_reading(subject.candidate.id, f"{RETRAINING}, {epochs} epochs")

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from nas.artifacts import ArtifactCache
+from nas.augmentation import Augmentation
 from nas.data.base import Split
 from nas.data.cache import ExamplesFile, load_array
 from nas.errors import InputError
@@ -67,6 +68,7 @@ class TrainingSetting:
         seed: The run's.
         device: A torch device.
         n_threads: CPU threads of a training.
+        augmentation: How the images of a batch are varied; `None` for not at all.
     """
 
     data_fingerprint: str
@@ -80,6 +82,7 @@ class TrainingSetting:
     seed: int
     device: str
     n_threads: int
+    augmentation: Augmentation | None = None
 
     @property
     def depends_on(self) -> dict[str, Any]:
@@ -90,6 +93,7 @@ class TrainingSetting:
             "seed": self.seed,
             "device": self.device,
             "n_threads": self.n_threads,
+            "augmentation": asdict(self.augmentation) if self.augmentation else None,
         }
 
     def training_data(self, teacher_logits: Path | None = None) -> TrainingData:
@@ -149,6 +153,7 @@ def make_teacher(
                 data=setting.training_data(),
                 seed=setting.seed,
                 device=setting.device,
+                augmentation=setting.augmentation,
                 on_epoch=on_epoch,
             )
         save_weights(model, path)

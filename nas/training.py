@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nas.augmentation import Augmentation
 from nas.data.base import Examples
 from nas.distillation import Distillation
 from nas.errors import EvaluationError
@@ -132,6 +133,7 @@ def train(
     seed: int,
     device: torch.device | str = "cpu",
     distillation: Distillation | None = None,
+    augmentation: Augmentation | None = None,
     on_epoch: Callable[[EpochSummary], None] | None = None,
 ) -> EpochSummary:
     """Train `model` in place, on `device`, and leave it there in eval mode.
@@ -144,9 +146,10 @@ def train(
         recipe: How to train.
         task: Gives the loss.
         data: What to train on; its `teacher_logits` are needed for a distillation.
-        seed: Of the order of images and of dropout.
+        seed: Of the order of images, of their variation and of dropout.
         device: Where to train.
         distillation: How to learn from the teacher; `None` for not at all.
+        augmentation: How each batch is varied; `None` for not at all.
         on_epoch: Called after each epoch.
 
     Returns:
@@ -173,11 +176,15 @@ def train(
             batches = torch.randperm(len(images), generator=order)[: n_steps * batch_size].view(n_steps, -1)
             for step, batch in enumerate(batches):
                 rows = batch.to(device)
-                output = model(_prepared(images[rows], data.normalization))
-                terms = [task.loss(output, targets[rows])]
-                if distillation is not None:
-                    weights = task.target_weights(targets[rows])
-                    terms.append(distillation.term(output, _teacher_rows(data, batch).to(device), weights))
+                shown, target = images[rows], targets[rows]
+                logits = _teacher_rows(data, batch).to(device) if distillation is not None else None
+                if augmentation is not None:
+                    draw = augmentation.draw(batch_size, order)
+                    shown, target, logits = augmentation.apply(shown, target, logits, draw, task)
+                output = model(_prepared(shown, data.normalization))
+                terms = [task.loss(output, target)]
+                if distillation is not None and logits is not None:
+                    terms.append(distillation.term(output, logits, task.target_weights(target)))
                 optimizer.zero_grad(set_to_none=True)
                 torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

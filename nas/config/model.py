@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from nas.augmentation import Augmentation
 from nas.config.yaml_source import key_text, to_yaml_text
 from nas.distillation import Distillation
 from nas.metrics import metric_key
@@ -123,6 +124,7 @@ class RunConfig(_Section):
         search_space: What can be built.
         training: How each candidate is trained; `None` if no metric needs it.
         pretraining: How the encoder that all candidates share is trained first; `None` for not at all.
+        augmentation: How the images of every training are varied; `None` for not at all.
         distillation: How it learns from the teacher; on by default where there is a teacher.
         devices: By the user's names; one on this machine's CPU if a metric needs a device and none is given.
         metrics: Metrics given by functions, by the user's names.
@@ -143,6 +145,7 @@ class RunConfig(_Section):
     search_space: ComponentConfig
     training: TrainingConfig | None = None
     pretraining: TrainingRecipe | None = None
+    augmentation: Augmentation | None = None
     distillation: DistillationConfig | None = None
     devices: Mapping[str, DeviceConfig] = {}
     metrics: Mapping[str, FunctionMetricConfig] = {}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from latency.devices.base import Device
+from nas.augmentation import Augmentation
 from nas.config.kinds import KINDS, REFERENCE_TASKS, Kinds, find_class
 from nas.config.metric_sections import MetricSections, MetricsReader, RunContext
 from nas.config.model import ComponentConfig, DeviceConfig, DistillationConfig, RunConfig, TrainingConfig
@@ -86,6 +88,7 @@ class ConfigReader:
             "teacher": teacher,
             "training": self._training(),
             "pretraining": self._pretraining(space),
+            "augmentation": self._augmentation(task),
             "distillation": self._distillation(has_teacher=teacher is not None),
             "controller": self._component("controller")[0],
             "execution": self._component("execution", _DEFAULT_EXECUTION)[0],
@@ -259,6 +262,17 @@ class ConfigReader:
             self._fault(("pretraining",), f"pretraining: the networks of {space.name!r} share no encoder.")
         recipe: TrainingRecipe | None = self._value("pretraining", TrainingRecipe, raw, ())
         return recipe
+
+    def _augmentation(self, task: Task | None) -> Augmentation | None:
+        raw = self._mapping(("augmentation",), self._raw.get("augmentation"))
+        if raw is None:
+            return None
+        self._needs_data("augmentation")
+        augmentation: Augmentation | None = self._value("augmentation", Augmentation, raw, ())
+        if augmentation is not None and task is not None:
+            _, faults = construct(functools.partial(augmentation.check, task), raw, ("augmentation",))
+            self._faults += faults
+        return augmentation
 
     def _distillation(self, has_teacher: bool) -> DistillationConfig | None:
         raw = self._mapping(("distillation",), self._raw.get("distillation"))

@@ -8,6 +8,7 @@ from typing import Any
 
 from latency.complexity import count_model
 from latency.devices.base import Device
+from nas.augmentation import Augmentation
 from nas.data.cache import ExamplesFile, load_array
 from nas.distillation import Distillation
 from nas.evaluation.base import Need, Stage, Subject
@@ -124,6 +125,7 @@ class TrainingStage(Stage):
         recipe: How to train.
         device: Where to train, a torch device.
         distillation: How to learn from the teacher; `None` for not at all.
+        augmentation: How the images of a batch are varied; `None` for not at all.
         teacher_logits: A `.npy` file with the teacher's logits of the training split.
         weights: Where to keep a candidate's weights, by its id; `None` to drop them.
     """
@@ -140,6 +142,7 @@ class TrainingStage(Stage):
         recipe: TrainingRecipe,
         device: str = "cpu",
         distillation: Distillation | None = None,
+        augmentation: Augmentation | None = None,
         teacher_logits: Path | None = None,
         weights: Callable[[str], Path] | None = None,
     ) -> None:
@@ -151,6 +154,7 @@ class TrainingStage(Stage):
         self._recipe = recipe
         self._device = device
         self._distillation = distillation
+        self._augmentation = augmentation
         self._teacher_logits = teacher_logits
         self._weights = weights
 
@@ -164,6 +168,7 @@ class TrainingStage(Stage):
             seed=subject.seed,
             device=self._device,
             distillation=self._distillation,
+            augmentation=self._augmentation,
             on_epoch=subject.on_epoch,
         )
         scores = score(

@@ -1,8 +1,11 @@
 """The contract of a task: what a network's output means, its loss and its scores."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
+
+from nas.tasks.mirroring import FlipPairs, flip_order, named_pairs
 
 
 class Scorer(ABC):
@@ -24,11 +27,37 @@ class Scorer(ABC):
 class Task(ABC):
     """Joins outputs and targets. Higher is better for every metric of a task.
 
+    Args:
+        class_names: In order of their index.
+        ignore_index: The target that does not count, if there is one.
+        flip_pairs: Classes that become each other in a mirrored image, two by two.
+
     Attributes:
+        kind: Its name in `TASKS`.
         main_metric: The one that stands for all where one number is shown.
+        class_names: As given.
+        ignore_index: As given.
+        flip_pairs: As given.
+        flip_order: By class index the index of the class that it becomes in a mirrored image.
+
+    Raises:
+        ValueError: If the pairs are not of different classes.
     """
 
+    kind: str
     main_metric: str
+
+    def __init__(self, class_names: Sequence[str], ignore_index: int | None, flip_pairs: FlipPairs) -> None:
+        self.class_names = tuple(class_names)
+        self.ignore_index = ignore_index
+        self.flip_pairs = flip_pairs
+        self.flip_order = flip_order(class_names, flip_pairs)
+
+    @property
+    def missing_flip_pairs(self) -> FlipPairs:
+        """Pairs of classes whose names say left and right but that no pair in `flip_pairs` holds."""
+        paired = {name for pair in self.flip_pairs for name in pair}
+        return tuple(pair for pair in named_pairs(self.class_names) if paired.isdisjoint(pair))
 
     @property
     @abstractmethod

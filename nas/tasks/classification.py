@@ -6,6 +6,7 @@ import torch
 
 from nas.tasks.base import Scorer, Task
 from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
+from nas.tasks.mirroring import FlipPairs
 
 
 class Classification(Task):
@@ -17,20 +18,27 @@ class Classification(Task):
         class_names: In order of their index.
         ignore_index: The target of images that do not count, if there is one.
         label_smoothing: The share of each target that the loss spreads over all classes.
+        flip_pairs: Classes that become each other in a mirrored image, two by two.
 
     Raises:
         ValueError: If an option cannot be.
     """
 
+    kind = "classification"
     main_metric = "accuracy"
 
     def __init__(
-        self, class_names: Sequence[str], ignore_index: int | None = None, *, label_smoothing: float = 0.0
+        self,
+        class_names: Sequence[str],
+        ignore_index: int | None = None,
+        *,
+        label_smoothing: float = 0.0,
+        flip_pairs: FlipPairs = (),
     ) -> None:
+        super().__init__(class_names, ignore_index, flip_pairs)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and less than 1, got {label_smoothing}")
         self._n_classes = len(class_names)
-        self._ignore_index = ignore_index
         self._label_smoothing = label_smoothing
 
     @property
@@ -40,11 +48,11 @@ class Classification(Task):
 
     def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the mean cross-entropy over the images that count; 0 if none does."""
-        return counted_cross_entropy(output, target, self._ignore_index, label_smoothing=self._label_smoothing)
+        return counted_cross_entropy(output, target, self.ignore_index, label_smoothing=self._label_smoothing)
 
     def new_scorer(self) -> Scorer:
         """Return an empty scorer."""
-        return _AccuracyScorer(self._n_classes, self._ignore_index)
+        return _AccuracyScorer(self._n_classes, self.ignore_index)
 
     def chance_level(self, metric: str) -> float:
         """Return `1 / n_classes`: what guessing reaches, and what one constant answer does on equal classes.

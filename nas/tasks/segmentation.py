@@ -7,6 +7,7 @@ import torch
 
 from nas.tasks.base import Scorer, Task
 from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
+from nas.tasks.mirroring import FlipPairs
 
 _MEAN_METRICS = ("mean_iou", "mean_f1", "mean_accuracy", "frequency_weighted_iou")
 
@@ -32,6 +33,7 @@ class Segmentation(Task):
         background: The background's name; looked at only if it is not included.
         class_weights: How much a pixel of each class counts in the loss, in order of `class_names`; scores do not
             change. Raises what networks reach on small classes in short trainings. `None` for equally.
+        flip_pairs: Classes that become each other in a mirrored image, two by two, e.g. left and right eye.
 
     Raises:
         ValueError: If an option cannot be.
@@ -41,6 +43,7 @@ class Segmentation(Task):
         Differs: a class that is predicted but is not in the targets counts in the mean IoU, as 0.
     """
 
+    kind = "segmentation"
     main_metric = "mean_iou"
 
     def __init__(
@@ -51,7 +54,9 @@ class Segmentation(Task):
         include_background: bool = True,
         background: str = "background",
         class_weights: tuple[float, ...] | None = None,
+        flip_pairs: FlipPairs = (),
     ) -> None:
+        super().__init__(class_names, ignore_index, flip_pairs)
         if not include_background and background not in class_names:
             raise ValueError(f"background must be one of the classes {list(class_names)}, got {background!r}")
         if class_weights is not None:
@@ -63,32 +68,30 @@ class Segmentation(Task):
             if min(class_weights) <= 0:
                 raise ValueError(f"class_weights must be positive, got {list(class_weights)}")
         self._class_weights = None if class_weights is None else torch.tensor(class_weights)
-        self._class_names = tuple(class_names)
-        self._ignore_index = ignore_index
         self._is_counted = np.array([include_background or name != background for name in class_names])
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The means, then IoU and F1 of each class."""
-        of_classes = (f"{metric}[{name}]" for metric in ("iou", "f1") for name in self._class_names)
+        of_classes = (f"{metric}[{name}]" for metric in ("iou", "f1") for name in self.class_names)
         return (*_MEAN_METRICS, *of_classes)
 
     def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the mean cross-entropy over the pixels that count, by class weight; 0 if none does."""
         weights = None if self._class_weights is None else self._class_weights.to(output.device, output.dtype)
-        return counted_cross_entropy(output, target, self._ignore_index, class_weights=weights)
+        return counted_cross_entropy(output, target, self.ignore_index, class_weights=weights)
 
     def target_weights(self, target: torch.Tensor) -> torch.Tensor | None:
         """Return the class weight of each pixel of `target`, 0 where it is ignored."""
-        if self._class_weights is None and self._ignore_index is None:
+        if self._class_weights is None and self.ignore_index is None:
             return None
-        weights = self._class_weights if self._class_weights is not None else torch.ones(len(self._class_names))
-        ignored = target == self._ignore_index if self._ignore_index is not None else torch.zeros_like(target).bool()
+        weights = self._class_weights if self._class_weights is not None else torch.ones(len(self.class_names))
+        ignored = target == self.ignore_index if self.ignore_index is not None else torch.zeros_like(target).bool()
         return weights.to(target.device)[target.long().masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
 
     def new_scorer(self) -> Scorer:
         """Return an empty scorer."""
-        return _RegionScorer(self._class_names, self._ignore_index, self._is_counted)
+        return _RegionScorer(self.class_names, self.ignore_index, self._is_counted)
 
     def chance_level(self, metric: str) -> float:
         """Return what the same answer at every pixel reaches, with n classes in the means.
@@ -103,7 +106,7 @@ class Segmentation(Task):
         """
         if metric not in self.metrics:
             raise KeyError(metric)
-        n_classes = len(self._class_names)
+        n_classes = len(self.class_names)
         if metric == "frequency_weighted_iou":
             return 1 / n_classes**2
         if metric in _MEAN_METRICS:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
+from nas.augmentation import Augmentation
 from nas.config import RunConfig, differences, load_config, resolve_device
 from nas.config.kinds import KINDS, REFERENCE_TASKS, kind_class
 from nas.config.options import options_model
@@ -171,6 +173,45 @@ def test_a_whole_configuration(tmp_path: Path) -> None:
         Constraint("iou[left_eye]", 0.1, None),
     )
     assert config.reference_point == {"mean_iou": 0.0}
+
+
+FLIPPED = ("distillation:\n", "augmentation: {flip: true, scale: [0.8, 1.5]}\ndistillation:\n")
+PAIRS = "flip_pairs: [[left_eye, right_eye], [left_brow, right_brow]]"
+
+
+def test_flips_need_the_pairs_of_left_and_right_which_are_proposed(tmp_path: Path) -> None:
+    assert faults_of(tmp_path, changed(FACES, FLIPPED)) == [
+        "x.yaml:21: augmentation.flip would teach that left_eye is right_eye: "
+        f"write task: {{kind: segmentation, {PAIRS}}}, or leave flip out."
+    ]
+    text = changed(FACES, FLIPPED, ("include_background: true", PAIRS))
+    config = load_config(write(tmp_path, text))
+    assert config.augmentation == Augmentation(flip=True, scale=(0.8, 1.5))
+    assert load_config(config.to_mapping()) == config
+    unknown = changed(FACES, FLIPPED, ("include_background: true", PAIRS.replace("right_brow", "right_borw")))
+    assert "x.yaml:5: task.flip_pairs must name classes of" in faults_of(tmp_path, unknown)[0]
+
+
+def test_flips_are_checked_as_soon_as_the_classes_have_names(tmp_path: Path) -> None:
+    for name in ("left_shoe", "right_shoe"):
+        for index in range(2):
+            path = tmp_path / "shoes" / "train" / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4)).save(path)
+    data = {"kind": "image_folder", "root": str(tmp_path / "elsewhere"), "image_size": 4}
+    mapping = {
+        "name": "shoes",
+        "data": data,
+        "search_space": {"kind": "nasbench201"},
+        "training": {},
+        "augmentation": {"flip": True},
+        "objectives": [{"metric": "accuracy"}],
+        "controller": {"kind": "random"},
+    }
+    load_config(mapping)
+    (tmp_path / "shoes").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigurationError, match=r"flip_pairs: \[\[left_shoe, right_shoe\]\]"):
+        load_config(mapping)
 
 
 def test_defaults() -> None:
