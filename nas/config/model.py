@@ -190,7 +190,7 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
         case ComponentConfig():
             return {"kind": value.kind, **_plain(value.options)}
         case TeacherSpec():
-            trained = {"recipe": _plain(value.recipe)} if value.weights is None else {}
+            trained = {"recipe": _plain(value.recipe)} if value.given is None else {}
             own = {"kind": value.kind, "weights": _plain(value.weights)} | trained
             return own | _plain(value.options)
         case TrainingConfig():

@@ -19,10 +19,12 @@ from nas.config.yaml_source import Fault, KeyPath, YamlSource
 from nas.data.base import Dataset
 from nas.distillation import Distillation
 from nas.errors import InputError
+from nas.onnx_teacher import OnnxTeacher
 from nas.tasks.base import Task
 from nas.teacher import TeacherSpec
 from nas.training import TrainingRecipe
 from search_spaces.base import PretrainableSpace, SearchSpace
+from search_spaces.reference_models import REFERENCE_MODELS
 
 _SCALARS = ("name", "seed", "references", "tensorboard")
 _REQUIRED = ("search_space", "controller", "objectives")
@@ -225,7 +227,10 @@ class ConfigReader:
         cls, options = self._kind_and_options(
             ("teacher",), raw, self._kinds["teacher"], dict.fromkeys(("weights", "recipe"))
         )
-        if raw.get("weights") is not None and raw.get("recipe") is not None:
+        is_onnx = cls is not None and issubclass(cls, OnnxTeacher)
+        if is_onnx and raw.get("weights") is not None:
+            self._fault(("teacher", "weights"), "teacher.weights: an ONNX file has its own; leave them out.")
+        if (is_onnx or raw.get("weights") is not None) and raw.get("recipe") is not None:
             self._fault(("teacher", "recipe"), "teacher.recipe: given weights need no training; leave one out.")
         if cls is None or options is None:
             return None
@@ -331,7 +336,7 @@ class ConfigReader:
             self._needs_data("references")
         for index, kind in enumerate(references):
             path = ("references", index)
-            known = self._kinds["teacher"].classes
+            known = REFERENCE_MODELS
             if kind not in known:
                 self._fault(path, sentence(path, f"unknown reference model {kind!r}.{nearest(kind, known)}"))
             elif kind in references[:index]:

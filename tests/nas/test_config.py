@@ -16,6 +16,7 @@ from nas.distillation import Distillation
 from nas.errors import ConfigurationError, InputError
 from nas.objectives import Constraint, Direction, Objective
 from nas.training import TrainingRecipe
+from search_spaces.reference_models import REFERENCE_MODELS
 
 FACES = """\
 name: faces
@@ -262,6 +263,20 @@ def test_given_weights_need_no_recipe(tmp_path: Path) -> None:
     assert config.teacher is not None
     assert config.teacher.weights == Path("t.safetensors")
     assert load_config(write(tmp_path, config.to_yaml())) == config
+
+
+def test_an_onnx_teacher_is_given_and_not_trained(tmp_path: Path) -> None:
+    given = "kind: onnx\n  path: gone.onnx\n  mean: [0.5, 0.5, 0.5]\n  std: [1, 1, 1]"
+    text = FACES.replace("kind: unet\n  recipe:\n    batch_size: 16", given)
+    config = load_config(write(tmp_path, text))
+    assert config.teacher is not None
+    assert config.teacher.given == Path("gone.onnx")
+    assert load_config(write(tmp_path, config.to_yaml())) == config
+    assert faults_of(tmp_path, text.replace("  std: [1, 1, 1]", "  std: [1, 1]\n  weights: a\n  recipe: {}")) == [
+        "x.yaml:14: teacher.std must have a value for each of mean's 3, got 2.",
+        "x.yaml:15: teacher.weights: an ONNX file has its own; leave them out.",
+        "x.yaml:16: teacher.recipe: given weights need no training; leave one out.",
+    ]
 
 
 def test_data_that_is_gone_does_not_stop_an_old_configuration(tmp_path: Path) -> None:
@@ -733,7 +748,7 @@ def test_every_kind_says_its_options(section: str, kind: str) -> None:
 
 
 def test_every_reference_model_has_its_task() -> None:
-    assert set(REFERENCE_TASKS) == set(KINDS["teacher"].classes)
+    assert set(REFERENCE_TASKS) == set(REFERENCE_MODELS)
     assert set(REFERENCE_TASKS.values()) <= set(KINDS["task"].classes)
 
 
