@@ -40,8 +40,8 @@ from nas.retraining import RetrainingParts
 from nas.search import SearchListener, SearchParts
 from nas.store import RunFolder, weights_path
 from nas.tasks.base import Task
-from nas.teacher import TrainingSetting, make_teacher, teacher_logits
-from nas.training import Normalization
+from nas.teacher import Teacher, TeacherSpec, TrainingSetting, make_teacher, teacher_logits
+from nas.training import Normalization, TrainingRecipe
 from nas.version import VERSION
 from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
 from search_spaces.genotype import Genotype
@@ -201,6 +201,33 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
     )
 
 
+def make_run_teacher(config: RunConfig, folder: RunFolder, listener: SearchListener) -> Teacher:
+    """Return the teacher of a run, trained now if nobody did before.
+
+    Raises:
+        InputError: If the configuration has none, or the data or a file is not to be had.
+        EvaluationError: If its training diverges.
+    """
+    inputs = training_inputs(config, folder)
+    if config.teacher is None or inputs is None:
+        raise InputError(f"the configuration of {config.name!r} has no teacher section")
+    return _teacher(config.teacher, _setting(config, inputs), folder, listener)
+
+
+def make_run_encoder(config: RunConfig, folder: RunFolder, listener: SearchListener) -> Path:
+    """Return the weights of the encoder that a run's candidates start from, trained now if nobody did before.
+
+    Raises:
+        InputError: If the configuration has no pretraining, or the data or a file is not to be had.
+        EvaluationError: If its training diverges.
+    """
+    inputs, space = training_inputs(config, folder), search_space(config)
+    if config.pretraining is None or inputs is None or not isinstance(space, PretrainableSpace):
+        raise InputError(f"the configuration of {config.name!r} has no pretraining section")
+    logits = _teacher_logits(config, inputs, folder, listener, (Split.TRAIN,))
+    return _encoder(config, config.pretraining, space, inputs, folder, listener, logits)
+
+
 def stored_subject(config: RunConfig, folder: RunFolder, candidate: Candidate) -> Subject:
     """Return a candidate of a run as stages are given it, from the run's folder alone."""
     stored = folder.store.fact("signature")
@@ -332,18 +359,31 @@ def _starting_space(
     space = search_space(config)
     if config.pretraining is None or not isinstance(space, PretrainableSpace):
         return space
-    what = f"the encoder that all candidates start from ({config.pretraining.epochs} epochs)"
-    weights = pretrain(
+    weights = _encoder(config, config.pretraining, space, inputs, folder, listener, logits)
+    _check_stored(folder, "encoder", file_hash(weights))
+    return PretrainedSpace(space, weights)
+
+
+def _encoder(
+    config: RunConfig,
+    recipe: TrainingRecipe,
+    space: PretrainableSpace,
+    inputs: TrainingInputs,
+    folder: RunFolder,
+    listener: SearchListener,
+    logits: tuple[Path, ...],
+) -> Path:
+    """Return the pretrained encoder's weights."""
+    what = f"the encoder that all candidates start from ({recipe.epochs} epochs)"
+    return pretrain(
         space,
-        config.pretraining,
+        recipe,
         _setting(config, inputs),
         artifact_cache(folder),
         distillation=_distillation(config),
         teacher_logits=logits[0] if logits else None,
         **_told(listener, "encoder", what),
     )
-    _check_stored(folder, "encoder", file_hash(weights))
-    return PretrainedSpace(space, weights)
 
 
 def _teacher_logits(
@@ -358,11 +398,16 @@ def _teacher_logits(
     if spec is None or _distillation(config) is None:
         return ()
     setting, cache = _setting(config, inputs), artifact_cache(folder)
-    told = _told(listener, "teacher", f"the teacher ({spec.kind}, {spec.recipe.epochs} epochs)")
-    teacher = make_teacher(spec, setting, cache, **told)
+    teacher = _teacher(spec, setting, folder, listener)
     _check_stored(folder, "teacher_weights", file_hash(teacher.weights))
     folder.store.set_fact("teacher", {"kind": spec.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)})
     return tuple(teacher_logits(spec, teacher, setting, split, cache) for split in splits)
+
+
+def _teacher(spec: TeacherSpec, setting: TrainingSetting, folder: RunFolder, listener: SearchListener) -> Teacher:
+    """Return the teacher, trained now if need be."""
+    told = _told(listener, "teacher", f"the teacher ({spec.kind}, {spec.recipe.epochs} epochs)")
+    return make_teacher(spec, setting, artifact_cache(folder), **told)
 
 
 def _told(listener: SearchListener, name: str, what: str) -> dict[str, Any]:

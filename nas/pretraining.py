@@ -1,5 +1,6 @@
 """The part that all candidates of a run share, trained once: every candidate starts from it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ from nas.artifacts import ArtifactCache
 from nas.distillation import Distillation
 from nas.files import load_part, save_weights
 from nas.teacher import TrainingSetting
-from nas.training import EpochSummary, TrainingRecipe, torch_threads, train
+from nas.training import EpochSummary, TrainingRecipe, score, torch_threads, train
 from search_spaces.base import ModelSpace, PretrainableSpace
 from search_spaces.genotype import Gene, Genotype
 
@@ -65,6 +66,8 @@ def pretrain(
 ) -> Path:
     """Return the weights of the encoder, trained now under a light decoder if no run did before.
 
+    The file's metadata hold, as JSON under `scores`, what both together reached on the validation split.
+
     Args:
         space: Gives the network.
         recipe: How to train it.
@@ -104,6 +107,7 @@ def pretrain(
                 augmentation=setting.augmentation,
                 on_epoch=on_epoch,
             )
-        save_weights(model.get_submodule("encoder"), path)
+        scores = score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
+        save_weights(model.get_submodule("encoder"), path, {"scores": json.dumps(scores)})
 
     return cache.get("encoder", depends_on, ".safetensors", write)[0]
