@@ -97,10 +97,15 @@ def _staircase(axes: Axes, x: Objective, y: Objective, front: Sequence[Record]) 
 
 def _draw_references(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
     _scatter(axes, x, y, run.references, color=_REFERENCE, s=130, marker="*", zorder=3, label="reference")
+    axes.autoscale_view()
     for record in run.references:
         if _known(record, x, y):
             place = (record.metrics[x.metric], record.metrics[y.metric])
-            axes.annotate(_plain(record.candidate.description), place, (8, 4), textcoords="offset points")
+            # Towards the middle, where the axes have room for the name.
+            is_right = axes.transAxes.inverted().transform(axes.transData.transform(place))[0] > 0.5
+            side, offset = ("right", -8) if is_right else ("left", 8)
+            name = _plain(record.candidate.description)
+            axes.annotate(name, place, (offset, 4), textcoords="offset points", horizontalalignment=side)
 
 
 def _draw_teacher(axes: Axes, run: Run, x: Objective, y: Objective) -> None:

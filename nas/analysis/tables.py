@@ -129,7 +129,7 @@ def _objective_metrics(run: Run) -> set[str]:
 
 
 def summary_lines(run: Run) -> Sequence[str]:
-    """Return what there is to say beside the front: counts, teacher, points outside the reference point."""
+    """Return what there is to say beside the front: counts, teacher, references, points outside the reference point."""
     counts = ", ".join(f"{n} {state}" for state, n in run.counts().items())
     lines = [f"{len(run.records)} candidates: {counts}." if run.records else "No candidates yet."]
     if not run.finished_size:
@@ -138,6 +138,14 @@ def summary_lines(run: Run) -> Sequence[str]:
         scores = run.teacher["scores"]
         shown = ", ".join(f"{o.metric} {scores[o.metric]:.4g}" for o in run.objectives if o.metric in scores)
         lines.append(f"Teacher {run.teacher['kind']}: {run.teacher['n_params']:,} parameters, {shown}.")
+    for record in run.references:
+        values = [
+            f"{o.metric} {format_value(o.metric, record.metrics[o.metric])}"
+            for o in run.objectives
+            if o.metric in record.metrics
+        ]
+        state = [] if record.is_complete else [str(record.state)]
+        lines.append(f"Reference {record.candidate.description}: {', '.join([*state, *values])}.")
     if outside := run.outside_reference_point():
         lines.append(
             f"{len(outside)} front members lie outside the reference point and add nothing to the hypervolume: "

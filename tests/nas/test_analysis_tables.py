@@ -75,6 +75,16 @@ def test_the_summary_counts_every_record(run):
     assert summary_lines(run)[1].startswith("Teacher resnet: 5,142 parameters, accuracy 0.")
 
 
+def test_the_summary_says_what_references_reach(run):
+    (first, *_), metrics = run.front, run.front[0].metrics
+    failed = dataclasses.replace(first, state=RecordState.FAILED, metrics={})
+    lines = summary_lines(dataclasses.replace(run, references=(first, failed)))
+    latency = format_value("latency_ms", metrics["latency_ms"])
+    name = f"Reference {first.candidate.description}: "
+    assert f"{name}accuracy {metrics['accuracy']:.4g}, latency_ms {latency}." in lines
+    assert f"{name}failed." in lines
+
+
 def test_json_and_csv_say_the_same(run):
     for everybody in (True, False):
         members = json.loads(to_json(run, all_records=everybody))
