@@ -33,6 +33,7 @@ from nas.evaluation import (
 from nas.evaluation.stages import COMPLEXITY_METRICS
 from nas.files import file_hash
 from nas.metrics import metric_info
+from nas.normalization import Normalization
 from nas.objectives import violations
 from nas.pretraining import PretrainedSpace, pretrain
 from nas.records import Candidate
@@ -40,8 +41,8 @@ from nas.retraining import RetrainingParts
 from nas.search import SearchListener, SearchParts
 from nas.store import RunFolder, weights_path
 from nas.tasks.base import Task
-from nas.teacher import TrainingSetting, make_teacher, teacher_logits
-from nas.training import Normalization
+from nas.teacher import make_teacher, teacher_logits
+from nas.training_setting import TrainingSetting
 from nas.version import VERSION
 from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
 from search_spaces.genotype import Genotype

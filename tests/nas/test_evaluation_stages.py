@@ -16,9 +16,10 @@ from nas.errors import EvaluationError
 from nas.evaluation import ComplexityStage, DeviceStage, FunctionStage, ModelSignature, Need, Subject, TrainingStage
 from nas.evaluation.stages import confirm
 from nas.files import load_weights
+from nas.normalization import Normalization
 from nas.records import Candidate
 from nas.tasks import Classification
-from nas.training import Normalization, TrainingRecipe, score
+from nas.training import TrainingRecipe, score
 from search_spaces import Integers, NasBench201
 
 SPACE = NasBench201(width=4, cells_per_stage=1)

@@ -11,8 +11,9 @@ from nas.augmentation import Augmentation
 from nas.data import Split, SyntheticFaces
 from nas.data.base import Examples
 from nas.data.face_drawing import LEFT_EYE, RIGHT_EYE
+from nas.normalization import Normalization
 from nas.tasks import Segmentation
-from nas.training import Normalization, TrainingData, TrainingRecipe, predict, train
+from nas.training import TrainingData, TrainingRecipe, predict, train
 from search_spaces import SegmentationCell
 
 FLIP = Augmentation(flip=True)

@@ -14,11 +14,12 @@ from nas.distillation import Distillation
 from nas.errors import DataError
 from nas.evaluation import ModelSignature, Subject
 from nas.files import load_weights
+from nas.normalization import Normalization
 from nas.records import Candidate
 from nas.retraining import RetrainingParts, retrain
 from nas.store import RunFolder
 from nas.tasks import Classification
-from nas.training import Normalization, TrainingRecipe, score
+from nas.training import TrainingRecipe, score
 from search_spaces import NasBench201
 
 SPACE = NasBench201(width=4, cells_per_stage=1)

@@ -10,9 +10,11 @@ from nas.data.base import Split
 from nas.data.cache import cache_examples
 from nas.errors import InputError
 from nas.files import load_weights
+from nas.normalization import Normalization
 from nas.tasks import Classification
-from nas.teacher import TeacherSpec, TrainingSetting, make_teacher, teacher_logits
-from nas.training import Normalization, TrainingRecipe, predict
+from nas.teacher import TeacherSpec, make_teacher, teacher_logits
+from nas.training import TrainingRecipe, predict
+from nas.training_setting import TrainingSetting
 
 SPEC = TeacherSpec("resnet", {"depth": 8, "width": 4}, TrainingRecipe(epochs=2, batch_size=8))
 

@@ -6,8 +6,9 @@ from torch import nn
 from nas.data.base import Examples
 from nas.distillation import Distillation, kl_divergence
 from nas.errors import EvaluationError
+from nas.normalization import Normalization
 from nas.tasks import Classification
-from nas.training import Normalization, TrainingData, TrainingRecipe, _one_cycle, predict, score, torch_threads, train
+from nas.training import TrainingData, TrainingRecipe, _one_cycle, predict, score, torch_threads, train
 
 CLASSES = ("dark", "bright")
 TASK = Classification(CLASSES)
