@@ -33,7 +33,7 @@ class MovingAverage:
     def update(self) -> None:
         """Take in the weights after a step."""
         decay = min(self._decay, (1 + self._n_steps) / (10 + self._n_steps))
-        get_ema_multi_avg_fn(decay)(self._averages, self._parameters, self._n_steps)
+        get_ema_multi_avg_fn(decay)(self._averages, self._parameters, self._n_steps)  # type: ignore[no-untyped-call]
         self._n_steps += 1
 
     @torch.no_grad()

@@ -89,8 +89,20 @@ def show(
     run_dir: RunDir,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
     all_records: Annotated[bool, typer.Option("--all", help="Every record, not the front alone.")] = False,
+    candidate: CandidateId = None,
+    drawing: Annotated[
+        Path | None, typer.Option("--draw", metavar="FILE.svg", help="Draw the network of --candidate to a file.")
+    ] = None,
+    trust_code: TrustCode = False,
 ) -> None:
-    """Show a run's Pareto front, or all of its records."""
+    """Show a run's Pareto front, or all of its records; or draw one network."""
+    if (candidate is None) != (drawing is None):
+        raise InputError("give --candidate ID and --draw FILE.svg together")
+    if candidate is not None and drawing is not None:
+        _allow_local_modules(trust_code)
+        runner.draw(run_dir, candidate, drawing, trust_code=trust_code)
+        print(drawing)
+        return
     run = runner.load_run(run_dir)
     if form is Format.JSON:
         print(to_json(run, all_records=all_records))

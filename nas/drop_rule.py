@@ -44,7 +44,7 @@ class DropRule:
         """Return the score that a candidate must reach, by interim metric; none where there are too few peers.
 
         Args:
-            costs: What is known of the candidate, all of `cost_metrics` among it.
+            costs: What is known of the candidate; without all of `cost_metrics` among it there are no thresholds.
             finished: Records to compare with; those without the metrics in question are not looked at.
             cost_metrics: What makes candidates comparable. Two are as near as their ranks among the finished ones,
                 averaged over these metrics.
@@ -55,7 +55,7 @@ class DropRule:
             known = [
                 record.metrics for record in reversed(finished) if {metric, *cost_metrics} <= record.metrics.keys()
             ]
-            if len(known) < self.n_peers:
+            if len(known) < self.n_peers or not set(cost_metrics) <= costs.keys():
                 continue
             distances = np.zeros(len(known))
             for cost in cost_metrics:

@@ -14,7 +14,7 @@ from nas.config.kinds import kind_class
 from nas.console import ConsoleListener
 from nas.errors import InputError, RunFolderError
 from nas.export import EXPORTERS
-from nas.files import load_weights
+from nas.files import load_weights, write_text
 from nas.records import Record, RecordState
 from nas.retraining import retrain as retrain_subject
 from nas.search import Search, SearchListener
@@ -176,6 +176,27 @@ def export(
         except OSError as error:
             raise InputError(f"{target} cannot be written: {error}") from error
     return target
+
+
+def draw(run_dir: Path | str, candidate: str, path: Path, *, trust_code: bool = False) -> None:
+    """Write an SVG of a candidate's network.
+
+    Args:
+        run_dir: The run's folder.
+        candidate: Its id, or a unique beginning.
+        path: The file.
+        trust_code: Whether Python code that the run's configuration names may be imported.
+
+    Raises:
+        InputError: If there is no such run or candidate, or the file cannot be written.
+    """
+    run = Run.load(run_dir)
+    found = run.find(candidate).candidate
+    settings = load_config(run.path / "config.yaml", trust_code=trust_code)
+    try:
+        write_text(path, build.space_of(settings, found).draw(found.genotype))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}") from error
 
 
 def _check_same_run(folder: RunFolder, settings: RunConfig, *, resume: bool, trust_code: bool) -> None:

@@ -1,11 +1,12 @@
-"""The teacher of a run: a reference model, trained once or read from a file, and what it says of the images."""
+"""The teacher of a run: a network, trained once or read from a file, and what it says of the images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
@@ -13,10 +14,14 @@ from nas.artifacts import ArtifactCache
 from nas.data.cache import ExamplesFile
 from nas.errors import InputError
 from nas.files import file_hash, load_weights, save_weights
+from nas.onnx_teacher import OnnxTeacher
 from nas.training import EpochSummary, TrainingRecipe, predict, score, torch_threads, train
 from nas.training_setting import TrainingSetting
 from search_spaces.reference_models import REFERENCE_MODELS
 
+TEACHERS: dict[str, type[nn.Module]] = {**REFERENCE_MODELS, "onnx": OnnxTeacher}
+
+_PROBABILITY_TOLERANCE = 1e-3
 _DEFAULT_RECIPE = TrainingRecipe(epochs=10)
 
 
@@ -25,10 +30,10 @@ class TeacherSpec:
     """What the teacher is.
 
     Attributes:
-        kind: A name in `REFERENCE_MODELS`.
+        kind: A name in `TEACHERS`.
         options: Of the model's constructor.
-        recipe: How to train it, where no weights are given.
-        weights: A safetensors file with trained weights.
+        recipe: How to train it, where it is not given trained.
+        weights: A safetensors file with trained weights of a reference model.
     """
 
     kind: str
@@ -37,8 +42,14 @@ class TeacherSpec:
     weights: Path | None = None
 
     def build(self, in_channels: int, n_classes: int) -> nn.Module:
-        """Return the untrained model."""
-        return REFERENCE_MODELS[self.kind](in_channels, n_classes, **self.options)
+        """Return the model: untrained, or an ONNX file that is not opened yet."""
+        return TEACHERS[self.kind](in_channels, n_classes, **self.options)
+
+    @property
+    def given(self) -> Path | None:
+        """The file that holds it trained; `None` for one that is trained here."""
+        path: Path | None = self.options["path"] if TEACHERS[self.kind] is OnnxTeacher else self.weights
+        return path
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class Teacher:
     """A trained teacher.
 
     Attributes:
-        weights: Its safetensors file.
+        weights: Its safetensors or ONNX file.
         n_params: Its size.
         scores: On the validation split, by metric.
         was_trained: Whether this call trained it; otherwise it was there.
@@ -76,14 +87,14 @@ def make_teacher(
         on_epoch: Called after each of its epochs.
 
     Raises:
-        InputError: If given weights do not fit the model.
+        InputError: If the given file does not fit the model, the classes or the images, saying what differs.
         EvaluationError: If its training diverges.
     """
-    model = _build(spec, setting)
 
     def write(path: Path) -> None:
         if on_start is not None:
             on_start()
+        model = spec.build(setting.in_channels, setting.n_classes)
         with torch_threads(setting.n_threads):
             train(
                 model,
@@ -95,8 +106,8 @@ def make_teacher(
             )
         save_weights(model, path)
 
-    if spec.weights is not None:
-        weights, was_trained = spec.weights, False
+    if spec.given is not None:
+        weights, was_trained = spec.given, False
     else:
         weights, was_trained = cache.get(
             "teacher",
@@ -109,9 +120,33 @@ def make_teacher(
             ".safetensors",
             write,
         )
-    _load(model, weights)
+    model = load_teacher(spec, weights, setting)
     scores = score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
-    return Teacher(weights, sum(p.numel() for p in model.parameters()), scores, was_trained)
+    n_params = model.n_params if isinstance(model, OnnxTeacher) else sum(p.numel() for p in model.parameters())
+    return Teacher(weights, n_params, scores, was_trained)
+
+
+def load_teacher(spec: TeacherSpec, weights: Path, setting: TrainingSetting) -> nn.Module:
+    """Return the trained teacher, in eval mode: it maps images, normalised as the run's are, to logits.
+
+    Args:
+        spec: What it is.
+        weights: Its file: `Teacher.weights`.
+        setting: The data that it has to fit.
+
+    Raises:
+        InputError: If the file does not fit the model, the classes or the images, saying what differs.
+    """
+    model = spec.build(setting.in_channels, setting.n_classes).eval()
+    if isinstance(model, OnnxTeacher):
+        model.open(setting.normalization)
+    else:
+        try:
+            load_weights(model, weights)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise InputError(f"{weights}: these weights are not of the teacher that is configured: {error}") from error
+    _check_output(model, weights, setting)
+    return model
 
 
 def teacher_logits(
@@ -131,10 +166,9 @@ def teacher_logits(
     }
 
     def write(path: Path) -> None:
-        model = _build(spec, setting)
-        _load(model, teacher.weights)
+        model = load_teacher(spec, teacher.weights, setting)
         images = examples.load().images
-        outputs = predict(model.eval(), images, setting.normalization, device=setting.device)
+        outputs = predict(model, images, setting.normalization, device=setting.device)
         first = next(outputs)
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(images), *first.shape[1:]))
         start = 0
@@ -146,13 +180,33 @@ def teacher_logits(
     return cache.get("teacher-logits", depends_on, ".npy", write)[0]
 
 
-def _build(spec: TeacherSpec, setting: TrainingSetting) -> nn.Module:
-    return spec.build(setting.in_channels, setting.n_classes)
+def _check_output(model: nn.Module, weights: Path, setting: TrainingSetting) -> None:
+    """Check what the teacher says of one image against the classes and the size of the targets."""
+    examples = setting.train.load()
+    images = examples.images[:1]
+    output = next(predict(model, images, setting.normalization, device=setting.device))
+    expected = (setting.n_classes, *examples.targets.shape[1:])
+    if (found := tuple(output.shape[1:])) != expected:
+        raise InputError(
+            f"{weights}: the teacher does not fit this run: {'; '.join(_output_differences(found, expected))}. "
+            f"It gives {_sizes(found)} for an image of {_sizes(images.shape[1:])} and must give {_sizes(expected)}"
+        )
+    sums = output.sum(dim=1)
+    if output.min() >= 0 and torch.allclose(sums, torch.ones_like(sums), atol=_PROBABILITY_TOLERANCE):
+        raise InputError(
+            f"{weights}: the teacher must give logits, it gives probabilities: write it without its softmax"
+        )
 
 
-def _load(model: nn.Module, weights: Path) -> None:
-    try:
-        load_weights(model, weights)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{weights}: these weights are not of the teacher that is configured: {error}") from error
-    model.eval()
+def _output_differences(found: tuple[int, ...], expected: tuple[int, ...]) -> Iterator[str]:
+    if len(found) != len(expected):
+        yield f"its output for an image has {len(found)} dimensions, not {len(expected)}"
+        return
+    if found[0] != expected[0]:
+        yield f"it knows {found[0]} classes, the data has {expected[0]}"
+    if found[1:] != expected[1:]:
+        yield f"its output is {_sizes(found[1:])} pixels, the targets are {_sizes(expected[1:])}"
+
+
+def _sizes(shape: Iterable[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -148,7 +148,7 @@ class FeatureData(TrainingData):
         sizes = [int(np.prod(shape)) for shape in self._shapes]
         features = tuple(
             part.view(-1, *shape).contiguous(memory_format=torch.channels_last)
-            for part, shape in zip(joined.split(sizes, dim=1), self._shapes, strict=True)
+            for part, shape in zip(torch.split(joined, sizes, dim=1), self._shapes, strict=True)
         )
         logits = None if self._teacher_logits is None else self._teacher_logits[rows]
         return Batch(features, self._targets[rows], logits)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from search_spaces.drawing import draw_lines
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Gene, Genotype
 
@@ -48,6 +49,15 @@ class SearchSpace(ABC):
         return " ".join(
             f"{gene.name}={gene.choices[value]}" for gene, value in zip(self.genes, genotype.genes, strict=True)
         )
+
+    def draw(self, genotype: Genotype) -> str:
+        """Return an SVG document that shows a person what `genotype` is.
+
+        The default writes out the genes.
+        """
+        self.validate(genotype)
+        lines = [f"{gene.name}: {gene.choices[value]}" for gene, value in zip(self.genes, genotype.genes, strict=True)]
+        return draw_lines(self.name, lines or [self.describe(genotype)])
 
     @property
     def options(self) -> dict[str, Any]:

@@ -8,6 +8,11 @@ from torch import nn
 ENCODER_STRIDES = (4, 8, 16, 32)
 
 
+def encoder_channels(width: int) -> tuple[int, ...]:
+    """Return the channels at strides 4, 8, 16 and 32: 1, 1.5, 2.5 and 5 times `width`."""
+    return (width, width * 3 // 2, width * 5 // 2, width * 5)
+
+
 class InvertedResidual(nn.Module):
     """MobileNetV2's block: 1x1 expansion, depthwise 3x3, linear 1x1 projection, and a residual if it fits.
 
@@ -46,13 +51,12 @@ class MobileEncoder(nn.Module):
         n_stages: How many are built; weights of the first ones do not depend on it.
 
     Attributes:
-        channels: Of the features at strides 4, 8, 16 and 32: 1, 1.5, 2.5 and 5 times `width`; those of stages
-            that are not built, too.
+        channels: Of the features, those of stages that are not built too.
     """
 
     def __init__(self, in_channels: int, width: int, n_stages: int = len(ENCODER_STRIDES)) -> None:
         super().__init__()
-        self.channels = (width, width * 3 // 2, width * 5 // 2, width * 5)
+        self.channels = encoder_channels(width)
         self.stem = nn.Sequential(nn.Conv2d(in_channels, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         # The first block works at stride 2, where an expansion costs most.
         self.stages = nn.ModuleList(

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from search_spaces.base import ModelSpace
+from search_spaces.deeplab import DeepLabV3MobileNetV3
+from search_spaces.enet import ENet
 from search_spaces.genotype import Gene, Genotype
 from search_spaces.initialization import initialize
 from search_spaces.operations import resize
@@ -113,7 +115,12 @@ def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-REFERENCE_MODELS: dict[str, type[nn.Module]] = {"unet": UNet, "resnet": ResNet}
+REFERENCE_MODELS: dict[str, type[nn.Module]] = {
+    "unet": UNet,
+    "deeplabv3_mobilenetv3": DeepLabV3MobileNetV3,
+    "enet": ENet,
+    "resnet": ResNet,
+}
 
 
 @dataclass(frozen=True)

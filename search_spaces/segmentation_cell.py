@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from search_spaces.base import PretrainableSpace, StagedNetwork
+from search_spaces.cell_drawing import CellGraph, draw_cells
 from search_spaces.cells import Cell, FusionDecoder, Term
-from search_spaces.encoders import ENCODER_STRIDES, MobileEncoder
+from search_spaces.encoders import ENCODER_STRIDES, MobileEncoder, encoder_channels
 from search_spaces.genotype import Gene, GeneKind, Genotype
 from search_spaces.initialization import initialize
 from search_spaces.operations import SeparableConv, resize
@@ -111,6 +112,20 @@ class SegmentationCell(PretrainableSpace):
             widths.insert(0, f"encoder width {self._encoder_width(genotype)}")
         return "; ".join([*(cells or ["no cells"]), *widths, f"{SEGMENTATION_HEADS[genotype.genes[-1]]} head"])
 
+    def draw(self, genotype: Genotype) -> str:
+        """Return an SVG of the encoder's levels and the live cells, with branches and operations."""
+        cells = self.live_cells(genotype)
+        channels = encoder_channels(self._encoder_width(genotype))[: _n_stages(cells)]
+        graph = CellGraph(
+            levels={source: (_source_name(source), n) for source, n in enumerate(channels)},
+            cells=cells,
+            names={source: _source_name(source) for source in range(_N_ENCODER_OUTPUTS + self.n_cells)},
+            operation_names=SEGMENTATION_OPERATIONS,
+            width=self._width(genotype),
+            head=SEGMENTATION_HEADS[genotype.genes[-1]],
+        )
+        return draw_cells(graph, f"{self.name}: {len(cells)} of {self.n_cells} cells, decoder width {graph.width}")
+
     def build(self, genotype: Genotype, *, in_channels: int, n_classes: int, seed: int) -> nn.Module:
         """Return the segmentation network; images of any size, best of multiples of 32."""
         cells = self.live_cells(genotype)  # first, since it checks the genotype
@@ -157,10 +172,8 @@ class SegmentationCell(PretrainableSpace):
         n_classes: int,
         seed: int,
     ) -> nn.Module:
-        sources = {term.source for cell in cells.values() for branch in cell for term in branch}
-        n_stages = 1 + max((source for source in sources if source < _N_ENCODER_OUTPUTS), default=0)
         with torch.random.fork_rng(devices=[]):
-            encoder = MobileEncoder(in_channels, encoder_width, n_stages)
+            encoder = MobileEncoder(in_channels, encoder_width, _n_stages(cells))
             decoder = FusionDecoder(cells, SEGMENTATION_OPERATIONS, encoder.channels, width)
             network = SegmentationNetwork(encoder, decoder, width=width, head=head, n_classes=n_classes)
         initialize(network, seed)
@@ -306,6 +319,12 @@ def _check_widths(option: str, widths: tuple[int, ...]) -> None:
         raise ValueError(f"{option} must be positive multiples of 8, got {widths}")
     if any(a >= b for a, b in itertools.pairwise(widths)):
         raise ValueError(f"{option} must be in increasing order, got {widths}")
+
+
+def _n_stages(cells: Mapping[int, Cell]) -> int:
+    """Return how many stages of the encoder are built: up to the last that is read, and the first at least."""
+    sources = {term.source for cell in cells.values() for term in _terms(cell)}
+    return 1 + max((source for source in sources if source < _N_ENCODER_OUTPUTS), default=0)
 
 
 def _is_fed(term: Term, cells: Mapping[int, Cell]) -> bool:

@@ -16,9 +16,9 @@ from nas.data import DATASETS
 from nas.data.base import Dataset
 from nas.execution import EXECUTORS
 from nas.tasks import TASKS
+from nas.teacher import TEACHERS
 from search_spaces import SEARCH_SPACES
 from search_spaces.base import SearchSpace
-from search_spaces.reference_models import REFERENCE_MODELS
 
 _OBJECT_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -41,7 +41,7 @@ class Kinds:
 KINDS: dict[str, Kinds] = {
     "task": Kinds(TASKS, supplied=frozenset({"class_names", "ignore_index"})),
     "data": Kinds(DATASETS, Dataset),
-    "teacher": Kinds(REFERENCE_MODELS, supplied=frozenset({"in_channels", "n_classes", "seed"})),
+    "teacher": Kinds(TEACHERS, supplied=frozenset({"in_channels", "n_classes", "seed"})),
     "search_space": Kinds(SEARCH_SPACES, SearchSpace),
     "devices": Kinds(DEVICES, Device),
     "controller": Kinds(CONTROLLERS, Controller),
@@ -49,7 +49,12 @@ KINDS: dict[str, Kinds] = {
 }
 """By section of the configuration."""
 
-REFERENCE_TASKS = {"unet": "segmentation", "resnet": "classification"}
+REFERENCE_TASKS = {
+    "unet": "segmentation",
+    "deeplabv3_mobilenetv3": "segmentation",
+    "enet": "segmentation",
+    "resnet": "classification",
+}
 """The task that each reference model does."""
 
 

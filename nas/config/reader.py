@@ -19,10 +19,12 @@ from nas.config.yaml_source import Fault, KeyPath, YamlSource
 from nas.data.base import Dataset
 from nas.distillation import Distillation
 from nas.errors import InputError
+from nas.onnx_teacher import OnnxTeacher
 from nas.tasks.base import Task
 from nas.teacher import TeacherSpec
 from nas.training import TrainingRecipe
 from search_spaces.base import PretrainableSpace, SearchSpace
+from search_spaces.reference_models import REFERENCE_MODELS
 
 _SCALARS = ("name", "seed", "references", "tensorboard")
 _REQUIRED = ("search_space", "controller", "objectives")
@@ -225,7 +227,10 @@ class ConfigReader:
         cls, options = self._kind_and_options(
             ("teacher",), raw, self._kinds["teacher"], dict.fromkeys(("weights", "recipe"))
         )
-        if raw.get("weights") is not None and raw.get("recipe") is not None:
+        is_onnx = cls is not None and issubclass(cls, OnnxTeacher)
+        if is_onnx and raw.get("weights") is not None:
+            self._fault(("teacher", "weights"), "teacher.weights: an ONNX file has its own; leave them out.")
+        if (is_onnx or raw.get("weights") is not None) and raw.get("recipe") is not None:
             self._fault(("teacher", "recipe"), "teacher.recipe: given weights need no training; leave one out.")
         if cls is None or options is None:
             return None
@@ -239,18 +244,44 @@ class ConfigReader:
         raw = self._mapping(("training",), self._raw.get("training"))
         if raw is None:
             return None
-        device = raw.get("device", "auto")
-        if not isinstance(device, str) or not _TORCH_DEVICE.fullmatch(device):
-            self._faults.append(must_be(("training", "device"), "auto, cpu, cuda or cuda:N", device))
-            device = "auto"
-        n_threads = raw.get("n_threads_alone", 1)
-        if not isinstance(n_threads, int) or isinstance(n_threads, bool) or n_threads < 1:
-            self._faults.append(must_be(("training", "n_threads_alone"), "an integer of at least 1", n_threads))
-            n_threads = 1
-        recipe = self._value("training", TrainingRecipe, raw, ("device", "n_threads_alone"))
+        own = TrainingConfig.model_fields.keys() - {"recipe"}
+        recipe: TrainingRecipe | None = self._value("training", TrainingRecipe, raw, tuple(own))
         if recipe is None:
             return None
-        return TrainingConfig(device=device, n_threads_alone=n_threads, recipe=recipe)
+        own_raw = {key: raw[key] for key in own if raw.get(key) is not None}
+        if "epochs" in raw and "stages" in own_raw:
+            self._fault(("training", "epochs"), "training.epochs: each of the stages has its own; leave one out.")
+        if isinstance(stages := own_raw.get("stages"), list | tuple):
+            # What a stage leaves out is as the section says.
+            shared = dataclasses.asdict(recipe)
+            own_raw["stages"] = [shared | dict(stage) if isinstance(stage, Mapping) else stage for stage in stages]
+        else:
+            own_raw.setdefault("stages", [dataclasses.asdict(recipe)])
+        values, faults = validate(options_model(TrainingConfig, frozenset({"recipe"})), own_raw, ("training",))
+        self._faults += faults
+        if values is None:
+            return None
+        config = TrainingConfig(recipe=recipe, **values)
+        self._check_training(config)
+        return config
+
+    def _check_training(self, config: TrainingConfig) -> None:
+        if not _TORCH_DEVICE.fullmatch(config.device):
+            self._faults.append(must_be(("training", "device"), "auto, cpu, cuda or cuda:N", config.device))
+        for name in ("n_threads_alone", "n_views"):
+            if getattr(config, name) < 1:
+                self._faults.append(must_be(("training", name), "an integer of at least 1", getattr(config, name)))
+        if config.resident_gib < 0:
+            self._faults.append(must_be(("training", "resident_gib"), "at least 0", config.resident_gib))
+        if not config.stages:
+            self._fault(("training", "stages"), "training.stages must hold at least one stage, got none.")
+        if config.drop_rule is not None and len(config.stages) < 2:
+            text = "training.drop_rule: candidates are dropped between stages; give at least two of them."
+            self._fault(("training", "drop_rule"), text)
+        for number, stage in enumerate(config.stages):
+            if stage.train == "decoder" and "pretraining" not in self._given:
+                text = "needs a pretraining section: the encoder's features are stored once it is trained."
+                self._fault(("training", "stages", number, "train"), f"training.stages[{number}].train: decoder {text}")
 
     def _pretraining(self, space: object) -> TrainingRecipe | None:
         raw = self._mapping(("pretraining",), self._raw.get("pretraining"))
@@ -331,7 +362,7 @@ class ConfigReader:
             self._needs_data("references")
         for index, kind in enumerate(references):
             path = ("references", index)
-            known = self._kinds["teacher"].classes
+            known = REFERENCE_MODELS
             if kind not in known:
                 self._fault(path, sentence(path, f"unknown reference model {kind!r}.{nearest(kind, known)}"))
             elif kind in references[:index]:

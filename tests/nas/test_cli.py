@@ -17,6 +17,7 @@ import nas
 from nas import cli, runner
 from nas.records import RecordState
 from nas.store import RunFolder
+from search_spaces import NasBench201
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -52,6 +53,27 @@ def run(tiny_run):
 
 
 # Done: 0
+
+
+def test_show_draws_a_network(command, run, tmp_path):
+    file = tmp_path / "network.svg"
+    code, out, err = command("show", run.path, "--candidate", run.front[0].id[:6], "--draw", file)
+    assert (code, out.strip(), err) == (0, str(file), "")
+    space = NasBench201(width=4, cells_per_stage=1)
+    assert file.read_text(encoding="utf-8") == space.draw(run.front[0].candidate.genotype)
+
+
+@pytest.mark.parametrize("arguments", [("--draw", "x.svg"), ("--candidate", "a")])
+def test_show_draws_a_network_with_both_options_only(command, run, arguments):
+    code, _, err = command("show", run.path, *arguments)
+    assert (code, err.strip()) == (2, "give --candidate ID and --draw FILE.svg together")
+
+
+def test_show_says_where_it_cannot_draw(command, run, tmp_path):
+    file = tmp_path / "gone" / "network.svg"
+    code, _, err = command("show", run.path, "--candidate", run.front[0].id, "--draw", file)
+    assert code == 2
+    assert err.startswith(f"{file} cannot be written: ")
 
 
 def test_show_prints_the_front_and_what_there_is_to_say(command, run):

@@ -16,6 +16,7 @@ from nas.distillation import Distillation
 from nas.errors import ConfigurationError, InputError
 from nas.objectives import Constraint, Direction, Objective
 from nas.training import TrainingRecipe
+from search_spaces.reference_models import REFERENCE_MODELS
 
 FACES = """\
 name: faces
@@ -264,6 +265,20 @@ def test_given_weights_need_no_recipe(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, config.to_yaml())) == config
 
 
+def test_an_onnx_teacher_is_given_and_not_trained(tmp_path: Path) -> None:
+    given = "kind: onnx\n  path: gone.onnx\n  mean: [0.5, 0.5, 0.5]\n  std: [1, 1, 1]"
+    text = FACES.replace("kind: unet\n  recipe:\n    batch_size: 16", given)
+    config = load_config(write(tmp_path, text))
+    assert config.teacher is not None
+    assert config.teacher.given == Path("gone.onnx")
+    assert load_config(write(tmp_path, config.to_yaml())) == config
+    assert faults_of(tmp_path, text.replace("  std: [1, 1, 1]", "  std: [1, 1]\n  weights: a\n  recipe: {}")) == [
+        "x.yaml:14: teacher.std must have a value for each of mean's 3, got 2.",
+        "x.yaml:15: teacher.weights: an ONNX file has its own; leave them out.",
+        "x.yaml:16: teacher.recipe: given weights need no training; leave one out.",
+    ]
+
+
 def test_data_that_is_gone_does_not_stop_an_old_configuration(tmp_path: Path) -> None:
     text = changed(
         FACES,
@@ -345,13 +360,17 @@ FAULTS = [
     ),
     (
         [("  kind: unet", "  kind: resnet"), ("[unet]", "[]")],
-        ["x.yaml:11: teacher.kind: 'resnet' does classification; for segmentation take unet."],
+        [
+            "x.yaml:11: teacher.kind: 'resnet' does classification; for segmentation take unet, "
+            "deeplabv3_mobilenetv3, enet."
+        ],
     ),
     (
         [("[unet]", "[unet, unet, resnet, une]")],
         [
             "x.yaml:53: references[1]: 'unet' is given twice.",
-            "x.yaml:53: references[2]: 'resnet' does classification; for segmentation take unet.",
+            "x.yaml:53: references[2]: 'resnet' does classification; for segmentation take unet, "
+            "deeplabv3_mobilenetv3, enet.",
             "x.yaml:53: references[3]: unknown reference model 'une'. Did you mean 'unet'?",
         ],
     ),
@@ -729,7 +748,7 @@ def test_every_kind_says_its_options(section: str, kind: str) -> None:
 
 
 def test_every_reference_model_has_its_task() -> None:
-    assert set(REFERENCE_TASKS) == set(KINDS["teacher"].classes)
+    assert set(REFERENCE_TASKS) == set(REFERENCE_MODELS)
     assert set(REFERENCE_TASKS.values()) <= set(KINDS["task"].classes)
 
 

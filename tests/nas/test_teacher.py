@@ -1,17 +1,22 @@
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from torch import nn
 
+from latency.onnx_graph import write_onnx
 from nas.artifacts import ArtifactCache
-from nas.data import FashionMnist
+from nas.data import FashionMnist, SyntheticFaces
 from nas.data.base import Split
 from nas.data.cache import cache_examples
 from nas.errors import InputError
-from nas.files import load_weights
+from nas.export.onnx_file import ImageNetwork
+from nas.files import load_weights, save_weights
 from nas.normalization import Normalization
-from nas.tasks import Classification
+from nas.onnx_teacher import OnnxTeacher
+from nas.tasks import Classification, Segmentation
 from nas.teacher import TeacherSpec, make_teacher, teacher_logits
 from nas.training import TrainingRecipe, predict
 from nas.training_setting import TrainingSetting
@@ -90,16 +95,126 @@ def test_weights_that_are_not_there_are_the_users_fault(setting, cache, tmp_path
         make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "gone.safetensors"), setting, cache)
 
 
+class Constant(nn.Module):
+    """Gives the means of its images' pixels as logits of as many classes and of such a size as told."""
+
+    def __init__(self, *shape, softmax=False):
+        super().__init__()
+        self.shape = shape
+        self.softmax = softmax
+
+    def forward(self, x):
+        mean = x.mean(dim=(1, 2, 3))
+        logits = mean.view(-1, *(1 for _ in self.shape)) * torch.arange(1.0, self.shape[0] + 1).view(
+            -1, *(1 for _ in self.shape[1:])
+        )
+        logits = logits.expand(-1, *self.shape)
+        return logits.softmax(dim=1) if self.softmax else logits
+
+
+def onnx_file(tmp_path, *shape, **options):
+    write_onnx(Constant(*shape, **options).eval(), (1, 28, 28), tmp_path / "teacher.onnx")
+    return tmp_path / "teacher.onnx"
+
+
+def test_an_onnx_file_says_what_its_network_does_of_images_as_it_was_trained_with(setting, cache, tmp_path):
+    path = onnx_file(tmp_path, 10)
+    spec = TeacherSpec("onnx", {"path": path, "mean": (0.25,), "std": (0.5,)})
+    teacher = make_teacher(spec, setting, cache)
+    assert (teacher.weights, teacher.was_trained) == (path, False)
+    logits = np.load(teacher_logits(spec, teacher, setting, setting.train, cache))
+    means = setting.train.load().images.float().mean(dim=(1, 2, 3)) / 255
+    np.testing.assert_allclose(logits[:, 0], (means - 0.25) / 0.5, atol=2e-3)
+    np.testing.assert_allclose(logits[:, 9], logits[:, 0] * 10, atol=2e-2)
+
+
+def test_a_file_of_a_fixed_batch_takes_any(setting, tmp_path):
+    path = onnx_file(tmp_path, 10)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+    onnx.save(model, path)
+    teacher = OnnxTeacher(1, 10, path=path)
+    teacher.open(setting.normalization)
+    x = torch.randn(7, 1, 28, 28)
+    expected = torch.cat([teacher(x[:3]), teacher(x[3:6]), teacher(x[6:])])
+    assert teacher(x).shape == (7, 10)
+    torch.testing.assert_close(teacher(x), expected)
+
+
+def test_an_exported_reference_model_teaches_as_its_weights_do(setting, cache, tmp_path):
+    model = SPEC.build(1, 10).eval()
+    save_weights(model, tmp_path / "mine.safetensors")
+    given = make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "mine.safetensors"), setting, cache)
+    write_onnx(ImageNetwork(model, setting.normalization).eval(), (1, 28, 28), tmp_path / "mine.onnx")
+    exported = make_teacher(TeacherSpec("onnx", {"path": tmp_path / "mine.onnx"}), setting, cache)
+    assert exported.scores == given.scores
+    assert exported.n_params == pytest.approx(given.n_params, rel=0.1)  # normalisations are folded or not
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((12,), "it knows 12 classes, the data has 10. It gives 12 for an image of 1 x 28 x 28 and must give 10$"),
+        ((10, 28, 28), "its output for an image has 3 dimensions, not 1. It gives 10 x 28 x 28 for"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused_with_what_differs(setting, cache, tmp_path, shape, message):
+    spec = TeacherSpec("onnx", {"path": onnx_file(tmp_path, *shape)})
+    with pytest.raises(InputError, match=message):
+        make_teacher(spec, setting, cache)
+
+
+def test_a_teacher_of_another_size_than_the_masks_is_refused(setting, cache, tmp_path):
+    faces = SyntheticFaces(image_size=32, n_train=4, n_validation=2)
+    train, validation = (cache_examples(cache, faces, split) for split in (Split.TRAIN, Split.VALIDATION))
+    dense = dataclasses.replace(
+        setting,
+        train=train,
+        validation=validation,
+        normalization=Normalization.of(train.load().images),
+        task=Segmentation(faces.class_names),
+        in_channels=3,
+        n_classes=len(faces.class_names),
+    )
+    write_onnx(Constant(8, 8, 8).eval(), (3, 32, 32), tmp_path / "small.onnx")
+    with pytest.raises(InputError, match="its output is 8 x 8 pixels, the targets are 32 x 32. It gives 8 x 8 x 8"):
+        make_teacher(TeacherSpec("onnx", {"path": tmp_path / "small.onnx"}), dense, cache)
+
+
+def test_probabilities_are_refused(setting, cache, tmp_path):
+    with pytest.raises(InputError, match="must give logits, it gives probabilities: write it without its softmax"):
+        make_teacher(TeacherSpec("onnx", {"path": onnx_file(tmp_path, 10, softmax=True)}), setting, cache)
+
+
+def test_a_file_for_other_images_is_the_users_fault(setting, cache, tmp_path):
+    write_onnx(Constant(10).eval(), (3, 28, 28), tmp_path / "rgb.onnx")
+    with pytest.raises(InputError, match=r"rgb\.onnx cannot be run on images of 1 x 28 x 28: "):
+        make_teacher(TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx"}), setting, cache)
+    with pytest.raises(InputError, match=r"teacher\.mean must have a value for each channel: the images have 1, got 3"):
+        spec = TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx", "mean": (0.5,) * 3, "std": (1.0,) * 3})
+        make_teacher(spec, setting, cache)
+
+
+@pytest.mark.parametrize("content", [None, b"no network"])
+def test_a_file_that_is_no_onnx_is_the_users_fault(setting, cache, tmp_path, content):
+    path = tmp_path / "mine.onnx"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"mine\.onnx cannot be read as an ONNX file: "):
+        make_teacher(TeacherSpec("onnx", {"path": path}), setting, cache)
+
+
 @pytest.mark.parametrize("split", [Split.TRAIN, Split.VALIDATION])
 def test_logits_are_the_models_for_every_image_in_order(setting, cache, split):
     teacher = make_teacher(SPEC, setting, cache)
-    path = teacher_logits(SPEC, teacher, setting, split, cache)
+    examples = setting.train if split is Split.TRAIN else setting.validation
+    path = teacher_logits(SPEC, teacher, setting, examples, cache)
     logits = np.load(path)
-    images = (setting.train if split is Split.TRAIN else setting.validation).load().images
+    images = examples.load().images
     model = SPEC.build(1, 10)
     load_weights(model, teacher.weights)
     expected = torch.cat(list(predict(model.eval(), images, setting.normalization, batch_size=7)))
     assert (logits.shape, logits.dtype) == ((len(images), 10), np.float16)
     np.testing.assert_allclose(logits, expected, atol=5e-3, rtol=5e-3)
     before = path.stat().st_mtime_ns
-    assert teacher_logits(SPEC, teacher, setting, split, cache).stat().st_mtime_ns == before
+    assert teacher_logits(SPEC, teacher, setting, examples, cache).stat().st_mtime_ns == before

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -104,6 +105,16 @@ def test_canonical_is_idempotent_in_the_space_and_merges_by_description(kind):
 
 
 @every_space
+def test_a_drawing_is_an_svg_document_and_tells_networks_apart(kind):
+    space = space_of(kind)
+    forms = {space.canonical(genotype) for genotype in samples(space)}
+    drawings = {space.draw(form) for form in forms}
+    assert len(drawings) == len(forms)
+    for drawing in drawings:
+        assert ElementTree.fromstring(drawing).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+@every_space
 def test_fingerprint_covers_space_options_and_genes(kind):
     space = space_of(kind)
     drawn = set(samples(space))
@@ -129,6 +140,8 @@ def test_a_genotype_of_another_kind_is_refused_by_all(kind):
             space.validate(genotype)
         with pytest.raises(GenotypeError):
             space.describe(genotype)
+        with pytest.raises(GenotypeError):
+            space.draw(genotype)
         if isinstance(space, ModelSpace):
             with pytest.raises(GenotypeError):
                 space.build(genotype, in_channels=3, n_classes=4, seed=0)

@@ -5,7 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from latency.complexity import count_model
+from latency.onnx_graph import write_onnx
 from search_spaces import REFERENCE_MODELS, ReferenceModel, ResNet, UNet
+from search_spaces.deeplab import DeepLabV3MobileNetV3
+from search_spaces.enet import ENet, UpBottleneck
 
 
 def n_params(model):
@@ -32,9 +36,51 @@ def test_unet_default_has_about_2_2_million_parameters():
     assert n_params(UNet(3, 8)) == 2_160_296
 
 
+# Paszke et al. 2016, table 3: 0.37 M parameters; 0.36 M on the paper's project page.
+def test_enet_has_the_published_0_36_million_parameters():
+    assert n_params(ENet(3, 12)) == 359_851
+
+
+# torchvision publishes 11,029,328 with its auxiliary head: 3x3 and 1x1 convolutions, 40 -> 10 -> 21.
+def test_deeplabv3_mobilenetv3_has_the_published_parameters():
+    auxiliary = conv_bn(40, 10, 3) + 10 * 21 + 21
+    assert n_params(DeepLabV3MobileNetV3(3, 21)) + auxiliary == 11_029_328
+
+
+def test_deeplabv3_works_at_stride_16():
+    with torch.no_grad():
+        assert DeepLabV3MobileNetV3(3, 2, width=4).eval().backbone(torch.randn(1, 3, 64, 96)).shape[-2:] == (4, 6)
+
+
+def test_enet_unpools_to_where_the_maxima_were():
+    up = UpBottleneck(8, 4).eval()
+    before, x = torch.randn(2, 4, 7, 6), torch.randn(2, 8, 4, 3)
+    _, indices = F.max_pool2d(before, 2, ceil_mode=True, return_indices=True)
+    with torch.no_grad():
+        beside = up.beside(x).flatten(2)
+        unpooled = torch.zeros(2, 4, 42).scatter(2, indices.flatten(2), beside).view(2, 4, 7, 6)
+        expected = up.activation(unpooled + F.interpolate(up.layers(x), (7, 6), mode="bilinear"))
+        torch.testing.assert_close(up(x, before), expected)
+
+
+@pytest.mark.parametrize("kind", ["unet", "enet", "deeplabv3_mobilenetv3"])
 @pytest.mark.parametrize("size", [(32, 48), (37, 50), (17, 16)])
-def test_unet_keeps_any_size(size):
-    assert UNet(1, 3, width=4)(torch.randn(2, 1, *size)).shape == (2, 3, *size)
+def test_segmentation_models_keep_any_size(kind, size):
+    assert REFERENCE_MODELS[kind](1, 3, width=4)(torch.randn(2, 1, *size)).shape == (2, 3, *size)
+
+
+@pytest.mark.parametrize("kind", ["unet", "enet", "deeplabv3_mobilenetv3"])
+def test_segmentation_models_are_counted_without_remainder(kind):
+    counts = count_model(REFERENCE_MODELS[kind](3, 8).eval(), (3, 64, 64))
+    assert counts.n_macs > 0
+    assert not counts.uncounted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["enet", "deeplabv3_mobilenetv3"])
+def test_segmentation_models_export(kind, tmp_path):
+    model = REFERENCE_MODELS[kind](3, 8, width=4).eval()
+    assert write_onnx(model, (3, 32, 32), tmp_path / "model.onnx").max_difference <= 1e-4
 
 
 # He et al. 2016, table 6: 0.27 M, 0.46 M, 0.66 M, 0.85 M with option-A shortcuts; option B adds the
@@ -52,6 +98,9 @@ def test_resnet_takes_grey_images_of_28_pixels():
     ("make", "message"),
     [
         (lambda: UNet(3, 2, width=0), "width must be at least 1, got 0"),
+        (lambda: DeepLabV3MobileNetV3(3, 2, width=0), "width must be at least 1, got 0"),
+        (lambda: ENet(3, 2, width=6), "width must be a multiple of 4 above the 3 channels of images, got 6"),
+        (lambda: ENet(4, 2, width=4), "width must be a multiple of 4 above the 4 channels of images, got 4"),
         (lambda: ResNet(3, 2, width=0), "width must be at least 1, got 0"),
         (lambda: ResNet(3, 2, depth=18), "depth must be 6 n \\+ 2 with n of at least 1, got 18"),
         (lambda: ResNet(3, 2, depth=2), "depth must be 6 n \\+ 2 with n of at least 1, got 2"),

@@ -1,4 +1,5 @@
 import zlib
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -329,6 +330,21 @@ def test_a_list_of_encoder_widths_is_a_gene_and_leaves_the_others_where_they_wer
         assert n_params(built) == n_params(expected)
     with pytest.raises(ValueError, match=r"^encoder_width must be one number for pretraining, got \(8, 16, 24\)$"):
         space.build_for_pretraining(**ARGUMENTS)
+
+
+def test_a_drawing_shows_what_the_description_says():
+    for genotype in samples(SMALL, 30):
+        drawing = ElementTree.fromstring(SMALL.draw(genotype))
+        texts = [element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")]
+        *cells, width, head = SMALL.describe(genotype).split("; ")
+        cells = [] if cells == ["no cells"] else [cell.split(" = ") for cell in cells]
+        branches = [branch for _, cell in cells for branch in cell.split(" | ")]
+        terms = [term for branch in branches for term in branch.split(" + ")]
+        assert sorted(text for text in texts if text.endswith(")")) == sorted(terms)
+        assert texts.count("+") == len(terms) - len(branches)
+        assert [text for text in texts if text.startswith("cell ")] == [f"cell {name}" for name, _ in cells]
+        assert head in texts
+        assert texts[0].endswith(f"decoder {width}")
 
 
 def test_cell_adds_terms_of_a_branch_and_merges_branches():
