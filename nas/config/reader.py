@@ -91,7 +91,7 @@ class ConfigReader:
             "training": self._training(),
             "pretraining": self._pretraining(space),
             "augmentation": self._augmentation(task),
-            "distillation": self._distillation(has_teacher=teacher is not None),
+            "distillation": self._distillation(teacher is not None, task_kind),
             "controller": self._component("controller")[0],
             "execution": self._component("execution", _DEFAULT_EXECUTION)[0],
         }
@@ -305,7 +305,7 @@ class ConfigReader:
             self._faults += faults
         return augmentation
 
-    def _distillation(self, has_teacher: bool) -> DistillationConfig | None:
+    def _distillation(self, has_teacher: bool, task_kind: str | None) -> DistillationConfig | None:
         raw = self._mapping(("distillation",), self._raw.get("distillation"))
         if raw is None:
             return DistillationConfig() if has_teacher and "distillation" not in self._given else None
@@ -319,6 +319,10 @@ class ConfigReader:
         method = self._value("distillation", Distillation, raw, ("enabled",))
         if method is None or not isinstance(enabled, bool):
             return None
+        if method.loss == "channel_wise" and task_kind == "classification":
+            self._fault(
+                ("distillation", "loss"), "distillation.loss: channel_wise is for segmentation; take kl or mse."
+            )
         return DistillationConfig(enabled=enabled, method=method)
 
     def _value(self, section: str, cls: type, raw: Mapping[str, Any], own: tuple[str, ...]) -> Any:
