@@ -179,6 +179,36 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
     )
 
 
+def make_run_teacher(config: RunConfig, folder: RunFolder, listener: SearchListener) -> Teacher:
+    """Return the teacher of a run, trained now if nobody did before.
+
+    Raises:
+        InputError: If the configuration has none, or the data or a file is not to be had.
+        EvaluationError: If its training diverges.
+    """
+    inputs = training_inputs(config, folder)
+    if config.teacher is None or inputs is None:
+        raise InputError(f"the configuration of {config.name!r} has no teacher section")
+    return _teacher(config.teacher, inputs.setting, folder, listener)
+
+
+def make_run_encoder(config: RunConfig, folder: RunFolder, listener: SearchListener) -> Path:
+    """Return the weights of the encoder that a run's candidates start from, trained now if nobody did before.
+
+    Raises:
+        InputError: If the configuration has no pretraining, or the data or a file is not to be had.
+        EvaluationError: If its training diverges.
+    """
+    inputs = training_inputs(config, folder)
+    if config.pretraining is None or inputs is None:
+        raise InputError(f"the configuration of {config.name!r} has no pretraining section")
+    teacher = _made_teacher(config, inputs.setting, folder, listener)
+    logits = teacher.logits(inputs.setting.train) if teacher else None
+    encoder = _encoder(config, inputs.setting, folder, listener, logits)
+    assert encoder is not None  # noqa: S101 - the reader refuses pretraining for a space that shares no encoder
+    return encoder.weights
+
+
 def stored_subject(config: RunConfig, folder: RunFolder, candidate: Candidate) -> Subject:
     """Return a candidate of a run as stages are given it, from the run's folder alone."""
     stored = folder.store.fact("signature")
@@ -399,11 +429,16 @@ def _made_teacher(
     if spec is None or _distillation(config) is None:
         return None
     cache = artifact_cache(folder)
-    told = _told(listener, "teacher", f"the teacher ({spec.kind}, {spec.recipe.epochs} epochs)")
-    teacher = make_teacher(spec, setting, cache, **told)
+    teacher = _teacher(spec, setting, folder, listener)
     _check_stored(folder, "teacher_weights", file_hash(teacher.weights))
     folder.store.set_fact("teacher", {"kind": spec.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)})
     return _MadeTeacher(spec, teacher, setting, cache)
+
+
+def _teacher(spec: TeacherSpec, setting: TrainingSetting, folder: RunFolder, listener: SearchListener) -> Teacher:
+    """Return the teacher, trained now if need be."""
+    told = _told(listener, "teacher", f"the teacher ({spec.kind}, {spec.recipe.epochs} epochs)")
+    return make_teacher(spec, setting, artifact_cache(folder), **told)
 
 
 def _told(listener: SearchListener, name: str, what: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import traceback
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,7 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change the configuration; may be given again."),
 ]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Import Python code that the configuration names.")]
+FutureRunDir = Annotated[Path | None, typer.Option("--run-dir", help="The run's folder. Default: runs/NAME.")]
 CandidateId = Annotated[str | None, typer.Option("--candidate", metavar="ID", help="Its id, or a unique beginning.")]
 
 
@@ -56,7 +58,7 @@ class Format(StrEnum):
 @app.command()
 def search(
     config: ConfigFile,
-    run_dir: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/NAME.")] = None,
+    run_dir: FutureRunDir = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier start of this run.")] = False,
     overrides: Overrides = None,
     trust_code: TrustCode = False,
@@ -88,6 +90,22 @@ def search(
         ("next", f"nas retrain {run.path} --candidate ID --epochs N; nas export {run.path} --knee"),
     ):
         console.print(f"{what:>12}: {place}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def teacher(
+    config: ConfigFile, run_dir: FutureRunDir = None, overrides: Overrides = None, trust_code: TrustCode = False
+) -> None:
+    """Train the teacher, if no run beside did: a search finds it there."""
+    _make(runner.make_teacher, "teacher", config, run_dir, overrides, trust_code)
+
+
+@app.command()
+def pretrain(
+    config: ConfigFile, run_dir: FutureRunDir = None, overrides: Overrides = None, trust_code: TrustCode = False
+) -> None:
+    """Train the encoder that all candidates start from, if no run beside did: a search finds it there."""
+    _make(runner.pretrain, "encoder", config, run_dir, overrides, trust_code)
 
 
 @app.command()
@@ -278,6 +296,27 @@ def main() -> None:
     except Exception:  # noqa: BLE001 - the last place where a fault of ours can be told apart from the user's
         traceback.print_exc()
         sys.exit(1)
+
+
+def _make(
+    make: Callable[..., runner.MadeNetwork],
+    what: str,
+    config: Path,
+    run_dir: Path | None,
+    overrides: list[str] | None,
+    trust_code: bool,
+) -> None:
+    """Make a network that searches need first, and say where it is and how good."""
+    _allow_local_modules(trust_code)
+    console = Console()
+    try:
+        made = make(config, run_dir, overrides=overrides or (), trust_code=trust_code, console=console)
+    except KeyboardInterrupt:
+        console.print("\nStopped. Nothing of this training was kept.", markup=False)
+        raise typer.Exit(_INTERRUPTED) from None
+    console.print(f"{what} {made.path}: {made.n_params:,} parameters", markup=False, highlight=False, soft_wrap=True)
+    for metric, value in made.scores.items():
+        console.print(f"  validation {metric} {format_value(metric, value)}", markup=False, highlight=False)
 
 
 def _profile_target(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -41,11 +42,17 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights and buffers of `model` to `path`, a safetensors file, atomically."""
+def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the weights and buffers of `model`, and texts by key, to `path`, a safetensors file, atomically."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(state, temporary)
+        save_file(state, temporary, dict(metadata or {}) or None)
+
+
+def weights_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that were saved beside weights."""
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

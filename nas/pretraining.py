@@ -1,5 +1,6 @@
 """The part that all candidates of a run share, trained once: every candidate starts from it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from torch import nn
 from nas.artifacts import ArtifactCache
 from nas.distillation import Distillation
 from nas.files import load_part, save_weights
-from nas.training import EpochSummary, TrainingRecipe, torch_threads, train
+from nas.training import EpochSummary, TrainingRecipe, score, torch_threads, train
 from nas.training_setting import TrainingSetting
 from search_spaces.base import ModelSpace, PretrainableSpace
 from search_spaces.genotype import Gene, Genotype
@@ -65,6 +66,8 @@ def pretrain(
 ) -> Path:
     """Return the weights of the encoder, trained now under a light decoder if no run did before.
 
+    The file's metadata hold, as JSON under `scores`, what both together reached on the validation split.
+
     Args:
         space: Gives the network.
         recipe: How to train it.
@@ -102,6 +105,7 @@ def pretrain(
                 distillation=distillation,
                 on_epoch=on_epoch,
             )
-        save_weights(model.get_submodule("encoder"), path)
+        scores = score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
+        save_weights(model.get_submodule("encoder"), path, {"scores": json.dumps(scores)})
 
     return cache.get("encoder", depends_on, ".safetensors", write)[0]

@@ -1,10 +1,15 @@
 """What can be done with a run, in one call each: search, load, retrain, export. The command line calls these."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from safetensors.torch import load_file
 
 from nas import build
 from nas.analysis.live import PlotListener, TensorBoardListener
@@ -14,7 +19,7 @@ from nas.config.kinds import kind_class
 from nas.console import ConsoleListener
 from nas.errors import InputError, RunFolderError
 from nas.export import EXPORTERS
-from nas.files import load_weights, write_text
+from nas.files import load_weights, weights_metadata, write_text
 from nas.records import Record, RecordState
 from nas.retraining import retrain as retrain_subject
 from nas.search import Search, SearchListener
@@ -75,6 +80,84 @@ def run_search(
                 live.append(TensorBoardListener())
             Search(parts, folder, [listener, *live]).run()
         return Run.of(folder)
+
+
+@dataclass(frozen=True)
+class MadeNetwork:
+    """A network that the candidates of a run need made first.
+
+    Attributes:
+        path: Its file.
+        scores: On the validation split, by metric; an encoder's under the light decoder of its training.
+        n_params: Trained numbers.
+    """
+
+    path: Path
+    scores: Mapping[str, float]
+    n_params: int
+
+
+def make_teacher(
+    config: Path | str | Mapping[str, Any], run_dir: Path | str | None = None, **options: Any
+) -> MadeNetwork:
+    """Return the teacher that a search with this configuration would learn from, trained now if nobody did before.
+
+    Args:
+        config: As for `run_search`.
+        run_dir: Likewise; the run itself is not touched.
+        options: `overrides`, `trust_code` and `console`, likewise.
+
+    Raises:
+        InputError: If the configuration has no teacher, or the data or its file is not to be had or does not fit.
+        EvaluationError: If its training diverges.
+    """
+    with _preparation(config, run_dir, **options) as (settings, folder, listener):
+        teacher = build.make_run_teacher(settings, folder, listener)
+    return MadeNetwork(teacher.weights, teacher.scores, teacher.n_params)
+
+
+def pretrain(config: Path | str | Mapping[str, Any], run_dir: Path | str | None = None, **options: Any) -> MadeNetwork:
+    """Return the encoder that all candidates of a search would start from, trained now if nobody did before.
+
+    Arguments as for `make_teacher`. A teacher that it learns from is made first.
+
+    Raises:
+        InputError: If the configuration has no pretraining, or the data or a file is not to be had or does not fit.
+        EvaluationError: If a training diverges.
+    """
+    with _preparation(config, run_dir, **options) as (settings, folder, listener):
+        weights = build.make_run_encoder(settings, folder, listener)
+    tensors = load_file(weights)
+    n_params = sum(tensor.numel() for name, tensor in tensors.items() if name.endswith((".weight", ".bias")))
+    return MadeNetwork(weights, json.loads(weights_metadata(weights).get("scores", "{}")), n_params)
+
+
+@contextlib.contextmanager
+def _preparation(
+    config: Path | str | Mapping[str, Any],
+    run_dir: Path | str | None,
+    *,
+    overrides: Sequence[str] = (),
+    trust_code: bool = False,
+    console: Console | None = None,
+) -> Iterator[tuple[RunConfig, RunFolder, SearchListener]]:
+    """Yield what it takes to make something for runs that are not there yet.
+
+    What is made lies beside all runs; a folder that is thrown away stands in for the run.
+    """
+    settings = load_config(config, overrides, trust_code)
+    beside = (Path(run_dir) if run_dir is not None else Path("runs") / settings.name).parent
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=beside, prefix=".preparation-")
+    except OSError as error:
+        raise InputError(f"{beside}: nothing can be written here: {error}") from error
+    with (
+        scratch,
+        RunFolder.write(Path(scratch.name)) as folder,
+        ConsoleListener(console or Console(quiet=True)) as listener,
+    ):
+        yield settings, folder, listener
 
 
 def load_run(run_dir: Path | str) -> Run:

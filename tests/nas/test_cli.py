@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 
 import nas
 from nas import cli, runner
+from nas.files import load_weights
 from nas.records import RecordState
 from nas.store import RunFolder
-from search_spaces import NasBench201
+from search_spaces import NasBench201, SegmentationCell
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -53,6 +55,50 @@ def run(tiny_run):
 
 
 # Done: 0
+
+
+FACES = """\
+name: faces
+data: {kind: synthetic_faces, image_size: 32, n_train: 16, n_validation: 8}
+teacher: {kind: unet, width: 4, recipe: {epochs: 1, batch_size: 8}}
+search_space: {kind: segmentation_cell, n_cells: 1, n_branches: 1, decoder_widths: [8, 16], encoder_width: 8}
+pretraining: {epochs: 1, batch_size: 8}
+training: {device: cpu, epochs: 1, batch_size: 8}
+objectives: [{metric: mean_iou, direction: maximize}]
+controller: {kind: random, n_candidates: 1}
+tensorboard: false
+"""
+
+
+def test_teacher_and_encoder_are_made_once_and_found_by_the_search(command, tmp_path):
+    config, run = tmp_path / "faces.yaml", tmp_path / "runs" / "faces"
+    config.write_text(FACES)
+    code, out, err = command("pretrain", config, "--run-dir", run)
+    assert (code, err) == (0, "")
+    assert "Training the teacher (unet, 1 epochs)" in out
+    assert "Training the encoder that all candidates start from" in out
+    path = Path(re.search(r"^encoder (.*): [\d,]+ parameters$", out, re.MULTILINE)[1])
+    space = SegmentationCell(n_cells=1, n_branches=1, decoder_widths=(8, 16), encoder_width=8)
+    encoder = space.build_for_pretraining(in_channels=3, n_classes=8, seed=0).encoder
+    load_weights(encoder, path)
+    assert f"{sum(p.numel() for p in encoder.parameters()):,} parameters" in out
+    assert "validation mean_iou 0." in out
+    assert [entry.name for entry in run.parent.iterdir()] == ["artifacts"]
+    code, out, err = command("teacher", config, "--run-dir", run)
+    assert (code, err) == (0, "")
+    assert "Training" not in out
+    assert re.search(r"^teacher .*/artifacts/teacher-\w+\.safetensors: [\d,]+ parameters$", out, re.MULTILINE)
+    code, out, err = command("search", config, "--run-dir", run)
+    assert (code, err) == (0, "")
+    assert "Training the" not in out
+
+
+def test_what_a_configuration_does_not_have_cannot_be_made(command, tmp_path):
+    config = tmp_path / "faces.yaml"
+    config.write_text("".join(line for line in FACES.splitlines(True) if line[:3] not in ("tea", "pre")))
+    for what, section in (("teacher", "teacher"), ("pretrain", "pretraining")):
+        code, _, err = command(what, config, "--run-dir", tmp_path / "runs" / "faces")
+        assert (code, err.strip()) == (2, f"the configuration of 'faces' has no {section} section")
 
 
 def test_show_draws_a_network(command, run, tmp_path):
