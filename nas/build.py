@@ -15,10 +15,12 @@ from nas.artifacts import ArtifactCache
 from nas.augmentation import Augmentation
 from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig, resolve_device
 from nas.config.kinds import imported, kind_class
+from nas.config.model import TrainingConfig
 from nas.controllers import SearchProblem
 from nas.data.base import Dataset, Split
 from nas.data.cache import ExamplesFile, cache_examples
 from nas.distillation import Distillation
+from nas.drop_rule import interim_metric
 from nas.errors import InputError
 from nas.evaluation import (
     ComplexityStage,
@@ -31,17 +33,19 @@ from nas.evaluation import (
     TrainingStage,
 )
 from nas.evaluation.stages import COMPLEXITY_METRICS
+from nas.features import StoredFeatures, store_features, store_views
 from nas.files import file_hash
 from nas.metrics import metric_info
+from nas.normalization import Normalization
 from nas.objectives import violations
 from nas.pretraining import PretrainedSpace, pretrain
 from nas.records import Candidate
 from nas.retraining import RetrainingParts
-from nas.search import SearchListener, SearchParts
+from nas.search import SearchListener, SearchParts, Thresholds
 from nas.store import RunFolder, weights_path
 from nas.tasks.base import Task
-from nas.teacher import Teacher, TeacherSpec, TrainingSetting, make_teacher, teacher_logits
-from nas.training import Normalization, TrainingRecipe
+from nas.teacher import Teacher, TeacherSpec, make_teacher, teacher_logits
+from nas.training_setting import TrainingSetting
 from nas.version import VERSION
 from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
 from search_spaces.genotype import Genotype
@@ -50,33 +54,20 @@ from search_spaces.reference_models import ReferenceModel
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What every training of a run shares: data, task, teacher. Made before the first candidate.
+    """What every training of a run shares, made before the first candidate.
 
     Attributes:
         dataset: Gives the splits.
-        fingerprint: Of the data set.
-        train: The training split.
-        validation: The validation split.
-        normalization: From the training split.
-        task: Loss and scores.
-        augmentation: How the images of a batch are varied; `None` for not at all.
-        device: A torch device.
+        setting: The decoded splits, the task, and where to train.
     """
 
     dataset: Dataset
-    fingerprint: str
-    train: ExamplesFile
-    validation: ExamplesFile
-    normalization: Normalization
-    task: Task
-    augmentation: Augmentation | None
-    device: str
+    setting: TrainingSetting
 
     @property
     def signature(self) -> ModelSignature:
         """What the networks of this run map to what."""
-        dataset = self.dataset
-        return ModelSignature(dataset.in_channels, dataset.image_size, len(dataset.class_names))
+        return ModelSignature(self.setting.in_channels, self.dataset.image_size, self.setting.n_classes)
 
 
 def search_space(config: RunConfig) -> SearchSpace:
@@ -112,22 +103,9 @@ def training_inputs(config: RunConfig, folder: RunFolder) -> TrainingInputs | No
     device = resolve_device(config.training.device if config.training else "cpu")
     _check_stored(folder, "data", fingerprint)
     _check_stored(folder, "training_device", device)
-    cache = artifact_cache(folder)
-    train = cache_examples(cache, dataset, Split.TRAIN)
-    validation = cache_examples(cache, dataset, Split.VALIDATION)
-    task = _task(config, dataset)
-    inputs = TrainingInputs(
-        dataset=dataset,
-        fingerprint=fingerprint,
-        train=train,
-        validation=validation,
-        normalization=Normalization.of(train.load().images),
-        task=task,
-        augmentation=_augmentation(config, task),
-        device=device,
-    )
+    inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, artifact_cache(folder)))
     folder.store.set_fact("signature", asdict(inputs.signature))
-    folder.store.set_fact("normalization", asdict(inputs.normalization))
+    folder.store.set_fact("normalization", asdict(inputs.setting.normalization))
     folder.store.set_fact("class_names", list(dataset.class_names))
     return inputs
 
@@ -150,9 +128,8 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     working: tuple[Stage, ...] = tuple(_function_stages(config))
     start = space
     if inputs and _trains(config):
-        logits = _teacher_logits(config, inputs, folder, listener, (Split.TRAIN,))
-        start = _starting_space(config, inputs, folder, listener, logits)
-        working += (_training_stage(config, inputs, folder, logits),)
+        start, training = _training(config, inputs.setting, folder, listener)
+        working += (training,)
     references = [ReferenceModel(kind) for kind in config.references]
     spaces: dict[str, SearchSpace] = {known.name: known for known in (start, *references)}
     objectives, constraints = config.objective_values(), config.constraint_values()
@@ -161,7 +138,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         name: metric.chance_level for name, metric in config.metrics.items() if metric.chance_level is not None
     }
     if inputs:
-        chance_levels |= {metric: inputs.task.chance_level(metric) for metric in inputs.task.metrics}
+        chance_levels |= {metric: inputs.setting.task.chance_level(metric) for metric in inputs.setting.task.metrics}
     return SearchParts(
         problem=SearchProblem(space, objectives, config.seed, _cheap_bounds(config, space, signature)),
         constraints=constraints,
@@ -172,6 +149,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         given_reference_point={k: v for k, v in config.reference_point.items() if v is not None},
         chance_levels=chance_levels,
         references=tuple(Candidate.create(reference, reference.genotype(()), config.seed) for reference in references),
+        thresholds=_thresholds(config, inputs),
     )
 
 
@@ -185,19 +163,19 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
     inputs = training_inputs(config, folder)
     if inputs is None or config.training is None:
         raise InputError(f"{folder.path}: this run trains no networks: its configuration has no data or training")
-    logits = _teacher_logits(config, inputs, folder, listener, (Split.TRAIN, Split.VALIDATION))
+    setting = inputs.setting
+    teacher = _made_teacher(config, setting, folder, listener)
+    splits = (setting.train, setting.validation)
+    logits = tuple(teacher.logits(split) for split in splits) if teacher else ()
+    encoder = _encoder(config, setting, folder, listener, logits[0] if logits else None)
+    space = search_space(config)
     return RetrainingParts(
-        space=_starting_space(config, inputs, folder, listener, logits[:1]),
+        space=space if encoder is None else PretrainedSpace(encoder.space, encoder.weights),
         dataset=inputs.dataset,
-        splits=(inputs.train, inputs.validation),
+        setting=setting,
         teacher_logits=logits,
-        normalization=inputs.normalization,
-        task=inputs.task,
         recipe=config.training.recipe,
         distillation=_distillation(config),
-        augmentation=inputs.augmentation,
-        device=inputs.device,
-        n_threads=config.training.n_threads_alone,
     )
 
 
@@ -211,7 +189,7 @@ def make_run_teacher(config: RunConfig, folder: RunFolder, listener: SearchListe
     inputs = training_inputs(config, folder)
     if config.teacher is None or inputs is None:
         raise InputError(f"the configuration of {config.name!r} has no teacher section")
-    return _teacher(config.teacher, _setting(config, inputs), folder, listener)
+    return _teacher(config.teacher, inputs.setting, folder, listener)
 
 
 def make_run_encoder(config: RunConfig, folder: RunFolder, listener: SearchListener) -> Path:
@@ -221,11 +199,14 @@ def make_run_encoder(config: RunConfig, folder: RunFolder, listener: SearchListe
         InputError: If the configuration has no pretraining, or the data or a file is not to be had.
         EvaluationError: If its training diverges.
     """
-    inputs, space = training_inputs(config, folder), search_space(config)
-    if config.pretraining is None or inputs is None or not isinstance(space, PretrainableSpace):
+    inputs = training_inputs(config, folder)
+    if config.pretraining is None or inputs is None:
         raise InputError(f"the configuration of {config.name!r} has no pretraining section")
-    logits = _teacher_logits(config, inputs, folder, listener, (Split.TRAIN,))
-    return _encoder(config, config.pretraining, space, inputs, folder, listener, logits)
+    teacher = _made_teacher(config, inputs.setting, folder, listener)
+    logits = teacher.logits(inputs.setting.train) if teacher else None
+    encoder = _encoder(config, inputs.setting, folder, listener, logits)
+    assert encoder is not None  # noqa: S101 - the reader refuses pretraining for a space that shares no encoder
+    return encoder.weights
 
 
 def stored_subject(config: RunConfig, folder: RunFolder, candidate: Candidate) -> Subject:
@@ -311,97 +292,147 @@ def _distillation(config: RunConfig) -> Distillation | None:
     return config.distillation.method
 
 
-def _training_stage(
-    config: RunConfig, inputs: TrainingInputs, folder: RunFolder, logits: tuple[Path, ...]
-) -> TrainingStage:
+def _setting(
+    config: RunConfig, dataset: Dataset, fingerprint: str, device: str, cache: ArtifactCache
+) -> TrainingSetting:
+    assert config.task is not None  # noqa: S101 - as in _task
+    train = cache_examples(cache, dataset, Split.TRAIN)
+    task = _task(config, dataset)
+    return TrainingSetting(
+        data_fingerprint=fingerprint,
+        train=train,
+        validation=cache_examples(cache, dataset, Split.VALIDATION),
+        normalization=Normalization.of(train.load().images),
+        task=task,
+        task_options=config.task.options,
+        augmentation=_augmentation(config, task),
+        in_channels=dataset.in_channels,
+        n_classes=len(dataset.class_names),
+        seed=config.seed,
+        device=device,
+        n_threads=config.training.n_threads_alone if config.training else 1,
+        resident_bytes=int(config.training.resident_gib * 2**30) if config.training else 0,
+    )
+
+
+@dataclass(frozen=True)
+class _MadeTeacher:
+    """The run's teacher, ready to be asked."""
+
+    spec: TeacherSpec
+    teacher: Teacher
+    setting: TrainingSetting
+    cache: ArtifactCache
+
+    def logits(self, examples: ExamplesFile) -> Path:
+        """Return the file of what it says of `examples`."""
+        return teacher_logits(self.spec, self.teacher, self.setting, examples, self.cache)
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """The pretrained encoder that the networks of a space share."""
+
+    space: PretrainableSpace
+    weights: Path
+
+
+def _training(
+    config: RunConfig, setting: TrainingSetting, folder: RunFolder, listener: SearchListener
+) -> tuple[SearchSpace, TrainingStage]:
+    """Return the space that candidates start from, and how they are trained; makes what they need first."""
     assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
-    return TrainingStage(
-        task=inputs.task,
-        train=inputs.train,
-        validation=inputs.validation,
-        normalization=inputs.normalization,
-        recipe=config.training.recipe,
-        device=inputs.device,
+    teacher = _made_teacher(config, setting, folder, listener)
+    logits = teacher.logits(setting.train) if teacher else None
+    encoder = _encoder(config, setting, folder, listener, logits)
+    stages = config.training.stages
+    features = None
+    if encoder and any(stage.train == "decoder" for stage in stages):
+        features = _features(config.training, encoder, teacher, setting, artifact_cache(folder), listener)
+    stage = TrainingStage(
+        setting,
+        stages,
         distillation=_distillation(config),
-        augmentation=inputs.augmentation,
-        teacher_logits=logits[0] if logits else None,
+        teacher_logits=logits,
+        features=features,
         weights=functools.partial(weights_path, folder.path),
     )
-
-
-def _setting(config: RunConfig, inputs: TrainingInputs) -> TrainingSetting:
-    """Return what teacher and encoder are trained on and where."""
-    assert config.task is not None  # noqa: S101 - as in _task
-    return TrainingSetting(
-        data_fingerprint=inputs.fingerprint,
-        train=inputs.train,
-        validation=inputs.validation,
-        normalization=inputs.normalization,
-        task=inputs.task,
-        task_options=config.task.options,
-        augmentation=inputs.augmentation,
-        in_channels=inputs.signature.in_channels,
-        n_classes=inputs.signature.n_classes,
-        seed=config.seed,
-        device=inputs.device,
-        n_threads=config.training.n_threads_alone if config.training else 1,
-    )
-
-
-def _starting_space(
-    config: RunConfig,
-    inputs: TrainingInputs,
-    folder: RunFolder,
-    listener: SearchListener,
-    logits: tuple[Path, ...],
-) -> SearchSpace:
-    """Return the run's search space, its networks starting from the pretrained encoder if there is to be one."""
-    space = search_space(config)
-    if config.pretraining is None or not isinstance(space, PretrainableSpace):
-        return space
-    weights = _encoder(config, config.pretraining, space, inputs, folder, listener, logits)
-    _check_stored(folder, "encoder", file_hash(weights))
-    return PretrainedSpace(space, weights)
+    return PretrainedSpace(encoder.space, encoder.weights) if encoder else search_space(config), stage
 
 
 def _encoder(
     config: RunConfig,
-    recipe: TrainingRecipe,
-    space: PretrainableSpace,
-    inputs: TrainingInputs,
+    setting: TrainingSetting,
     folder: RunFolder,
     listener: SearchListener,
-    logits: tuple[Path, ...],
-) -> Path:
-    """Return the pretrained encoder's weights."""
-    what = f"the encoder that all candidates start from ({recipe.epochs} epochs)"
-    return pretrain(
+    logits: Path | None,
+) -> _Encoder | None:
+    """Return the encoder that candidates start from, if there is to be one; pretrained now if no run did before."""
+    space = search_space(config)
+    if config.pretraining is None or not isinstance(space, PretrainableSpace):
+        return None
+    what = f"the encoder that all candidates start from ({config.pretraining.epochs} epochs)"
+    weights = pretrain(
         space,
-        recipe,
-        _setting(config, inputs),
+        config.pretraining,
+        setting,
         artifact_cache(folder),
         distillation=_distillation(config),
-        teacher_logits=logits[0] if logits else None,
+        teacher_logits=logits,
         **_told(listener, "encoder", what),
+    )
+    _check_stored(folder, "encoder", file_hash(weights))
+    return _Encoder(space, weights)
+
+
+def _features(
+    training: TrainingConfig,
+    encoder: _Encoder,
+    teacher: _MadeTeacher | None,
+    setting: TrainingSetting,
+    cache: ArtifactCache,
+    listener: SearchListener,
+) -> StoredFeatures:
+    """Return the encoder's features of views of the training images, and say where trainings find them."""
+    views, n_views = store_views(setting, training.n_views, cache)
+    path, shapes = store_features(encoder.space, encoder.weights, views, setting, cache)
+    features = StoredFeatures(path, shapes, views, n_views, teacher.logits(views) if teacher else None)
+    if setting.device == "cpu":
+        place = "memory-mapped, as always on a CPU"
+    elif features.n_bytes <= setting.resident_bytes:
+        place = f"kept on {setting.device} while a process trains"
+    else:
+        place = f"memory-mapped as far as they exceed training.resident_gib ({training.resident_gib:g})"
+    amount = f"{n_views} view{'s' if n_views > 1 else ''} of each training image, {features.n_bytes / 2**20:,.0f} MiB"
+    listener.on_message(f"The encoder's features of {amount}: {place}.")
+    return features
+
+
+def _thresholds(config: RunConfig, inputs: TrainingInputs | None) -> Thresholds:
+    """Return what tells the scores that a candidate's training must reach between its stages."""
+    if inputs is None or config.training is None or config.training.drop_rule is None:
+        return lambda costs, finished: {}
+    main = inputs.setting.task.main_metric
+    between = tuple(interim_metric(main, number) for number in range(1, len(config.training.stages)))
+    trained = inputs.setting.task.metrics
+    costs = [objective.metric for objective in config.objective_values() if objective.metric not in trained]
+    return functools.partial(
+        config.training.drop_rule.thresholds, cost_metrics=tuple(costs) or ("n_params",), interim_metrics=between
     )
 
 
-def _teacher_logits(
-    config: RunConfig,
-    inputs: TrainingInputs,
-    folder: RunFolder,
-    listener: SearchListener,
-    splits: tuple[Split, ...],
-) -> tuple[Path, ...]:
-    """Return the files of the teacher's logits, by split; none for a run without a teacher."""
+def _made_teacher(
+    config: RunConfig, setting: TrainingSetting, folder: RunFolder, listener: SearchListener
+) -> _MadeTeacher | None:
+    """Return the teacher, trained now if no run did before; `None` for a run that learns from none."""
     spec = config.teacher
     if spec is None or _distillation(config) is None:
-        return ()
-    setting, cache = _setting(config, inputs), artifact_cache(folder)
+        return None
+    cache = artifact_cache(folder)
     teacher = _teacher(spec, setting, folder, listener)
     _check_stored(folder, "teacher_weights", file_hash(teacher.weights))
     folder.store.set_fact("teacher", {"kind": spec.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)})
-    return tuple(teacher_logits(spec, teacher, setting, split, cache) for split in splits)
+    return _MadeTeacher(spec, teacher, setting, cache)
 
 
 def _teacher(spec: TeacherSpec, setting: TrainingSetting, folder: RunFolder, listener: SearchListener) -> Teacher:

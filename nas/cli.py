@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from latency.profile_plot import draw_memory, peak_lines
 from nas import profiling, runner
@@ -19,6 +20,8 @@ from nas.analysis import front_table, records_table, save_plots, summary_lines, 
 from nas.analysis.run import Run
 from nas.analysis.tables import format_value
 from nas.config import load_config
+from nas.data.preparation import prepare
+from nas.data.published_layouts import PUBLISHED_LAYOUTS
 from nas.errors import InputError, NasError
 
 _INTERRUPTED = 130  # by convention 128 + SIGINT
@@ -29,6 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of the run.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, e.g. runs/quickstart.")]
@@ -249,6 +255,30 @@ def validate(config: ConfigFile, overrides: Overrides = None, trust_code: TrustC
     settings = load_config(config, overrides or (), trust_code)
     print(f"{config}: valid. Run {settings.name!r}: {len(settings.objectives)} objectives, ", end="")
     print(f"search space {settings.search_space.kind}, controller {settings.controller.kind}.")
+
+
+@data_app.command("prepare")
+def prepare_data(
+    layout: Annotated[str, typer.Argument(metavar="NAME", help=f"{', '.join(PUBLISHED_LAYOUTS)}.")],
+    source: Annotated[Path, typer.Option(help="The folder as its authors publish it.")],
+    output: Annotated[Path, typer.Option(help="The folder to make.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a prepared folder.")] = False,
+) -> None:
+    """Bring a published data set into the folders that image_mask_folder reads."""
+    if layout not in PUBLISHED_LAYOUTS:
+        raise InputError(f"{layout!r} is no data set that can be prepared; known: {', '.join(PUBLISHED_LAYOUTS)}")
+    console = Console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(layout, total=None)
+        prepared = prepare(
+            layout,
+            source,
+            output,
+            overwrite=overwrite,
+            on_progress=lambda n_done, n_all: progress.update(bar, completed=n_done, total=n_all),
+        )
+    counts = ", ".join(f"{n} {split}" for split, n in prepared.n_pairs.items())
+    print(f"{prepared.path}: {counts}. For the configuration:\n\n{prepared.sections}", end="")
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
+_NOWHERE = -1e6  # a logit whose share is 0 beside any other, while a channel of nothing else stays finite
+
 
 def kl_divergence(
     student: torch.Tensor, teacher: torch.Tensor, temperature: float, weights: torch.Tensor | None = None
@@ -28,13 +30,63 @@ def kl_divergence(
     log_student = F.log_softmax(student / temperature, dim=1)
     log_teacher = F.log_softmax(teacher.to(student.dtype) / temperature, dim=1)
     divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)
+    return _weighted_mean(divergence, weights) * temperature**2
+
+
+def squared_error(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the mean squared difference of logits; arguments as for `kl_divergence`.
+
+    The temperature has no part in it.
+
+    Source:
+        Ba, Caruana 2014, arXiv:1312.6184, equation 1.
+        Differs: a mean over classes, not a half of their sum.
+    """
+    return _weighted_mean((student - teacher.to(student.dtype)).square().mean(dim=1), weights)
+
+
+def channel_wise_divergence(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return KL(teacher || student) of where each class is, times the temperature squared.
+
+    Each channel of the logits becomes a distribution over the image's pixels: small classes count as much as
+    large ones. The mean is over images and classes.
+
+    Args:
+        student: Logits, `(B, K, H, W)`.
+        teacher: Logits of the same shape; any floating type.
+        temperature: Divides both logits before the softmax.
+        weights: `(B, H, W)`: pixels of weight 0 are left out; how large others are has no part in it. `None` for
+            all pixels.
+
+    Raises:
+        ValueError: If the logits are not of pixels.
+
+    Source:
+        Shu et al. 2021, arXiv:2011.13256, equations 4 and 5.
+    """
+    if student.ndim != 4:
+        raise ValueError(f"channel_wise needs logits of pixels, (B, K, H, W), got {tuple(student.shape)}")
+    if weights is not None:
+        left_out = (weights == 0)[:, None]
+        student, teacher = (logits.float().masked_fill(left_out, _NOWHERE) for logits in (student, teacher))
+    log_student = F.log_softmax(student.flatten(2) / temperature, dim=2)
+    log_teacher = F.log_softmax(teacher.to(student.dtype).flatten(2) / temperature, dim=2)
+    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=2)
+    return divergence.mean() * temperature**2
+
+
+def _weighted_mean(values: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
     if weights is None:
-        return divergence.mean() * temperature**2
+        return values.mean()
     total = weights.sum()
-    return (divergence * weights).sum() / torch.where(total > 0, total, 1.0) * temperature**2
+    return (values * weights).sum() / torch.where(total > 0, total, 1.0)
 
 
-DISTILLATION_LOSSES = {"kl": kl_divergence}
+DISTILLATION_LOSSES = {"kl": kl_divergence, "mse": squared_error, "channel_wise": channel_wise_divergence}
 
 
 @dataclass(frozen=True)
@@ -42,12 +94,12 @@ class Distillation:
     """How a student learns from its teacher: loss = task loss + weight x distillation loss.
 
     Attributes:
-        loss: A name in `DISTILLATION_LOSSES`.
+        loss: A name in `DISTILLATION_LOSSES`; `channel_wise` is for segmentation alone.
         weight: Factor of the distillation term.
-        temperature: Softens the teacher's outputs; 1 leaves them as they are.
+        temperature: Softens the teacher's outputs; 1 leaves them as they are, and `mse` always does.
     """
 
-    loss: Literal["kl"] = "kl"
+    loss: Literal["kl", "mse", "channel_wise"] = "kl"
     weight: float = 0.5
     temperature: float = 2.0
 

@@ -58,6 +58,7 @@ METRICS = {
     "mean_f1": _score("segmentation"),
     "mean_accuracy": _score("segmentation"),
     "frequency_weighted_iou": _score("segmentation"),
+    "geometric_mean_score": _score("segmentation"),
 }
 
 CLASS_METRICS = {"iou": _score("segmentation"), "f1": _score("segmentation")}

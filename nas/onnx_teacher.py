@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nas.errors import InputError
-from nas.training import Normalization
+from nas.normalization import Normalization
 
 _INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _FLOATING = {

@@ -10,8 +10,8 @@ from torch import nn
 from nas.artifacts import ArtifactCache
 from nas.distillation import Distillation
 from nas.files import load_part, save_weights
-from nas.teacher import TrainingSetting
 from nas.training import EpochSummary, TrainingRecipe, score, torch_threads, train
+from nas.training_setting import TrainingSetting
 from search_spaces.base import ModelSpace, PretrainableSpace
 from search_spaces.genotype import Gene, Genotype
 
@@ -102,9 +102,7 @@ def pretrain(
                 task=setting.task,
                 data=setting.training_data(teacher_logits),
                 seed=setting.seed,
-                device=setting.device,
                 distillation=distillation,
-                augmentation=setting.augmentation,
                 on_epoch=on_epoch,
             )
         scores = score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)

@@ -7,24 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.augmentation import Augmentation
 from nas.data.base import Dataset, Examples, Split
-from nas.data.cache import ExamplesFile, load_array
+from nas.data.cache import load_array
 from nas.distillation import Distillation
 from nas.evaluation.base import Subject
 from nas.files import save_weights
 from nas.records import Observation
 from nas.store import RETRAINING, RunFolder
-from nas.tasks.base import Task
-from nas.training import (
-    EpochSummary,
-    Normalization,
-    TrainingData,
-    TrainingRecipe,
-    score,
-    torch_threads,
-    train,
-)
+from nas.training import EpochSummary, TrainingRecipe, score, torch_threads, train
+from nas.training_data import ImageData
+from nas.training_setting import TrainingSetting
 from search_spaces.base import SearchSpace
 
 
@@ -35,28 +27,18 @@ class RetrainingParts:
     Attributes:
         space: The run's, its networks starting as in the search.
         dataset: Gives the test split.
-        splits: The training and the validation split, which are trained on together.
+        setting: As in the search; training and validation split are trained on together.
         teacher_logits: Of the same splits, in the same order; empty for no distillation.
-        normalization: As in the search.
-        task: Loss and scores.
         recipe: As in the search; its epochs are replaced.
         distillation: As in the search.
-        device: A torch device.
-        n_threads: CPU threads of the training.
-        augmentation: As in the search.
     """
 
     space: SearchSpace
     dataset: Dataset
-    splits: tuple[ExamplesFile, ...]
+    setting: TrainingSetting
     teacher_logits: tuple[Path, ...]
-    normalization: Normalization
-    task: Task
     recipe: TrainingRecipe
     distillation: Distillation | None
-    device: str
-    n_threads: int
-    augmentation: Augmentation | None = None
 
 
 def retrain(
@@ -88,21 +70,20 @@ def retrain(
     """
     if subject.space.name == parts.space.name:
         subject = replace(subject, space=parts.space)
-    with torch_threads(parts.n_threads):
+    setting = parts.setting
+    with torch_threads(setting.n_threads):
         train(
             subject.model,
             replace(parts.recipe, epochs=epochs),
-            task=parts.task,
+            task=setting.task,
             data=_all_but_test(parts),
             seed=subject.seed,
-            device=parts.device,
             distillation=parts.distillation,
-            augmentation=parts.augmentation,
             on_epoch=on_epoch,
         )
     folder.store.log_test_reading(subject.candidate.id, f"{RETRAINING}, {epochs} epochs")
     test = parts.dataset.load(Split.TEST)
-    scores = score(subject.model, parts.task, test, parts.normalization, device=parts.device)
+    scores = score(subject.model, setting.task, test, setting.normalization, device=setting.device)
     save_weights(subject.model, folder.weights(subject.candidate.id, "retrained"))
     conditions = {"split": "test", "epochs": epochs, "n_images": len(test), "seed": subject.seed}
     folder.store.add_observations(
@@ -114,8 +95,8 @@ def retrain(
     return scores
 
 
-def _all_but_test(parts: RetrainingParts) -> TrainingData:
-    examples = [split.load() for split in parts.splits]
+def _all_but_test(parts: RetrainingParts) -> ImageData:
+    examples = [split.load() for split in (parts.setting.train, parts.setting.validation)]
     together = Examples(torch.cat([part.images for part in examples]), torch.cat([part.targets for part in examples]))
     logits = [load_array(path) for path in parts.teacher_logits]
-    return TrainingData(together, parts.normalization, np.concatenate(logits) if logits else None)
+    return parts.setting.image_data(together, np.concatenate(logits) if logits else None)

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,10 @@ from nas.training import EpochSummary, torch_threads
 
 _SAMPLE_SIZE = 16  # genotypes whose costs fix the reference point where nothing else does
 _CONFIRMATION_ROUNDS = 3
+
+
+Thresholds = Callable[[Mapping[str, float], Sequence[Record]], Mapping[str, float]]
+"""From a candidate's costs and the finished records to the scores that its training must reach between its stages."""
 
 
 class SearchListener:
@@ -61,6 +65,8 @@ class SearchParts:
         given_reference_point: By metric, from the configuration.
         chance_levels: By metric, from the task.
         references: Networks to compare with, not from the space.
+        thresholds: Which trainings are stopped early; asked with the records of finished batches alone, so that
+            the order in which trainings end does not matter.
     """
 
     problem: SearchProblem
@@ -72,6 +78,7 @@ class SearchParts:
     given_reference_point: Mapping[str, float] = dataclasses.field(default_factory=dict)
     chance_levels: Mapping[str, float] = dataclasses.field(default_factory=dict)
     references: tuple[Candidate, ...] = ()
+    thresholds: Thresholds = lambda costs, finished: {}
 
 
 class Search:
@@ -93,6 +100,7 @@ class Search:
         self._store = folder.store
         self._listeners = tuple(listeners)
         self._objectives = parts.problem.objectives
+        self._finished: list[Record] = []  # of the batches that the controller was told
 
     @property
     def reference_point(self) -> np.ndarray:
@@ -180,6 +188,7 @@ class Search:
                 f"{failure.stage!r}: {failure.reason}"
             )
         self.parts.controller.tell(ended)
+        self._finished += ended
         if not was_complete:
             for listener in self._listeners:
                 listener.on_batch(self)
@@ -204,11 +213,13 @@ class Search:
 
     def _job(self, record: Record, constraints: tuple[Constraint, ...]) -> Job:
         readings = [o for o in self._store.observations(record.id) if o.stage not in (CONFIRMATION, RETRAINING)]
+        metrics = {o.metric: o.value for o in readings}
         return Job(
             record.candidate,
-            metrics={o.metric: o.value for o in readings},
+            metrics=metrics,
             stages_done=frozenset(o.stage for o in readings),
             constraints=constraints,
+            thresholds=self.parts.thresholds(metrics, self._finished) if record.role is Role.CANDIDATE else {},
         )
 
     def _take(self, event: Event) -> None:

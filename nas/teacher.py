@@ -11,23 +11,12 @@ from safetensors import SafetensorError
 from torch import nn
 
 from nas.artifacts import ArtifactCache
-from nas.augmentation import Augmentation
-from nas.data.base import Split
-from nas.data.cache import ExamplesFile, load_array
+from nas.data.cache import ExamplesFile
 from nas.errors import InputError
 from nas.files import file_hash, load_weights, save_weights
 from nas.onnx_teacher import OnnxTeacher
-from nas.tasks.base import Task
-from nas.training import (
-    EpochSummary,
-    Normalization,
-    TrainingData,
-    TrainingRecipe,
-    predict,
-    score,
-    torch_threads,
-    train,
-)
+from nas.training import EpochSummary, TrainingRecipe, predict, score, torch_threads, train
+from nas.training_setting import TrainingSetting
 from search_spaces.reference_models import REFERENCE_MODELS
 
 TEACHERS: dict[str, type[nn.Module]] = {**REFERENCE_MODELS, "onnx": OnnxTeacher}
@@ -61,56 +50,6 @@ class TeacherSpec:
         """The file that holds it trained; `None` for one that is trained here."""
         path: Path | None = self.options["path"] if TEACHERS[self.kind] is OnnxTeacher else self.weights
         return path
-
-
-@dataclass(frozen=True)
-class TrainingSetting:
-    """What the networks that a run makes first (teacher, encoder) are trained on and where.
-
-    Attributes:
-        data_fingerprint: Of the data set.
-        train: The training split.
-        validation: The validation split. The test split is not here: nothing made first may see it.
-        normalization: Of the images.
-        task: Loss and scores.
-        task_options: What the task was made with, as plain values.
-        in_channels: Of an image.
-        n_classes: Channels of the logits.
-        seed: The run's.
-        device: A torch device.
-        n_threads: CPU threads of a training.
-        augmentation: How the images of a batch are varied; `None` for not at all.
-    """
-
-    data_fingerprint: str
-    train: ExamplesFile
-    validation: ExamplesFile
-    normalization: Normalization
-    task: Task
-    task_options: Mapping[str, Any]
-    in_channels: int
-    n_classes: int
-    seed: int
-    device: str
-    n_threads: int
-    augmentation: Augmentation | None = None
-
-    @property
-    def depends_on(self) -> dict[str, Any]:
-        """What a network trained here depends on, beside its own options and recipe."""
-        return {
-            "data": self.data_fingerprint,
-            "task": dict(self.task_options),
-            "seed": self.seed,
-            "device": self.device,
-            "n_threads": self.n_threads,
-            "augmentation": asdict(self.augmentation) if self.augmentation else None,
-        }
-
-    def training_data(self, teacher_logits: Path | None = None) -> TrainingData:
-        """Return the training split."""
-        logits = load_array(teacher_logits) if teacher_logits else None
-        return TrainingData(self.train.load(), self.normalization, logits)
 
 
 @dataclass(frozen=True)
@@ -163,8 +102,6 @@ def make_teacher(
                 task=setting.task,
                 data=setting.training_data(),
                 seed=setting.seed,
-                device=setting.device,
-                augmentation=setting.augmentation,
                 on_epoch=on_epoch,
             )
         save_weights(model, path)
@@ -216,22 +153,21 @@ def teacher_logits(
     spec: TeacherSpec,
     teacher: Teacher,
     setting: TrainingSetting,
-    split: Split,
+    examples: ExamplesFile,
     cache: ArtifactCache,
 ) -> Path:
-    """Return a `.npy` file, float16, of the teacher's logits for every image of a split, in order."""
+    """Return a `.npy` file, float16, of the teacher's logits for every image of `examples`, in order."""
     depends_on = {
         "weights": file_hash(teacher.weights),
         "kind": spec.kind,
         "options": dict(spec.options),
-        "data": setting.data_fingerprint,
-        "split": split,
+        "examples": examples.images.name,
+        "normalization": asdict(setting.normalization),
     }
-    examples_file = setting.train if split is Split.TRAIN else setting.validation
 
     def write(path: Path) -> None:
         model = load_teacher(spec, teacher.weights, setting)
-        images = examples_file.load().images
+        images = examples.load().images
         outputs = predict(model, images, setting.normalization, device=setting.device)
         first = next(outputs)
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(images), *first.shape[1:]))

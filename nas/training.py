@@ -3,18 +3,22 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import nn
 
-from nas.augmentation import Augmentation
+from nas.averaging import MovingAverage, recompute_batch_norm
 from nas.data.base import Examples
 from nas.distillation import Distillation
 from nas.errors import EvaluationError
+from nas.normalization import Normalization
+from nas.student import Student
 from nas.tasks.base import Task
+from nas.training_data import TrainingData
 
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
+_N_NORM_BATCHES = 50  # at most, for the statistics of averaged weights
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,17 @@ class TrainingRecipe:
         batch_size: Images in a step; the last, smaller batch of an epoch is left out.
         learning_rate: The highest of the cycle.
         weight_decay: Decoupled, on all parameters but biases and normalisation.
+        average_decay: Decay of the moving average of the weights that the training ends with, warmed up for short
+            trainings; statistics of batch normalisation are then taken anew. 0 for the last weights as they are.
+        auxiliary_weight: Factor of the loss of the auxiliary heads that some networks offer; 0 for no such heads.
     """
 
     epochs: int = 5
     batch_size: int = 16
     learning_rate: float = 1e-2
     weight_decay: float = 1e-3
+    average_decay: float = 0.0
+    auxiliary_weight: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -39,53 +48,23 @@ class TrainingRecipe:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        for name in ("weight_decay", "auxiliary_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(f"average_decay must be at least 0 and less than 1, got {self.average_decay}")
 
 
 @dataclass(frozen=True)
-class Normalization:
-    """Maps uint8 pixels to what networks are trained on: (pixel / 255 - mean) / std for each channel."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, images: torch.Tensor) -> "Normalization":
-        """Return the statistics of `images`, `(n, C, H, W)` uint8; a constant channel gets a std of 1."""
-        n_channels = images.shape[1]
-        pixels = images.numel() // n_channels
-        mean, std = [], []
-        for channel in range(n_channels):
-            counts = torch.bincount(images[:, channel].flatten(), minlength=256).double()
-            values = torch.arange(256, dtype=torch.float64) / 255
-            m = float((counts * values).sum() / pixels)
-            variance = float((counts * (values - m) ** 2).sum() / pixels)
-            mean.append(m)
-            std.append(variance**0.5 or 1.0)
-        return cls(tuple(mean), tuple(std))
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Return `images`, `(B, C, H, W)` uint8, as normalised float32 on the same device."""
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return (images.float() / 255 - mean) / std
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a training reads.
+class StageRecipe(TrainingRecipe):
+    """One of several stages of a training.
 
     Attributes:
-        examples: Images and targets.
-        normalization: Applied to each batch of images.
-        teacher_logits: `(n, K)` or `(n, K, H, W)`, any floating type, usually a memory-mapped float16
-            array: what the teacher says of each image; `None` to train without a teacher.
+        train: `decoder` trains all but a pretrained encoder, on the encoder's stored features; `all` trains everything,
+            on images.
     """
 
-    examples: Examples
-    normalization: Normalization
-    teacher_logits: np.ndarray | None = None
+    train: Literal["decoder", "all"] = "all"
 
 
 @dataclass(frozen=True)
@@ -131,25 +110,22 @@ def train(
     task: Task,
     data: TrainingData,
     seed: int,
-    device: torch.device | str = "cpu",
     distillation: Distillation | None = None,
-    augmentation: Augmentation | None = None,
     on_epoch: Callable[[EpochSummary], None] | None = None,
 ) -> EpochSummary:
-    """Train `model` in place, on `device`, and leave it there in eval mode.
+    """Train `model` in place, on the device of `data`, and leave it there in eval mode.
 
-    Equal arguments give equal weights on one machine with one thread count (on a CPU bit for bit): the
-    order of the images and the model's own randomness come from `seed` alone.
+    On stored features (`FeatureData`) all but the encoder of a `StagedNetwork` is trained. Equal arguments give equal
+    weights on one machine with one thread count (on a CPU bit for bit): the order of the images and the model's own
+    randomness come from `seed` alone.
 
     Args:
         model: Maps normalised images to logits.
         recipe: How to train.
         task: Gives the loss.
-        data: What to train on; its `teacher_logits` are needed for a distillation.
-        seed: Of the order of images, of their variation and of dropout.
-        device: Where to train.
+        data: What to train on; it needs a teacher's logits for a distillation.
+        seed: Of the order of images, of their variation, of auxiliary heads and of dropout.
         distillation: How to learn from the teacher; `None` for not at all.
-        augmentation: How each batch is varied; `None` for not at all.
         on_epoch: Called after each epoch.
 
     Returns:
@@ -159,40 +135,40 @@ def train(
         EvaluationError: If the loss becomes NaN or infinite.
         ValueError: If a distillation is asked for without the teacher's logits.
     """
-    if distillation is not None and data.teacher_logits is None:
-        raise ValueError("distillation needs data.teacher_logits, got none")
-    device = torch.device(device)
+    if distillation is not None and not data.has_teacher:
+        raise ValueError("distillation needs a teacher's logits, data has none")
+    device = data.device
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    images, targets = data.examples.images.to(device), data.examples.targets.to(device)
-    batch_size = min(recipe.batch_size, len(images))
-    n_steps = len(images) // batch_size
-    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.learning_rate, fused=True)
+    student = Student(model, data, recipe.auxiliary_weight, seed)
+    batch_size = min(recipe.batch_size, len(data))
+    n_steps = len(data) // batch_size
+    optimizer = torch.optim.AdamW(_parameter_groups(student, recipe), lr=recipe.learning_rate, fused=True)
     schedule = _one_cycle(optimizer, recipe.learning_rate, recipe.epochs * n_steps)
-    order = torch.Generator().manual_seed(seed)
+    average = MovingAverage(student, recipe.average_decay) if recipe.average_decay else None
+    generator = torch.Generator().manual_seed(seed)
     losses = torch.zeros(2, n_steps, device=device)  # task's, distillation's
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for epoch in range(1, recipe.epochs + 1):
-            batches = torch.randperm(len(images), generator=order)[: n_steps * batch_size].view(n_steps, -1)
-            for step, batch in enumerate(batches):
-                rows = batch.to(device)
-                shown, target = images[rows], targets[rows]
-                logits = _teacher_rows(data, batch).to(device) if distillation is not None else None
-                if augmentation is not None:
-                    draw = augmentation.draw(batch_size, order)
-                    shown, target, logits = augmentation.apply(shown, target, logits, draw, task)
-                output = model(_prepared(shown, data.normalization))
-                terms = [task.loss(output, target)]
-                if distillation is not None and logits is not None:
-                    terms.append(distillation.term(output, logits, task.target_weights(target)))
+            order = torch.randperm(len(data), generator=generator)[: n_steps * batch_size].view(n_steps, -1)
+            for step, rows in enumerate(order):
+                batch = data.batch(rows, epoch, generator)
+                terms = student.losses(batch, task, distillation)
                 optimizer.zero_grad(set_to_none=True)
-                torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
+                terms.sum().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
-                losses[: len(terms), step] = torch.stack([term.detach() for term in terms])
+                if average is not None:
+                    average.update()
+                losses[:, step] = terms.detach()
             summary = _summarise(losses, epoch, recipe.epochs)
             if on_epoch is not None:
                 on_epoch(summary)
+        if average is not None:
+            average.apply()
+            recompute_batch_norm(
+                student, (data.batch(rows, recipe.epochs, generator) for rows in order[:_N_NORM_BATCHES])
+            )
     model.eval()
     return summary
 
@@ -215,7 +191,7 @@ def predict(
         raise ValueError("model must be in eval mode; call model.eval()")
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     for start in range(0, len(images), batch_size):
-        yield model(_prepared(images[start : start + batch_size].to(device), normalization))
+        yield model(normalization(images[start : start + batch_size].to(device)))
 
 
 def score(
@@ -245,8 +221,8 @@ def score(
     return scorer.compute()
 
 
-def _parameter_groups(model: nn.Module, recipe: TrainingRecipe) -> list[dict[str, object]]:
-    parameters = [p for p in model.parameters() if p.requires_grad]
+def _parameter_groups(student: Student, recipe: TrainingRecipe) -> list[dict[str, object]]:
+    parameters = student.parameters()
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -260,16 +236,6 @@ def _one_cycle(
     n_steps = max(n_steps, 3)
     warm_up = max(_WARM_UP, 2 / n_steps)
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=n_steps, pct_start=warm_up)
-
-
-def _prepared(images: torch.Tensor, normalization: Normalization) -> torch.Tensor:
-    """Return a batch as networks are given it: normalised, channels last, which both CPUs and GPUs run faster."""
-    return normalization(images).contiguous(memory_format=torch.channels_last)
-
-
-def _teacher_rows(data: TrainingData, batch: torch.Tensor) -> torch.Tensor:
-    assert data.teacher_logits is not None  # noqa: S101 - checked by train()
-    return torch.from_numpy(data.teacher_logits[batch.numpy()])
 
 
 def _summarise(losses: torch.Tensor, epoch: int, n_epochs: int) -> EpochSummary:

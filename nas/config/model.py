@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from nas.augmentation import Augmentation
 from nas.config.yaml_source import key_text, to_yaml_text
 from nas.distillation import Distillation
+from nas.drop_rule import DropRule
 from nas.metrics import metric_key
 from nas.objectives import Constraint, Direction, Objective
 from nas.teacher import TeacherSpec
-from nas.training import TrainingRecipe
+from nas.training import StageRecipe, TrainingRecipe
 
 
 class _Section(BaseModel):
@@ -50,12 +51,27 @@ class TrainingConfig(_Section):
         device: `auto` (CUDA where it is there), `cpu`, `cuda` or `cuda:N`.
         n_threads_alone: CPU threads of trainings that have the machine to themselves: teacher, pretraining,
             retraining. A candidate's are `execution.n_threads`.
-        recipe: The other keys of the section.
+        resident_gib: How much of a GPU's memory the examples or features of one training may take; what does not fit
+            stays memory-mapped on the host.
+        n_views: Of each training image, varied by the augmentation, whose encoder features are stored for stages that
+            train the decoder alone.
+        drop_rule: Which candidates are stopped between two stages; `None` for none.
+        recipe: The other keys of the section: of stages that don't say otherwise, and of retrainings.
+        stages: What candidates go through; one that trains everything by the recipe where none are given.
     """
 
     device: str = "auto"
     n_threads_alone: int = 1
+    resident_gib: float = 4.0
+    n_views: int = 4
+    drop_rule: DropRule | None = None
     recipe: TrainingRecipe = TrainingRecipe()
+    stages: tuple[StageRecipe, ...] = (StageRecipe(),)
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether a training is more than the recipe alone."""
+        return self.stages != (StageRecipe(**dataclasses.asdict(self.recipe)),)
 
 
 class DistillationConfig(_Section):
@@ -194,11 +210,13 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
             own = {"kind": value.kind, "weights": _plain(value.weights)} | trained
             return own | _plain(value.options)
         case TrainingConfig():
-            return {
-                "device": value.device,
-                "n_threads_alone": value.n_threads_alone,
-                **_plain(value.recipe),
-            }
+            own = {name: _plain(getattr(value, name)) for name in TrainingConfig.model_fields}
+            recipe = own.pop("recipe")
+            if value.has_stages:
+                del recipe["epochs"]  # stages have their own
+            else:
+                del own["stages"]
+            return {name: plain for name, plain in (own | recipe).items() if plain is not None}
         case DistillationConfig():
             return {"enabled": value.enabled, **_plain(value.method)}
         case BaseModel():

@@ -91,7 +91,7 @@ class ConfigReader:
             "training": self._training(),
             "pretraining": self._pretraining(space),
             "augmentation": self._augmentation(task),
-            "distillation": self._distillation(has_teacher=teacher is not None),
+            "distillation": self._distillation(teacher is not None, task_kind),
             "controller": self._component("controller")[0],
             "execution": self._component("execution", _DEFAULT_EXECUTION)[0],
         }
@@ -244,18 +244,44 @@ class ConfigReader:
         raw = self._mapping(("training",), self._raw.get("training"))
         if raw is None:
             return None
-        device = raw.get("device", "auto")
-        if not isinstance(device, str) or not _TORCH_DEVICE.fullmatch(device):
-            self._faults.append(must_be(("training", "device"), "auto, cpu, cuda or cuda:N", device))
-            device = "auto"
-        n_threads = raw.get("n_threads_alone", 1)
-        if not isinstance(n_threads, int) or isinstance(n_threads, bool) or n_threads < 1:
-            self._faults.append(must_be(("training", "n_threads_alone"), "an integer of at least 1", n_threads))
-            n_threads = 1
-        recipe = self._value("training", TrainingRecipe, raw, ("device", "n_threads_alone"))
+        own = TrainingConfig.model_fields.keys() - {"recipe"}
+        recipe: TrainingRecipe | None = self._value("training", TrainingRecipe, raw, tuple(own))
         if recipe is None:
             return None
-        return TrainingConfig(device=device, n_threads_alone=n_threads, recipe=recipe)
+        own_raw = {key: raw[key] for key in own if raw.get(key) is not None}
+        if "epochs" in raw and "stages" in own_raw:
+            self._fault(("training", "epochs"), "training.epochs: each of the stages has its own; leave one out.")
+        if isinstance(stages := own_raw.get("stages"), list | tuple):
+            # What a stage leaves out is as the section says.
+            shared = dataclasses.asdict(recipe)
+            own_raw["stages"] = [shared | dict(stage) if isinstance(stage, Mapping) else stage for stage in stages]
+        else:
+            own_raw.setdefault("stages", [dataclasses.asdict(recipe)])
+        values, faults = validate(options_model(TrainingConfig, frozenset({"recipe"})), own_raw, ("training",))
+        self._faults += faults
+        if values is None:
+            return None
+        config = TrainingConfig(recipe=recipe, **values)
+        self._check_training(config)
+        return config
+
+    def _check_training(self, config: TrainingConfig) -> None:
+        if not _TORCH_DEVICE.fullmatch(config.device):
+            self._faults.append(must_be(("training", "device"), "auto, cpu, cuda or cuda:N", config.device))
+        for name in ("n_threads_alone", "n_views"):
+            if getattr(config, name) < 1:
+                self._faults.append(must_be(("training", name), "an integer of at least 1", getattr(config, name)))
+        if config.resident_gib < 0:
+            self._faults.append(must_be(("training", "resident_gib"), "at least 0", config.resident_gib))
+        if not config.stages:
+            self._fault(("training", "stages"), "training.stages must hold at least one stage, got none.")
+        if config.drop_rule is not None and len(config.stages) < 2:
+            text = "training.drop_rule: candidates are dropped between stages; give at least two of them."
+            self._fault(("training", "drop_rule"), text)
+        for number, stage in enumerate(config.stages):
+            if stage.train == "decoder" and "pretraining" not in self._given:
+                text = "needs a pretraining section: the encoder's features are stored once it is trained."
+                self._fault(("training", "stages", number, "train"), f"training.stages[{number}].train: decoder {text}")
 
     def _pretraining(self, space: object) -> TrainingRecipe | None:
         raw = self._mapping(("pretraining",), self._raw.get("pretraining"))
@@ -279,7 +305,7 @@ class ConfigReader:
             self._faults += faults
         return augmentation
 
-    def _distillation(self, has_teacher: bool) -> DistillationConfig | None:
+    def _distillation(self, has_teacher: bool, task_kind: str | None) -> DistillationConfig | None:
         raw = self._mapping(("distillation",), self._raw.get("distillation"))
         if raw is None:
             return DistillationConfig() if has_teacher and "distillation" not in self._given else None
@@ -293,6 +319,10 @@ class ConfigReader:
         method = self._value("distillation", Distillation, raw, ("enabled",))
         if method is None or not isinstance(enabled, bool):
             return None
+        if method.loss == "channel_wise" and task_kind == "classification":
+            self._fault(
+                ("distillation", "loss"), "distillation.loss: channel_wise is for segmentation; take kl or mse."
+            )
         return DistillationConfig(enabled=enabled, method=method)
 
     def _value(self, section: str, cls: type, raw: Mapping[str, Any], own: tuple[str, ...]) -> Any:

@@ -98,10 +98,10 @@ class ImageMaskFolder(Dataset):
         """Decode every training and validation pair.
 
         Raises:
-            DataError: Naming all faults that were found.
+            DataError: Naming all faults that were found: partners that are missing, and pairs that are broken.
         """
         faults = FaultList()
-        for pairs in self._pairs.values():
+        for pairs in self._find_pairs(faults).values():
             for pair in pairs:
                 self._decode(pair, faults)
         faults.raise_if_any()
@@ -112,14 +112,14 @@ class ImageMaskFolder(Dataset):
         Raises:
             DataError: If files are missing or broken, naming them all.
         """
+        faults = FaultList()
         if split is Split.TEST:
-            pairs = _list_pairs(require_folder(expand_root(self._root), split))
+            pairs = _list_pairs(require_folder(expand_root(self._root), split), faults)
         else:
             pairs = self._pairs[split]
         height, width = self._image_size
         images = np.empty((len(pairs), 3, height, width), dtype=np.uint8)
         masks = np.empty((len(pairs), height, width), dtype=np.uint8)
-        faults = FaultList()
         for index, pair in enumerate(pairs):
             if (decoded := self._decode(pair, faults)) is not None:
                 images[index], masks[index] = decoded
@@ -144,21 +144,26 @@ class ImageMaskFolder(Dataset):
     @functools.cached_property
     def _pairs(self) -> dict[Split, list[_Pair]]:
         """The training and the validation pairs."""
+        faults = FaultList()
+        pairs = self._find_pairs(faults)
+        faults.raise_if_any()
+        return pairs
+
+    def _find_pairs(self, faults: FaultList) -> dict[Split, list[_Pair]]:
+        """Return the training and the validation pairs, without those that `faults` were added for."""
         root = expand_root(self._root)
         train_folder = require_folder(root, Split.TRAIN)
         validation_folder = find_folder(root, Split.VALIDATION)
-        faults = FaultList()
-        train = faults.attempt(lambda: _list_pairs(train_folder)) or []
+        train = _list_pairs(train_folder, faults)
         validation: list[_Pair] = []
         if validation_folder is not None:
-            validation = faults.attempt(lambda: _list_pairs(validation_folder)) or []
-        elif len(train) == 1:
+            validation = _list_pairs(validation_folder, faults)
+        elif len(train) == 1 and not faults:
             faults.add(train_folder, "must hold 2 images or more, one of them for validation")
         else:
             chosen = choose_validation([0] * len(train), self._validation_fraction, self._seed)
             validation = [pair for pair, is_chosen in zip(train, chosen, strict=True) if is_chosen]
             train = [pair for pair, is_chosen in zip(train, chosen, strict=True) if not is_chosen]
-        faults.raise_if_any()
         return {Split.TRAIN: train, Split.VALIDATION: validation}
 
     def _decode(self, pair: _Pair, faults: FaultList) -> tuple[np.ndarray, np.ndarray] | None:
@@ -195,17 +200,16 @@ def _size(image: Image.Image) -> str:
     return f"{image.width} x {image.height} pixels"
 
 
-def _list_pairs(folder: Path) -> list[_Pair]:
+def _list_pairs(folder: Path, faults: FaultList) -> list[_Pair]:
     """Return the pairs of a split, sorted by name.
 
-    Raises:
-        DataError: Naming every image without a mask, mask without an image, and name that is there twice.
+    Added to `faults`: every image without a mask, mask without an image, and name that is there twice.
     """
-    faults = FaultList()
-    for name in ("images", "masks"):
-        if not (folder / name).is_dir():
-            faults.add(folder / name, "folder is missing")
-    faults.raise_if_any()
+    missing = [folder / name for name in ("images", "masks") if not (folder / name).is_dir()]
+    for path in missing:
+        faults.add(path, "folder is missing")
+    if missing:
+        return []
     images: dict[str, Path] = {}
     for path in list_images(folder / "images"):
         if path.stem in images:
@@ -218,5 +222,4 @@ def _list_pairs(folder: Path) -> list[_Pair]:
         faults.add(masks[name], "has no image")
     if not images and not masks:
         faults.add(folder / "images", "holds no .jpg or .png images")
-    faults.raise_if_any()
-    return [(images[name], masks[name]) for name in sorted(images)]
+    return [(images[name], masks[name]) for name in sorted(images.keys() & masks.keys())]

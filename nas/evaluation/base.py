@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from nas.errors import EvaluationError
-from nas.records import Candidate, Observation
+from nas.records import Candidate, Observation, Pruning
 from nas.training import EpochSummary
 from search_spaces.base import ModelSpace, SearchSpace
 from search_spaces.genotype import Genotype
@@ -55,6 +55,7 @@ class Subject:
         signature: Of the network; `None` for a space that builds none.
         attempt: 1 for the first try.
         metrics: What earlier stages found.
+        thresholds: What scores between the stages of a training must reach, by metric, for it to go on.
         on_epoch: Told the progress of a training.
     """
 
@@ -63,6 +64,7 @@ class Subject:
     signature: ModelSignature | None = None
     attempt: int = 1
     metrics: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     on_epoch: Callable[[EpochSummary], None] = lambda summary: None
 
     @property
@@ -112,6 +114,20 @@ class Subject:
         return observations
 
 
+class PrunedError(EvaluationError):
+    """A stage stopped a candidate early, which is then PRUNED, not FAILED.
+
+    Attributes:
+        pruning: Where, and with which score.
+        observations: What was found until then.
+    """
+
+    def __init__(self, pruning: Pruning, observations: Sequence[Observation]) -> None:
+        super().__init__(f"stopped early: {pruning.metric} is {pruning.score:.4g}")
+        self.pruning = pruning
+        self.observations = tuple(observations)
+
+
 class Stage(ABC):
     """One step of an evaluation. Stages are pickled to worker processes.
 
@@ -130,5 +146,6 @@ class Stage(ABC):
         """Return the readings, all of `provides` and maybe others.
 
         Raises:
+            PrunedError: If the candidate is not worth going on with.
             Exception: Whatever goes wrong; the candidate is recorded as FAILED.
         """

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nas.errors import InputError
-from nas.evaluation.base import ModelSignature, Stage, Subject
+from nas.evaluation.base import ModelSignature, PrunedError, Stage, Subject
 from nas.objectives import Constraint, Violation, violations
 from nas.records import Candidate, Failure, Observation, Pruning, RecordState
 from nas.training import EpochSummary
@@ -22,6 +22,7 @@ class Job:
         stages_done: The stages that this is known from; they are left out.
         attempt: 1 for the first try.
         constraints: Bounds that it must keep; none for a reference network.
+        thresholds: What its scores between the stages of a training must reach, by metric.
     """
 
     candidate: Candidate
@@ -29,6 +30,7 @@ class Job:
     stages_done: frozenset[str] = frozenset()
     attempt: int = 1
     constraints: tuple[Constraint, ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def with_readings(self, observations: Sequence[Observation]) -> "Job":
         """Return this job with what is known after these readings of a stage."""
@@ -104,6 +106,7 @@ class Evaluator:
             signature=self.signature,
             attempt=job.attempt,
             metrics=dict(job.metrics),
+            thresholds=job.thresholds,
             on_epoch=on_epoch,
         )
 
@@ -136,13 +139,17 @@ class Evaluator:
     def _observe(
         self, stage: Stage, subject: Subject, on_event: Callable[[Event], None]
     ) -> tuple[Observation, ...] | None:
-        """Return the readings of `stage`; `None`, having told the end, if it failed."""
+        """Return the readings of `stage`; `None`, having told the end, if it failed or stopped the candidate."""
         try:
             return tuple(stage.run(subject))
         except InputError:
             raise
         except _ListenerFault as fault:
             raise fault.error from None
+        except PrunedError as error:
+            on_event(Reading(subject.candidate.id, error.observations))
+            on_event(Ended(subject.candidate.id, RecordState.PRUNED, subject.attempt, pruning=error.pruning))
+            return None
         except Exception as error:  # noqa: BLE001 - whatever a network or a user's function raises is its failure
             failure = Failure(stage.name, f"{type(error).__name__}: {error}", traceback.format_exc())
         on_event(Ended(subject.candidate.id, RecordState.FAILED, subject.attempt, failure=failure))

@@ -3,19 +3,24 @@
 import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from latency.complexity import count_model
 from latency.devices.base import Device
-from nas.augmentation import Augmentation
-from nas.data.cache import ExamplesFile, load_array
 from nas.distillation import Distillation
-from nas.evaluation.base import Need, Stage, Subject
+from nas.drop_rule import interim_metric
+from nas.evaluation.base import Need, PrunedError, Stage, Subject
+from nas.features import StoredFeatures
 from nas.files import save_weights
-from nas.records import Observation
-from nas.tasks.base import Task
-from nas.training import Normalization, TrainingData, TrainingRecipe, score, train
+from nas.records import Observation, Pruning
+from nas.training import StageRecipe, score, train
+from nas.training_data import TrainingData
+from nas.training_setting import TrainingSetting
+from search_spaces.base import StagedNetwork
 
 COMPLEXITY_METRICS = frozenset({"n_params", "n_macs"})
 
@@ -117,16 +122,14 @@ class FunctionStage(Stage):
 class TrainingStage(Stage):
     """Trains the network quickly, scores it on the validation split, and keeps its weights.
 
+    A training of several stages can be stopped after each: a candidate below its threshold there is PRUNED.
+
     Args:
-        task: Gives loss and scores.
-        train: The training split.
-        validation: The validation split.
-        normalization: Of the images.
-        recipe: How to train.
-        device: Where to train, a torch device.
+        setting: On what and where.
+        stages: How to train, one after the other.
         distillation: How to learn from the teacher; `None` for not at all.
-        augmentation: How the images of a batch are varied; `None` for not at all.
         teacher_logits: A `.npy` file with the teacher's logits of the training split.
+        features: Of the shared encoder, for stages that train the decoder alone.
         weights: Where to keep a candidate's weights, by its id; `None` to drop them.
     """
 
@@ -134,57 +137,81 @@ class TrainingStage(Stage):
 
     def __init__(
         self,
+        setting: TrainingSetting,
+        stages: Sequence[StageRecipe],
         *,
-        task: Task,
-        train: ExamplesFile,
-        validation: ExamplesFile,
-        normalization: Normalization,
-        recipe: TrainingRecipe,
-        device: str = "cpu",
         distillation: Distillation | None = None,
-        augmentation: Augmentation | None = None,
         teacher_logits: Path | None = None,
+        features: StoredFeatures | None = None,
         weights: Callable[[str], Path] | None = None,
     ) -> None:
         self.needs = frozenset({Need.MODEL, Need.DATA} | ({Need.TEACHER} if distillation else set()))
-        self.provides = frozenset(task.metrics)
-        self._task = task
-        self._train_file, self._validation_file = train, validation
-        self._normalization = normalization
-        self._recipe = recipe
-        self._device = device
+        self.provides = frozenset(setting.task.metrics)
+        self._setting = setting
+        self._stages = tuple(stages)
         self._distillation = distillation
-        self._augmentation = augmentation
         self._teacher_logits = teacher_logits
+        self._features = features
         self._weights = weights
 
     def run(self, subject: Subject) -> Sequence[Observation]:
-        """Return the validation scores, and how large the distillation term was beside the task's."""
-        summary = train(
-            subject.model,
-            self._recipe,
-            task=self._task,
-            data=self._data,
-            seed=subject.seed,
-            device=self._device,
-            distillation=self._distillation,
-            augmentation=self._augmentation,
-            on_epoch=subject.on_epoch,
-        )
-        scores = score(
-            subject.model, self._task, self._validation_file.load(), self._normalization, device=self._device
-        )
+        """Return the validation scores, and how large the distillation term was beside the task's.
+
+        Raises:
+            PrunedError: If an interim score is below its threshold.
+        """
+        model, task = subject.model, self._setting.task
+        n_epochs = sum(stage.epochs for stage in self._stages)
+        n_done = 0
+        interim: list[Observation] = []
+        for number, stage in enumerate(self._stages, start=1):
+            # A reference network has no encoder of the space's: it is trained as a whole from the start.
+            is_decoder_alone = stage.train == "decoder" and isinstance(model, StagedNetwork)
+            summary = train(
+                model,
+                stage,
+                task=task,
+                data=self._feature_data if is_decoder_alone else self._image_data,
+                seed=subject.seed + number - 1,
+                distillation=self._distillation,
+                on_epoch=lambda epoch, n_before=n_done: subject.on_epoch(  # type: ignore[misc]
+                    replace(epoch, epoch=n_before + epoch.epoch, n_epochs=n_epochs)
+                ),
+            )
+            n_done += stage.epochs
+            if number < len(self._stages):
+                interim += self._interim(subject, number)
+        scores = self._scores(model)
         if self._weights is not None:
-            save_weights(subject.model, self._weights(subject.candidate.id))
+            save_weights(model, self._weights(subject.candidate.id))
         extra = {"distillation_ratio": summary.distillation_ratio} if self._distillation else {}
-        conditions = {"epochs": self._recipe.epochs, "device": self._device}
-        return subject.observe(self.name, {**scores, **extra}, conditions)
+        conditions = {"epochs": n_epochs, "device": self._setting.device}
+        return [*interim, *subject.observe(self.name, {**scores, **extra}, conditions)]
+
+    def _interim(self, subject: Subject, n_stages: int) -> list[Observation]:
+        """Score a candidate between two stages, and end it there if it is behind."""
+        metric = interim_metric(self._setting.task.main_metric, n_stages)
+        value = self._scores(subject.model)[self._setting.task.main_metric]
+        # Under a stage's name of its own, so that a run that is killed here trains the candidate again.
+        observations = subject.observe(f"{self.name}@{n_stages}", {metric: value})
+        threshold = subject.thresholds.get(metric)
+        if threshold is not None and value < threshold:
+            raise PrunedError(Pruning(self.name, metric, value), observations)
+        return observations
+
+    def _scores(self, model: nn.Module) -> dict[str, float]:
+        setting = self._setting
+        return score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
 
     @functools.cached_property
-    def _data(self) -> TrainingData:
-        logits = load_array(self._teacher_logits) if self._teacher_logits else None
-        return TrainingData(self._train_file.load(), self._normalization, logits)
+    def _image_data(self) -> TrainingData:
+        return self._setting.training_data(self._teacher_logits)
+
+    @functools.cached_property
+    def _feature_data(self) -> TrainingData:
+        assert self._features is not None  # noqa: S101 - build.py gives them where a stage trains the decoder alone
+        return self._features.load(self._setting.device, self._setting.resident_bytes)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the loaded arrays out: a worker process maps the files itself."""
-        return {name: value for name, value in vars(self).items() if name != "_data"}
+        return {name: value for name, value in vars(self).items() if name not in ("_image_data", "_feature_data")}

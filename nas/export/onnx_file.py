@@ -11,7 +11,7 @@ from latency.errors import OnnxExportError
 from latency.onnx_graph import OnnxFile, write_onnx
 from nas.errors import ExportError
 from nas.evaluation.base import ModelSignature
-from nas.training import Normalization
+from nas.normalization import Normalization
 
 
 class ImageNetwork(nn.Module):

@@ -68,6 +68,7 @@ def counted_cross_entropy(
     *,
     label_smoothing: float = 0.0,
     class_weights: torch.Tensor | None = None,
+    is_counted: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the mean cross-entropy over the targets that count; 0 (with zero gradients) if none does.
 
@@ -77,9 +78,12 @@ def counted_cross_entropy(
         ignore_index: The target that does not count, if there is one.
         label_smoothing: The share of each target that is spread over all classes.
         class_weights: `(n_classes,)`: how much a target of each class counts in the mean; `None` for equally.
+        is_counted: `(B, ...)` bool: leaves out targets beside the ignored; `None` for none.
     """
     ignored = _TORCH_IGNORES if ignore_index is None else ignore_index
     target = target.long()
+    if is_counted is not None:
+        target = target.masked_fill(~is_counted, ignored)
     total = F.cross_entropy(
         output,
         target,

@@ -215,6 +215,23 @@ def test_flips_are_checked_as_soon_as_the_classes_have_names(tmp_path: Path) -> 
         load_config(mapping)
 
 
+def test_channel_wise_distillation_is_refused_for_whole_images() -> None:
+    mapping = {
+        "name": "a",
+        "data": {"kind": "fashion_mnist"},
+        "teacher": {"kind": "resnet"},
+        "distillation": {"loss": "channel_wise"},
+        "search_space": {"kind": "nasbench201"},
+        "training": {},
+        "objectives": [{"metric": "accuracy"}],
+        "controller": {"kind": "random"},
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(mapping)
+    assert len(caught.value.faults) == 1
+    assert "distillation.loss: channel_wise is for segmentation; take kl or mse." in caught.value.faults[0]
+
+
 def test_defaults() -> None:
     config = load_config(
         {
@@ -375,7 +392,10 @@ FAULTS = [
         ],
     ),
     ([("enabled: true", "enabled: 1")], ["x.yaml:22: distillation.enabled must be true or false, got 1."]),
-    ([("loss: kl", "loss: mse")], ["x.yaml:23: distillation.loss must be 'kl', got 'mse'."]),
+    (
+        [("loss: kl", "loss: mes")],
+        ["x.yaml:23: distillation.loss must be one of 'kl', 'mse', 'channel_wise', got 'mes'. Did you mean 'mse'?"],
+    ),
     ([("weight: 0.3", "weight: -1")], ["x.yaml:24: distillation.weight must be at least 0, got -1.0."]),
     ([("  include_background: true", "  background: 3")], ["x.yaml:5: task.background must be text, got 3."]),
     (

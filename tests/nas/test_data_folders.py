@@ -58,7 +58,9 @@ def test_all_broken_pairs_are_named_at_once(tmp_path):
     (train / "images" / "unreadable.png").write_bytes(b"no image")
     save_pair(train, "colour", np.zeros((4, 4)))
     save(train / "masks" / "colour.png", np.zeros((4, 4, 3)))
+    save(train / "images" / "alone.png", np.zeros((4, 4, 3)))
     expected = {
+        f"{train}/images/alone.png: has no mask {train}/masks/alone.png",
         f"{train}/masks/label.png: holds the values [2, 9], must be 0 .. 1 or 255",
         f"{train}/masks/size.png: is 4 x 4 pixels, its image is 4 x 5 pixels",
         f"{train}/images/unreadable.png: cannot be read as an image (not an image)",

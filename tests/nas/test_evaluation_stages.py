@@ -14,11 +14,14 @@ from nas.data.cache import ExamplesFile
 from nas.distillation import Distillation
 from nas.errors import EvaluationError
 from nas.evaluation import ComplexityStage, DeviceStage, FunctionStage, ModelSignature, Need, Subject, TrainingStage
+from nas.evaluation.evaluator import Evaluator, Job
 from nas.evaluation.stages import confirm
 from nas.files import load_weights
-from nas.records import Candidate
+from nas.normalization import Normalization
+from nas.records import Candidate, Pruning, RecordState
 from nas.tasks import Classification
-from nas.training import Normalization, TrainingRecipe, score
+from nas.training import StageRecipe, score
+from nas.training_setting import TrainingSetting
 from search_spaces import Integers, NasBench201
 
 SPACE = NasBench201(width=4, cells_per_stage=1)
@@ -52,14 +55,21 @@ def files(tmp_path):
 
 def training_stage(files, tmp_path, **options):
     train, validation = files
-    return TrainingStage(
-        task=TASK,
+    setting = TrainingSetting(
+        data_fingerprint="",
         train=train,
         validation=validation,
         normalization=NORMALIZATION,
-        recipe=TrainingRecipe(epochs=2, batch_size=8),
-        **options,
+        task=TASK,
+        task_options={},
+        in_channels=1,
+        n_classes=3,
+        seed=0,
+        device="cpu",
+        n_threads=1,
     )
+    stages = options.pop("stages", (StageRecipe(epochs=2, batch_size=8),))
+    return TrainingStage(setting, stages, **options)
 
 
 def test_counts_are_the_networks():
@@ -154,6 +164,37 @@ def test_a_training_scores_the_weights_that_it_keeps(files, tmp_path):
     fresh = subject().model
     load_weights(fresh, weights[one.candidate.id])
     assert found == score(fresh.eval(), TASK, files[1].load(), NORMALIZATION)
+
+
+TWO_STAGES = (StageRecipe(epochs=1, batch_size=8), StageRecipe(epochs=2, batch_size=8))
+
+
+def test_stages_follow_each_other_and_leave_a_score_between_them(files, tmp_path):
+    epochs = []
+    one = subject()
+    one.on_epoch = epochs.append
+    found = training_stage(files, tmp_path, stages=TWO_STAGES).run(one)
+    assert [(epoch.epoch, epoch.n_epochs) for epoch in epochs] == [(1, 3), (2, 3), (3, 3)]
+    assert [(o.stage, o.metric) for o in found] == [("training@1", "accuracy@1"), ("training", "accuracy")]
+    first = readings(training_stage(files, tmp_path, stages=TWO_STAGES[:1]).run(subject()))
+    assert readings(found)["accuracy@1"] == first["accuracy"]
+    again = subject()
+    again.thresholds = {"accuracy@1": first["accuracy"]}  # not below it
+    assert readings(training_stage(files, tmp_path, stages=TWO_STAGES).run(again)) == readings(found)
+
+
+def test_a_candidate_below_its_threshold_is_pruned_with_its_score(files, tmp_path):
+    events = []
+    stage = training_stage(files, tmp_path, stages=TWO_STAGES)
+    evaluator = Evaluator({SPACE.name: SPACE}, (stage,), SIGNATURE, frozenset({"accuracy"}))
+    evaluator.run(Job(subject().candidate, thresholds={"accuracy@1": 1.5}), events.append)
+    *_, reading, ended = events
+    (observation,) = reading.observations
+    assert (ended.state, ended.pruning) == (
+        RecordState.PRUNED,
+        Pruning("training", "accuracy@1", observation.value),
+    )
+    assert [type(event).__name__ for event in events] == ["Progress", "Reading", "Ended"]
 
 
 def test_a_distillation_reports_how_large_its_term_was(files, tmp_path):

@@ -11,10 +11,11 @@ from nas.artifacts import ArtifactCache
 from nas.data import SyntheticFaces
 from nas.data.base import Split
 from nas.data.cache import cache_examples
+from nas.normalization import Normalization
 from nas.pretraining import PretrainedSpace, pretrain
 from nas.tasks import Segmentation
-from nas.teacher import TrainingSetting
-from nas.training import Normalization, TrainingRecipe
+from nas.training import TrainingRecipe
+from nas.training_setting import TrainingSetting
 from search_spaces import SegmentationCell
 
 SPACE = SegmentationCell(n_cells=1, n_branches=1)

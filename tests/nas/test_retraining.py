@@ -14,11 +14,13 @@ from nas.distillation import Distillation
 from nas.errors import DataError
 from nas.evaluation import ModelSignature, Subject
 from nas.files import load_weights
+from nas.normalization import Normalization
 from nas.records import Candidate
 from nas.retraining import RetrainingParts, retrain
 from nas.store import RunFolder
 from nas.tasks import Classification
-from nas.training import Normalization, TrainingRecipe, score
+from nas.training import TrainingRecipe, score
+from nas.training_setting import TrainingSetting
 from search_spaces import NasBench201
 
 SPACE = NasBench201(width=4, cells_per_stage=1)
@@ -40,14 +42,22 @@ def parts(tiny_config, tmp_path):
     return RetrainingParts(
         space=SPACE,
         dataset=dataset,
-        splits=splits,
+        setting=TrainingSetting(
+            data_fingerprint=dataset.fingerprint(),
+            train=splits[0],
+            validation=splits[1],
+            normalization=Normalization.of(splits[0].load().images),
+            task=Classification(dataset.class_names),
+            task_options={},
+            in_channels=1,
+            n_classes=10,
+            seed=0,
+            device="cpu",
+            n_threads=1,
+        ),
         teacher_logits=(),
-        normalization=Normalization.of(splits[0].load().images),
-        task=Classification(dataset.class_names),
         recipe=TrainingRecipe(epochs=1, batch_size=20),
         distillation=None,
-        device="cpu",
-        n_threads=1,
     )
 
 
@@ -62,7 +72,7 @@ def test_scores_are_those_of_the_stored_weights_on_the_test_split(parts, folder)
     model = subject().model
     load_weights(model, folder.weights(CANDIDATE.id, "retrained"))
     test = parts.dataset.load(Split.TEST)
-    assert scores == score(model.eval(), parts.task, test, parts.normalization)
+    assert scores == score(model.eval(), parts.setting.task, test, parts.setting.normalization)
     record = folder.store.record(CANDIDATE.id)
     assert record.retrained == scores
     assert record.metrics == {}
@@ -82,9 +92,11 @@ def test_it_trains_on_training_and_validation_images_in_that_order(parts, folder
     monkeypatch.setattr("nas.retraining.train", recorded)
     method = Distillation(weight=0.25)
     retrain(dataclasses.replace(parts, teacher_logits=logits, distillation=method), subject(), folder, epochs=7)
-    expected = torch.cat([split.load().images for split in parts.splits])
-    assert torch.equal(seen["data"].examples.images, expected)
-    assert seen["data"].teacher_logits[:, 0].tolist() == [0.0] * 40 + [1.0] * 20
+    setting = parts.setting
+    images = torch.cat([split.load().images for split in (setting.train, setting.validation)])
+    batch = seen["data"].batch(torch.arange(60), 1, torch.Generator())
+    assert torch.equal(batch.inputs, setting.normalization(images))
+    assert batch.teacher_logits[:, 0].tolist() == [0.0] * 40 + [1.0] * 20
     assert seen["recipe"] == dataclasses.replace(parts.recipe, epochs=7)
     assert (seen["seed"], seen["distillation"]) == (CANDIDATE.seed, method)
 

@@ -45,6 +45,7 @@ def slow_scores(predicted: list[int], target: list[int], ignored: int | None, co
         "mean_f1": mean(f1),
         "mean_accuracy": mean(recall),
         "frequency_weighted_iou": weighted,
+        "geometric_mean_score": (mean(iou) * mean(recall) * weighted) ** (1 / 3),
         **{f"iou[{NAMES[index]}]": value for index, value in iou.items()},
         **{f"f1[{NAMES[index]}]": value for index, value in f1.items()},
     }
@@ -201,6 +202,13 @@ def test_no_constant_exceeds_the_chance_level_of_a_mean(metric, include_backgrou
             assert reached <= task.chance_level(metric)
 
 
+def test_chance_level_of_the_geometric_mean():
+    task = Segmentation(NAMES)
+    assert task.chance_level("geometric_mean_score") == pytest.approx((1 / 4 * 1 / 4 * 1 / 16) ** (1 / 3))
+    scores = score(task, [[[0, 0, 0, 0]]], [[[0, 1, 2, 3]]])
+    assert 0 < scores["geometric_mean_score"] <= task.chance_level("geometric_mean_score")
+
+
 def test_chance_level_of_accuracy():
     assert Classification(NAMES).chance_level("accuracy") == 0.25
 
@@ -217,6 +225,7 @@ def test_metrics_are_named_in_order():
         "mean_f1",
         "mean_accuracy",
         "frequency_weighted_iou",
+        "geometric_mean_score",
         "iou[x]",
         "iou[y]",
         "f1[x]",

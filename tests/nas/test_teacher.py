@@ -14,10 +14,12 @@ from nas.data.cache import cache_examples
 from nas.errors import InputError
 from nas.export.onnx_file import ImageNetwork
 from nas.files import load_weights, save_weights
+from nas.normalization import Normalization
 from nas.onnx_teacher import OnnxTeacher
 from nas.tasks import Classification, Segmentation
-from nas.teacher import TeacherSpec, TrainingSetting, make_teacher, teacher_logits
-from nas.training import Normalization, TrainingRecipe, predict
+from nas.teacher import TeacherSpec, make_teacher, teacher_logits
+from nas.training import TrainingRecipe, predict
+from nas.training_setting import TrainingSetting
 
 SPEC = TeacherSpec("resnet", {"depth": 8, "width": 4}, TrainingRecipe(epochs=2, batch_size=8))
 
@@ -120,7 +122,7 @@ def test_an_onnx_file_says_what_its_network_does_of_images_as_it_was_trained_wit
     spec = TeacherSpec("onnx", {"path": path, "mean": (0.25,), "std": (0.5,)})
     teacher = make_teacher(spec, setting, cache)
     assert (teacher.weights, teacher.was_trained) == (path, False)
-    logits = np.load(teacher_logits(spec, teacher, setting, Split.TRAIN, cache))
+    logits = np.load(teacher_logits(spec, teacher, setting, setting.train, cache))
     means = setting.train.load().images.float().mean(dim=(1, 2, 3)) / 255
     np.testing.assert_allclose(logits[:, 0], (means - 0.25) / 0.5, atol=2e-3)
     np.testing.assert_allclose(logits[:, 9], logits[:, 0] * 10, atol=2e-2)
@@ -205,13 +207,14 @@ def test_a_file_that_is_no_onnx_is_the_users_fault(setting, cache, tmp_path, con
 @pytest.mark.parametrize("split", [Split.TRAIN, Split.VALIDATION])
 def test_logits_are_the_models_for_every_image_in_order(setting, cache, split):
     teacher = make_teacher(SPEC, setting, cache)
-    path = teacher_logits(SPEC, teacher, setting, split, cache)
+    examples = setting.train if split is Split.TRAIN else setting.validation
+    path = teacher_logits(SPEC, teacher, setting, examples, cache)
     logits = np.load(path)
-    images = (setting.train if split is Split.TRAIN else setting.validation).load().images
+    images = examples.load().images
     model = SPEC.build(1, 10)
     load_weights(model, teacher.weights)
     expected = torch.cat(list(predict(model.eval(), images, setting.normalization, batch_size=7)))
     assert (logits.shape, logits.dtype) == ((len(images), 10), np.float16)
     np.testing.assert_allclose(logits, expected, atol=5e-3, rtol=5e-3)
     before = path.stat().st_mtime_ns
-    assert teacher_logits(SPEC, teacher, setting, split, cache).stat().st_mtime_ns == before
+    assert teacher_logits(SPEC, teacher, setting, examples, cache).stat().st_mtime_ns == before

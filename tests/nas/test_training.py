@@ -6,8 +6,10 @@ from torch import nn
 from nas.data.base import Examples
 from nas.distillation import Distillation, kl_divergence
 from nas.errors import EvaluationError
+from nas.normalization import Normalization
 from nas.tasks import Classification
-from nas.training import Normalization, TrainingData, TrainingRecipe, _one_cycle, predict, score, torch_threads, train
+from nas.training import TrainingRecipe, _one_cycle, predict, score, torch_threads, train
+from nas.training_data import ImageData
 
 CLASSES = ("dark", "bright")
 TASK = Classification(CLASSES)
@@ -32,7 +34,7 @@ def network(seed=0):
 def data(n=64, teacher=False):
     part = examples(n)
     logits = np.eye(2, dtype=np.float16)[part.targets.numpy()] * 4 if teacher else None
-    return TrainingData(part, Normalization.of(part.images), logits)
+    return ImageData(part, Normalization.of(part.images), logits)
 
 
 def trained(seed=0, recipe=RECIPE, **options):
@@ -66,13 +68,11 @@ def test_neither_reads_nor_disturbs_the_global_generator():
 
 
 def test_a_loss_that_becomes_nan_is_an_error_that_says_where():
-    broken = data()
-    broken.examples.images.fill_(255)  # constant images: normalised by mean 1, std 1
     model = network()
     with torch.no_grad():
         model[0].weight.fill_(float("nan"))
     with pytest.raises(EvaluationError, match="NaN or infinite at step 1 of 4 in epoch 1 of 3"):
-        train(model, RECIPE, task=TASK, data=broken, seed=0)
+        train(model, RECIPE, task=TASK, data=data(), seed=0)
 
 
 def test_outputs_that_are_not_finite_are_no_score():
@@ -98,7 +98,7 @@ def test_distillation_changes_the_training_and_reports_its_share():
 
 
 def test_distillation_without_a_teacher_is_refused():
-    with pytest.raises(ValueError, match=r"needs data\.teacher_logits"):
+    with pytest.raises(ValueError, match="needs a teacher's logits"):
         train(network(), RECIPE, task=TASK, data=data(), seed=0, distillation=Distillation())
 
 
@@ -166,6 +166,8 @@ def test_threads_are_restored():
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
+        ({"average_decay": 1.0}, "average_decay must be at least 0 and less than 1, got 1.0"),
+        ({"auxiliary_weight": -1}, "auxiliary_weight must be at least 0, got -1"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(options, message):
@@ -176,7 +178,18 @@ def test_recipes_that_cannot_be_are_refused(options, message):
 @pytest.mark.gpu
 def test_trains_on_cuda():
     model = network()
-    train(model, RECIPE, task=TASK, data=data(teacher=True), seed=0, device="cuda", distillation=Distillation())
+    part = examples()
+    logits = np.eye(2, dtype=np.float16)[part.targets.numpy()] * 4
+    normalization = Normalization.of(part.images)
+    resident, sent = (
+        ImageData(part, normalization, logits, device="cuda", resident_bytes=n_bytes) for n_bytes in (2**20, 0)
+    )
+    states = []
+    for where in (resident, sent):
+        model = network()
+        train(model, RECIPE, task=TASK, data=where, seed=0, distillation=Distillation())
+        states.append(torch.cat([p.flatten() for p in model.parameters()]))
+    torch.testing.assert_close(*states)
     assert next(model.parameters()).is_cuda
 
 

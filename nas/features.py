@@ -1,0 +1,145 @@
+"""Stored features of the encoder that all candidates share: a decoder trained on them never runs it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nas.artifacts import ArtifactCache
+from nas.augmentation import Augmentation
+from nas.data.base import Examples
+from nas.data.cache import ExamplesFile, load_array
+from nas.files import load_part
+from nas.tasks.base import Task
+from nas.training_data import FeatureData
+from nas.training_setting import TrainingSetting
+from search_spaces.base import PretrainableSpace, StagedNetwork
+
+_N_AT_A_TIME = 64  # images
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Features on disk, with the views of the images that they are of.
+
+    Attributes:
+        path: `.npy`, `(n_views * n, D)` float16: all images of the first view come first.
+        shapes: `(C, H, W)` of each feature, from fine to coarse.
+        views: What the encoder saw, and the targets.
+        n_views: Of each image.
+        teacher_logits: `.npy`: what the teacher says of the views; `None` for no teacher.
+    """
+
+    path: Path
+    shapes: tuple[tuple[int, int, int], ...]
+    views: ExamplesFile
+    n_views: int
+    teacher_logits: Path | None = None
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all that a training keeps at hand: features, targets, the teacher's logits."""
+        paths = [self.path, self.views.targets, *([self.teacher_logits] if self.teacher_logits else [])]
+        return sum(path.stat().st_size for path in paths)
+
+    def load(self, device: torch.device | str, resident_bytes: int) -> FeatureData:
+        """Return them for a training: on its device as far as they fit, otherwise memory-mapped."""
+        examples = self.views.load()
+        return FeatureData(
+            torch.from_numpy(load_array(self.path)),
+            self.shapes,
+            examples.targets,
+            load_array(self.teacher_logits) if self.teacher_logits else None,
+            image_size=(examples.images.shape[-2], examples.images.shape[-1]),
+            n_views=self.n_views,
+            device=device,
+            resident_bytes=resident_bytes,
+        )
+
+
+def store_views(setting: TrainingSetting, n_views: int, cache: ArtifactCache) -> tuple[ExamplesFile, int]:
+    """Return `n_views` varied copies of the training split, one after the other, and how many there are.
+
+    What an encoder makes of an image does not commute with the image's variation, so that it is varied first.
+    Without an augmentation there is one view: the training split itself.
+    """
+    if setting.augmentation is None:
+        return setting.train, 1
+    depends_on = {
+        "examples": setting.train.images.name,
+        "augmentation": asdict(setting.augmentation),
+        "task": dict(setting.task_options),
+        "seed": setting.seed,
+        "n_views": n_views,
+    }
+    paths = {part: cache.path(f"view-{part}", depends_on, ".npy") for part in ("images", "targets")}
+    if not all(path.exists() for path in paths.values()):
+        views = _views(setting.train.load(), setting.augmentation, setting.task, n_views, setting.seed)
+        for part, tensor in (("images", views.images), ("targets", views.targets)):
+            cache.get(f"view-{part}", depends_on, ".npy", lambda path, tensor=tensor: np.save(path, tensor.numpy()))  # type: ignore[misc]
+    return ExamplesFile(paths["images"], paths["targets"]), n_views
+
+
+def store_features(
+    space: PretrainableSpace, weights: Path, views: ExamplesFile, setting: TrainingSetting, cache: ArtifactCache
+) -> tuple[Path, tuple[tuple[int, int, int], ...]]:
+    """Return a file of the features of `views`, made now if no run did before, and the features' shapes.
+
+    Args:
+        space: Whose networks share the encoder.
+        weights: Of the encoder, a safetensors file.
+        views: The images.
+        setting: Where to compute, and what networks map to what.
+        cache: Where the features are kept.
+    """
+    network = space.build_for_pretraining(in_channels=setting.in_channels, n_classes=setting.n_classes, seed=0)
+    assert isinstance(network, StagedNetwork)  # noqa: S101 - stated in the space's contract
+    load_part(network.encoder, weights)
+    network.to(setting.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    images = views.load().images
+    shapes = _shapes(network, setting, images[:1])
+
+    def write(path: Path) -> None:
+        size = (len(images), sum(map(prod, shapes)))
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=size)
+        for start in range(0, len(images), _N_AT_A_TIME):
+            features = _features(network, setting, images[start : start + _N_AT_A_TIME])
+            joined = torch.cat([feature.flatten(1) for feature in features], dim=1)
+            array[start : start + len(joined)] = joined.half().cpu().numpy()
+        array.flush()
+
+    depends_on: Mapping[str, Any] = {
+        "encoder": weights.name,
+        "space": [space.name, space.options],
+        "examples": views.images.name,
+        "normalization": asdict(setting.normalization),
+        "device": setting.device,
+    }
+    return cache.get("features", depends_on, ".npy", write)[0], shapes
+
+
+def _views(examples: Examples, augmentation: Augmentation, task: Task, n_views: int, seed: int) -> Examples:
+    generator = torch.Generator().manual_seed(seed)
+    images, targets = [], []
+    for _ in range(n_views):
+        for start in range(0, len(examples), _N_AT_A_TIME):
+            rows = slice(start, start + _N_AT_A_TIME)
+            draw = augmentation.draw(len(examples.images[rows]), generator)
+            varied = augmentation.apply(examples.images[rows], examples.targets[rows], None, draw, task)
+            images.append(varied[0])
+            targets.append(varied[1])
+    return Examples(torch.cat(images), torch.cat(targets))
+
+
+@torch.inference_mode()
+def _features(network: StagedNetwork, setting: TrainingSetting, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return network.encode(setting.normalization(images.to(setting.device)))
+
+
+def _shapes(network: StagedNetwork, setting: TrainingSetting, images: torch.Tensor) -> tuple[tuple[int, int, int], ...]:
+    shapes = (feature.shape[1:] for feature in _features(network, setting, images))
+    return tuple((channels, height, width) for channels, height, width in shapes)

@@ -1,0 +1,187 @@
+"""What a training reads, batch by batch, on the device that trains."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from nas.augmentation import Augmentation
+from nas.data.base import Examples
+from nas.normalization import Normalization
+from nas.tasks.base import Task
+
+
+class Batch(NamedTuple):
+    """One step's worth of examples, on the training's device.
+
+    Attributes:
+        inputs: Normalised images `(B, C, H, W)`, or an encoder's features of them, from fine to coarse.
+        targets: `(B,)` or `(B, H, W)`.
+        teacher_logits: `(B, K)` or `(B, K, H, W)`; `None` without a teacher.
+    """
+
+    inputs: torch.Tensor | tuple[torch.Tensor, ...]
+    targets: torch.Tensor
+    teacher_logits: torch.Tensor | None
+
+
+class TrainingData(ABC):
+    """Examples that a training draws its batches from.
+
+    Attributes:
+        device: Where batches come to lie.
+        image_size: Height and width of the images.
+        has_teacher: Whether batches hold the teacher's logits.
+    """
+
+    device: torch.device
+    image_size: tuple[int, int]
+    has_teacher: bool
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of examples in an epoch."""
+
+    @abstractmethod
+    def batch(self, rows: torch.Tensor, epoch: int, generator: torch.Generator) -> Batch:
+        """Return the examples at `rows`, `(B,)` int64 on the CPU, as the `epoch`-th epoch (from 1) sees them.
+
+        `generator`, on the CPU, gives all randomness.
+        """
+
+
+class ImageData(TrainingData):
+    """Images, varied anew in each batch.
+
+    Args:
+        examples: Images and targets.
+        normalization: Of the images.
+        teacher_logits: `(n, K)` or `(n, K, H, W)`, any floating type, usually a memory-mapped float16 array: what
+            the teacher says of each image; `None` to train without a teacher.
+        augmentation: How batches are varied; `None` for not at all. The teacher's logits follow what moves; colours
+            they can't follow.
+        task: Says which classes swap in mirrored images; needed for an augmentation.
+        device: Where to train.
+        resident_bytes: How much memory of an accelerator the examples may take; what does not fit stays on the host
+            and is sent batch by batch.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        normalization: Normalization,
+        teacher_logits: np.ndarray | None = None,
+        *,
+        augmentation: Augmentation | None = None,
+        task: Task | None = None,
+        device: torch.device | str = "cpu",
+        resident_bytes: int = 0,
+    ) -> None:
+        if augmentation is not None and task is None:
+            raise ValueError("task must be given for an augmentation, got None")
+        self.device = torch.device(device)
+        self.image_size = (examples.images.shape[-2], examples.images.shape[-1])
+        self.has_teacher = teacher_logits is not None
+        self._normalization = normalization
+        self._augmentation, self._task = augmentation, task
+        place = _Placement(self.device, resident_bytes)
+        self._images, self._targets = place(examples.images), place(examples.targets)
+        self._teacher_logits = None if teacher_logits is None else place(torch.from_numpy(teacher_logits))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batch(self, rows: torch.Tensor, epoch: int, generator: torch.Generator) -> Batch:
+        """Return normalised images."""
+        images, targets = self._images[rows], self._targets[rows]
+        logits = None if self._teacher_logits is None else self._teacher_logits[rows]
+        if self._augmentation is not None and self._task is not None:
+            draw = self._augmentation.draw(len(rows), generator)
+            images, targets, logits = self._augmentation.apply(images, targets, logits, draw, self._task)
+        return Batch(self._normalization(images), targets, logits)
+
+
+class FeatureData(TrainingData):
+    """An encoder's stored features of one or more views of each image: the encoder need not run.
+
+    Args:
+        features: `(n_views * n, D)`, half precision: of each view the features, flattened and joined; all images
+            of the first view come first.
+        shapes: `(C, H, W)` of each feature.
+        targets: `(n_views * n, H, W)`, those of the views.
+        teacher_logits: Likewise, `(n_views * n, K, H, W)`; `None` to train without a teacher.
+        image_size: Height and width of the images.
+        n_views: Of each image; epochs take turns with them.
+        device: Where to train.
+        resident_bytes: As for `ImageData`.
+    """
+
+    def __init__(
+        self,
+        features: torch.Tensor,
+        shapes: tuple[tuple[int, int, int], ...],
+        targets: torch.Tensor,
+        teacher_logits: np.ndarray | None = None,
+        *,
+        image_size: tuple[int, int],
+        n_views: int = 1,
+        device: torch.device | str = "cpu",
+        resident_bytes: int = 0,
+    ) -> None:
+        self.device = torch.device(device)
+        self.image_size = image_size
+        self.has_teacher = teacher_logits is not None
+        self._shapes = shapes
+        self._n_views = n_views
+        place = _Placement(self.device, resident_bytes)
+        self._features, self._targets = place(features), place(targets)
+        self._teacher_logits = None if teacher_logits is None else place(torch.from_numpy(teacher_logits))
+
+    def __len__(self) -> int:
+        return len(self._features) // self._n_views
+
+    def batch(self, rows: torch.Tensor, epoch: int, generator: torch.Generator) -> Batch:
+        """Return features, float32 and channels last."""
+        rows = rows + (epoch - 1) % self._n_views * len(self)
+        joined = self._features[rows].float()
+        sizes = [int(np.prod(shape)) for shape in self._shapes]
+        features = tuple(
+            part.view(-1, *shape).contiguous(memory_format=torch.channels_last)
+            for part, shape in zip(torch.split(joined, sizes, dim=1), self._shapes, strict=True)
+        )
+        logits = None if self._teacher_logits is None else self._teacher_logits[rows]
+        return Batch(features, self._targets[rows], logits)
+
+
+class _Placement:
+    """Puts tensors on an accelerator as long as they fit what is left of its share."""
+
+    def __init__(self, device: torch.device, resident_bytes: int) -> None:
+        self._device = device
+        self._left = resident_bytes
+
+    def __call__(self, tensor: torch.Tensor) -> "_Rows":
+        if self._device.type != "cpu" and tensor.nbytes <= self._left:
+            self._left -= tensor.nbytes
+            tensor = tensor.to(self._device)
+        return _Rows(tensor, self._device)
+
+
+class _Rows:
+    """The rows of a tensor, gathered on a device wherever the tensor itself lies."""
+
+    def __init__(self, tensor: torch.Tensor, device: torch.device) -> None:
+        self._tensor = tensor
+        self._device = device
+
+    def __len__(self) -> int:
+        return len(self._tensor)
+
+    def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
+        if self._tensor.device.type != "cpu":
+            return self._tensor[rows.to(self._device, non_blocking=True)]
+        gathered = self._tensor[rows]
+        if self._device.type == "cuda":
+            return gathered.pin_memory().to(self._device, non_blocking=True)
+        return gathered.to(self._device)

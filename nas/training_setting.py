@@ -1,0 +1,78 @@
+"""On what, for what and where the networks of a run are trained: the same for candidates and for what is made first."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.augmentation import Augmentation
+from nas.data.base import Examples
+from nas.data.cache import ExamplesFile, load_array
+from nas.normalization import Normalization
+from nas.tasks.base import Task
+from nas.training_data import ImageData
+
+
+@dataclass(frozen=True)
+class TrainingSetting:
+    """What the networks of a run are trained on, for what, and where.
+
+    Attributes:
+        data_fingerprint: Of the data set.
+        train: The training split.
+        validation: The validation split. The test split is not here: nothing made first may see it.
+        normalization: Of the images.
+        task: Loss and scores.
+        task_options: What the task was made with, as plain values.
+        in_channels: Of an image.
+        n_classes: Channels of the logits.
+        seed: The run's.
+        device: A torch device.
+        n_threads: CPU threads of trainings that have the machine to themselves.
+        augmentation: How the images of a batch are varied; `None` for not at all.
+        resident_bytes: How much of an accelerator's memory the examples of one training may take.
+    """
+
+    data_fingerprint: str
+    train: ExamplesFile
+    validation: ExamplesFile
+    normalization: Normalization
+    task: Task
+    task_options: Mapping[str, Any]
+    in_channels: int
+    n_classes: int
+    seed: int
+    device: str
+    n_threads: int
+    augmentation: Augmentation | None = None
+    resident_bytes: int = 0
+
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        """What a network trained here depends on, beside its own options and recipe."""
+        return {
+            "data": self.data_fingerprint,
+            "task": dict(self.task_options),
+            "seed": self.seed,
+            "device": self.device,
+            "n_threads": self.n_threads,
+            "augmentation": asdict(self.augmentation) if self.augmentation else None,
+        }
+
+    def training_data(self, teacher_logits: Path | None = None) -> ImageData:
+        """Return the training split, varied as configured."""
+        return self.image_data(self.train.load(), load_array(teacher_logits) if teacher_logits else None)
+
+    def image_data(self, examples: Examples, teacher_logits: np.ndarray | None = None) -> ImageData:
+        """Return `examples` for a training in this setting."""
+        return ImageData(
+            examples,
+            self.normalization,
+            teacher_logits,
+            augmentation=self.augmentation,
+            task=self.task,
+            device=self.device,
+            resident_bytes=self.resident_bytes,
+        )
