@@ -296,6 +296,14 @@ def test_an_onnx_teacher_is_given_and_not_trained(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("space", ["{kind: integers}", "{kind: segmentation_cell, encoder_width: [8, 16]}"])
+def test_pretraining_needs_one_encoder(tmp_path: Path, space: str) -> None:
+    text = FACES.replace("search_space:\n  kind: segmentation_cell\n  n_cells: 2\n", f"search_space: {space}\n")
+    name = space.strip("{}").split(",")[0].removeprefix("kind: ")
+    fault = f"pretraining: the networks of {name!r} share no encoder."
+    assert any(line.endswith(fault) for line in faults_of(tmp_path, f"{text}pretraining: {{epochs: 1}}\n"))
+
+
 def test_data_that_is_gone_does_not_stop_an_old_configuration(tmp_path: Path) -> None:
     text = changed(
         FACES,
