@@ -13,6 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+_N_SHOWN = 5  # of the weights that differ; there may be hundreds
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -63,7 +65,20 @@ def load_weights(model: nn.Module, path: Path) -> None:
         RuntimeError: If its names or shapes are not the model's, naming them.
     """
     state: dict[str, torch.Tensor] = load_file(path)
+    if differing := list(_differences(state, model.state_dict())):
+        more = f"; and {len(differing) - _N_SHOWN} others" if len(differing) > _N_SHOWN else ""
+        raise RuntimeError("; ".join(differing[:_N_SHOWN]) + more)
     model.load_state_dict(state)
+
+
+def _differences(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> Iterator[str]:
+    """Yield what differs between the names and shapes in a file and those of a model."""
+    for name, tensor in expected.items():
+        if name not in found:
+            yield f"Missing key {name}"
+        elif found[name].shape != tensor.shape:
+            yield f"{name} has the shape {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+    yield from (f"{name} is not of this model" for name in found if name not in expected)
 
 
 def load_part(module: nn.Module, path: Path) -> None:

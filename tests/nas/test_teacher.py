@@ -90,6 +90,16 @@ def test_weights_of_something_else_are_the_users_fault(setting, cache, tmp_path,
         make_teacher(dataclasses.replace(SPEC, weights=path), setting, cache)
 
 
+def test_weights_for_other_classes_are_refused_with_what_differs(setting, cache, tmp_path):
+    save_weights(SPEC.build(1, 12), tmp_path / "mine.safetensors")
+    differing = (
+        r"classifier\.2\.weight has the shape \(12, 16\), not \(10, 16\); "
+        r"classifier\.2\.bias has the shape \(12,\), not \(10,\)$"
+    )
+    with pytest.raises(InputError, match=differing):
+        make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "mine.safetensors"), setting, cache)
+
+
 def test_weights_that_are_not_there_are_the_users_fault(setting, cache, tmp_path):
     with pytest.raises(InputError, match=r"gone\.safetensors"):
         make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "gone.safetensors"), setting, cache)
