@@ -1,16 +1,19 @@
 """The search loop: what is stored when, what a resume does, and the order of measurements and trainings."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
 from nas.controllers import Nsga2, RandomSearch, SearchProblem
+from nas.drop_rule import DropRule
 from nas.errors import EvaluationError
 from nas.evaluation import Evaluator, FunctionStage, Need, Stage
+from nas.evaluation.base import PrunedError
 from nas.execution import SerialExecutor
 from nas.objectives import Constraint, Direction, Objective
-from nas.records import RecordState
+from nas.records import Pruning, RecordState
 from nas.search import Search, SearchListener, SearchParts
 from nas.store import RunFolder
 from search_spaces.integers import Integers
@@ -212,3 +215,57 @@ def test_the_reference_point_comes_from_a_bound_where_there_is_one(tmp_path):
     with RunFolder.read(tmp_path / "run") as folder:
         assert folder.store.fact("reference_point") == {"cost": 11.0, "score": -5.0}
         assert folder.store.fact("reference_sample") is None
+
+
+class Halves(Stage):
+    """Stands for a training in two stages that may end after the first."""
+
+    name = "training"
+    needs = frozenset({Need.DATA})
+    provides = frozenset({"score"})
+
+    def run(self, subject):
+        value = score(subject)
+        half = subject.observe("training@1", {"score@1": value / 2})
+        limit = subject.thresholds.get("score@1")
+        THRESHOLDS[subject.candidate.id] = limit
+        if limit is not None and value / 2 < limit:
+            raise PrunedError(Pruning(self.name, "score@1", value / 2), half)
+        return [*half, *subject.observe(self.name, {"score": value})]
+
+
+THRESHOLDS: dict = {}
+RULE = DropRule(quantile=0.5, n_peers=3)
+
+
+def halving():
+    working = Evaluator({SPACE.name: SPACE}, (Halves(),), None, frozenset({"cost", "score"}))
+    rule = functools.partial(RULE.thresholds, cost_metrics=("cost",), interim_metrics=("score@1",))
+    return {"working": working, "thresholds": rule}
+
+
+def test_thresholds_come_from_finished_batches_and_what_is_below_them_is_pruned(tmp_path):
+    records, _ = search(tmp_path / "run", **halving())
+    pruned = [record for record in records if record.state is RecordState.PRUNED]
+    assert len(pruned) > 2
+    assert {THRESHOLDS[record.id] for record in records if record.batch == 0 and record.id in THRESHOLDS} == {None}
+    for record in records:
+        if record.id not in THRESHOLDS:
+            continue
+        earlier = [other for other in records if other.batch < record.batch]
+        expected = RULE.thresholds(record.metrics, earlier, ("cost",), ("score@1",)).get("score@1")
+        assert THRESHOLDS[record.id] == expected
+        is_behind = expected is not None and record.metrics.get("score@1", np.inf) < expected
+        assert (record.state is RecordState.PRUNED) == is_behind
+    assert pruned[0].pruning == Pruning("training", "score@1", pruned[0].metrics["score@1"])
+    assert "score" not in pruned[0].metrics
+
+
+@pytest.mark.parametrize("n_calls", range(3, 60, 7))
+def test_a_killed_search_prunes_the_same_when_it_goes_on(tmp_path, n_calls):
+    expected, hypervolume = search(tmp_path / "whole", **halving())
+    with pytest.raises(Killed):
+        search(tmp_path / "run", kill_after=n_calls, **halving())
+    found, found_hypervolume = search(tmp_path / "run", **halving())
+    assert found_hypervolume == hypervolume
+    assert [(r.id, r.state, r.metrics) for r in found] == [(r.id, r.state, r.metrics) for r in expected]

@@ -1,0 +1,198 @@
+"""Does the whole recipe (KD, pretrained encoder, stages) rank decoders as plain training does, in less time?"""
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+
+from experiments.common import parser, report
+from nas import build
+from nas.config import load_config
+from nas.evaluation import Ended, Evaluator, Event, Job, Reading
+from nas.records import Candidate, RecordState
+from nas.store import RunFolder
+
+_METRIC = "mean_iou"
+_N_BINS = 4  # of similar size
+_TRUTH_FACTOR = 5  # how many times longer the truth is trained
+_TRUTH_SEEDS = (1, 2)  # the recipes are judged with seed 0
+
+_TEACHER = {"kind": "unet", "width": 12, "recipe": {"epochs": 6, "batch_size": 8, "learning_rate": 0.01}}
+_PRETRAINING = {"epochs": 16, "batch_size": 8, "learning_rate": 0.02}
+_KD = {"teacher": _TEACHER, "distillation": {"weight": 1.0, "temperature": 4.0}}
+_STAGES = [
+    {"epochs": 2, "train": "decoder", "learning_rate": 0.02},
+    {"epochs": 1, "train": "all", "learning_rate": 0.01},
+]
+
+
+def configuration(n_train: int, training: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration, as YAML would give it."""
+    return {
+        "name": "kd_and_stages",
+        "seed": 0,
+        "data": {"kind": "synthetic_faces", "image_size": 64, "n_train": n_train, "n_validation": 256},
+        "task": {"kind": "segmentation", "class_weights": [1, 1, 1, 5, 5, 5, 5, 3]},
+        "search_space": {"kind": "segmentation_cell", "n_cells": 2, "n_branches": 2},
+        "training": {"n_threads_alone": 2, "batch_size": 8, "learning_rate": 0.02, **training},
+        "objectives": [{"metric": _METRIC, "direction": "maximize"}, {"metric": "n_params", "direction": "minimize"}],
+        "controller": {"kind": "random"},
+        **extra,
+    }
+
+
+def configurations(n_train: int, epochs: int) -> dict[str, dict[str, Any]]:
+    """Return the recipes by name, the truth among them."""
+    plain = {"epochs": epochs}
+    pretrained = {**_KD, "pretraining": _PRETRAINING}
+    return {
+        "plain": configuration(n_train, plain, {}),
+        "kd": configuration(n_train, plain, _KD),
+        "pretrained": configuration(n_train, plain, pretrained),
+        "stages": configuration(n_train, {"stages": _STAGES}, pretrained),
+        "truth": configuration(n_train, {"epochs": _TRUTH_FACTOR * epochs}, {}),
+    }
+
+
+def evaluate(evaluator: Evaluator, job: Job) -> tuple[float, float]:
+    """Return a candidate's score and the seconds that it took; runs in a process of its own thread.
+
+    On a CPU these are seconds of processor time: the same as those of a clock on an idle machine, and fair on one
+    that is not.
+    """
+    torch.set_num_threads(1)
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    scores: dict[str, float] = {}
+
+    def take(event: Event) -> None:
+        if isinstance(event, Reading):
+            scores.update({o.metric: o.value for o in event.observations})
+        if isinstance(event, Ended) and event.state is not RecordState.COMPLETE:
+            raise RuntimeError(f"{event.candidate} ended as {event.state}: {event.failure or event.pruning}")
+
+    start = clock()
+    evaluator.run(job, take)
+    return scores[_METRIC], clock() - start
+
+
+def tau(scores: Sequence[float], truth: Sequence[float]) -> float:
+    """Return Kendall's tau-b."""
+    return float(kendalltau(scores, truth).statistic)
+
+
+def tau_interval(scores: Sequence[float], truth: Sequence[float], n_resamples: int = 2000) -> list[float]:
+    """Return the 95 % percentile interval of tau over resampled candidates."""
+    rng = np.random.default_rng(0)
+    pairs = np.array([scores, truth])
+    resampled = (pairs[:, rng.integers(len(scores), size=len(scores))] for _ in range(n_resamples))
+    return [float(value) for value in np.percentile([tau(*pair) for pair in resampled], [2.5, 97.5])]
+
+
+def tau_given_size(scores: Sequence[float], truth: Sequence[float], sizes: Sequence[float]) -> float:
+    """Return tau over the pairs of candidates of similar size: (concordant - discordant) / all within bins."""
+    agreement = n_pairs = 0
+    for members in np.array_split(np.argsort(sizes), _N_BINS):
+        for position, i in enumerate(members):
+            for j in members[:position]:
+                agreement += int(np.sign(scores[i] - scores[j]) * np.sign(truth[i] - truth[j]))
+                n_pairs += 1
+    return agreement / n_pairs
+
+
+def main() -> None:
+    """Train the candidates by each recipe, and compare the orders."""
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--n-candidates", type=int, default=64 if torch.cuda.is_available() else 32)
+    arguments.add_argument("--n-train", type=int, default=512, help="training images")
+    arguments.add_argument("--epochs", type=int, default=8, help="of plain short training")
+    arguments.add_argument("--n-workers", type=int, default=2)
+    arguments.add_argument("--recipes", nargs="*", default=["plain", "kd", "pretrained", "stages", "truth"])
+    options = arguments.parse_args()
+    recipes = {
+        name: made for name, made in configurations(options.n_train, options.epochs).items() if name in options.recipes
+    }
+    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as folders:
+        evaluators = {}
+        for name, made in recipes.items():
+            folder = folders.enter_context(RunFolder.write(Path(temporary) / name))
+            parts = build.search_parts(load_config(made), folder)
+            evaluators[name] = parts.working
+        space = build.search_space(load_config(made))
+        rng = np.random.default_rng(0)
+        genotypes = list(dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(2 * options.n_candidates)))
+        genotypes = genotypes[: options.n_candidates]
+        sizes = [
+            _n_params(evaluators[next(iter(recipes))], Candidate.create(space, genotype, 0)) for genotype in genotypes
+        ]
+        found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        with concurrent.futures.ProcessPoolExecutor(
+            options.n_workers, mp_context=multiprocessing.get_context("spawn")
+        ) as pool:
+            # All recipes of a candidate, then the next one: whatever disturbs the machine meets all recipes alike.
+            futures = {
+                (name, seed, i): pool.submit(evaluate, evaluators[name], Job(Candidate.create(space, genotype, seed)))
+                for i, genotype in enumerate(genotypes)
+                for name in recipes
+                for seed in (_TRUTH_SEEDS if name == "truth" else (0,))
+            }
+            for (name, seed, _), future in futures.items():
+                found.setdefault((name, seed), []).append(future.result())
+    report(_compare(found, sizes, options), options)
+
+
+def _n_params(evaluator: Evaluator, candidate: Candidate) -> int:
+    model = evaluator.subject(Job(candidate)).model
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _compare(
+    found: Mapping[tuple[str, int], list[tuple[float, float]]], sizes: list[int], options: Any
+) -> dict[str, Any]:
+    scores = {key: [score for score, _ in results] for key, results in found.items()}
+    truths = [scores["truth", seed] for seed in _TRUTH_SEEDS] if ("truth", 1) in scores else []
+    truth = list(np.mean(truths, axis=0)) if truths else []
+    recipes = {}
+    for (name, seed), results in found.items():
+        if name == "truth":
+            continue
+        own = {
+            "seconds_per_candidate": statistics.mean(seconds for _, seconds in results),
+            "mean_score": statistics.mean(scores[name, seed]),
+        }
+        if truth:
+            own |= {
+                "kendall_tau": tau(scores[name, seed], truth),
+                "kendall_tau_interval": tau_interval(scores[name, seed], truth),
+                "kendall_tau_given_n_params": tau_given_size(scores[name, seed], truth, sizes),
+            }
+        recipes[name] = own
+    result: dict[str, Any] = {"n_candidates": len(sizes), "recipes": recipes}
+    if truth:
+        result = {
+            "ceiling": tau(*truths),
+            **result,
+            "truth": {
+                "seconds_per_candidate": statistics.mean(s for seed in _TRUTH_SEEDS for _, s in found["truth", seed]),
+                "mean_score": statistics.mean(truth),
+                "kendall_tau_of_n_params": tau(sizes, truth),
+            },
+        }
+    return result | {
+        "n_train": options.n_train,
+        "epochs": options.epochs,
+        "n_params": sizes,
+        "scores": {f"{name}, seed {seed}": values for (name, seed), values in scores.items()},
+    }
+
+
+if __name__ == "__main__":
+    main()

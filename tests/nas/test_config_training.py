@@ -1,0 +1,80 @@
+"""The training section: stages, what they leave out, and when candidates may be dropped between them."""
+
+import pytest
+
+from nas.config import load_config
+from nas.drop_rule import DropRule
+from nas.errors import ConfigurationError
+from nas.training import StageRecipe, TrainingRecipe
+
+STAGED = """\
+name: staged
+data: {kind: synthetic_faces, image_size: 32, n_train: 16, n_validation: 8}
+search_space: {kind: segmentation_cell, n_cells: 2}
+pretraining: {epochs: 1}
+training:
+  learning_rate: 0.02
+  average_decay: 0.9
+  n_views: 2
+  drop_rule: {quantile: 0.5}
+  stages:
+    - {epochs: 3, train: decoder, auxiliary_weight: 0.2}
+    - {learning_rate: 0.005, epochs: 1}
+objectives: [{metric: mean_iou, direction: maximize}, {metric: n_params, direction: minimize}]
+controller: {kind: nsga2, population_size: 4, n_generations: 3}
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load_text(text):
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        return load_config(path)
+
+    return load_text
+
+
+def test_stages_take_from_the_section_what_they_leave_out(load):
+    training = load(STAGED).training
+    assert training.stages == (
+        StageRecipe(3, learning_rate=0.02, average_decay=0.9, auxiliary_weight=0.2, train="decoder"),
+        StageRecipe(1, learning_rate=0.005, average_decay=0.9),
+    )
+    assert (training.drop_rule, training.n_views) == (DropRule(quantile=0.5), 2)
+    assert training.recipe == TrainingRecipe(learning_rate=0.02, average_decay=0.9)
+
+
+def test_a_training_without_stages_is_one_by_the_recipe(load):
+    text = STAGED[: STAGED.index("  drop_rule")] + "  epochs: 4\n" + STAGED[STAGED.index("objectives") :]
+    training = load(text).training
+    assert training.stages == (StageRecipe(4, learning_rate=0.02, average_decay=0.9),)
+    assert training.drop_rule is None
+
+
+def test_a_staged_configuration_survives_its_own_yaml(load):
+    config = load(STAGED)
+    assert load(config.to_yaml()) == config
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("pretraining: {epochs: 1}\n", "", r"training.stages\[0\].train: decoder needs a pretraining section"),
+        ("  n_views: 2", "  n_views: 0", "training.n_views must be an integer of at least 1, got 0"),
+        ("  n_views: 2", "  epochs: 2", "training.epochs: each of the stages has its own; leave one out"),
+        (
+            "train: decoder",
+            "train: encoder",
+            r"training.stages\[0\].train must be one of 'decoder', 'all', got 'encoder'",
+        ),
+        ("{quantile: 0.5}", "{quantile: 2}", "training.drop_rule.quantile must be more than 0 and less than 1"),
+        ("    - {learning_rate: 0.005, epochs: 1}\n", "", "training.drop_rule: candidates are dropped between stages"),
+        ("train: decoder", "trains: decoder", r"training.stages\[0\]: unknown key 'trains'. Did you mean 'train'\?"),
+        ("  n_views: 2", "  resident_gib: -1", "training.resident_gib must be at least 0, got -1"),
+        ("n_views", "n_view", "training: unknown key 'n_view'. Did you mean 'n_views'?"),
+    ],
+)
+def test_what_cannot_be_is_refused(load, old, new, message):
+    with pytest.raises(ConfigurationError, match=message):
+        load(STAGED.replace(old, new))
