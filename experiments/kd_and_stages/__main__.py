@@ -164,7 +164,7 @@ def _compare(
     for (name, seed), results in found.items():
         if name == "truth":
             continue
-        own = {
+        own: dict[str, Any] = {
             "seconds_per_candidate": statistics.mean(seconds for _, seconds in results),
             "mean_score": statistics.mean(scores[name, seed]),
         }
