@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import contextlib
+import hashlib
+import json
 import multiprocessing
 import statistics
 import tempfile
@@ -18,8 +20,10 @@ from experiments.common import parser, report
 from nas import build
 from nas.config import load_config
 from nas.evaluation import Ended, Evaluator, Event, Job, Reading
+from nas.files import write_json
 from nas.records import Candidate, RecordState
 from nas.store import RunFolder
+from search_spaces import Genotype, ModelSpace, SearchSpace
 
 _METRIC = "mean_iou"
 _N_BINS = 4  # of similar size
@@ -84,6 +88,59 @@ def evaluate(evaluator: Evaluator, job: Job) -> tuple[float, float]:
     return scores[_METRIC], clock() - start
 
 
+class Kept:
+    """Results by recipe and candidate, in a file if there is one: an experiment that was stopped goes on."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._results: dict[str, tuple[float, float]] = {}
+        if path is not None and path.exists():
+            self._results = json.loads(path.read_text(encoding="utf-8"))
+
+    def get(self, recipe: Mapping[str, Any], candidate: Candidate) -> tuple[float, float] | None:
+        """Return score and seconds, if they are known."""
+        return self._results.get(self._key(recipe, candidate))
+
+    def add(self, recipe: Mapping[str, Any], candidate: Candidate, result: tuple[float, float]) -> None:
+        """Keep score and seconds."""
+        self._results[self._key(recipe, candidate)] = result
+        if self._path is not None:
+            write_json(self._path, self._results)
+
+    @staticmethod
+    def _key(recipe: Mapping[str, Any], candidate: Candidate) -> str:
+        content = json.dumps(recipe, sort_keys=True)
+        return f"{hashlib.sha256(content.encode()).hexdigest()[:16]} {candidate.id}"
+
+
+def train_all(
+    tasks: Sequence[tuple[str, Candidate]], recipes: Mapping[str, dict[str, Any]], kept: Kept, n_workers: int
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return score and seconds by recipe and candidate; trains what was not kept, `n_workers` at a time."""
+    results = {(name, one.id): known for name, one in tasks if (known := kept.get(recipes[name], one))}
+    missing = [(name, one) for name, one in tasks if (name, one.id) not in results]
+    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as open_folders:
+        evaluators = {}
+        for name in dict.fromkeys(name for name, _ in missing):
+            folder = open_folders.enter_context(RunFolder.write(Path(temporary) / name))
+            evaluators[name] = build.search_parts(load_config(recipes[name]), folder).working
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(n_workers, mp_context=context) as pool:
+            futures = {pool.submit(evaluate, evaluators[name], Job(one)): (name, one) for name, one in missing}
+            for future in concurrent.futures.as_completed(futures):
+                name, one = futures[future]
+                results[name, one.id] = future.result()
+                kept.add(recipes[name], one, future.result())
+    return results
+
+
+def n_params(space: SearchSpace, genotype: Genotype) -> int:
+    """Return the size of the network."""
+    assert isinstance(space, ModelSpace)  # noqa: S101 - the experiment's own space
+    model = space.build(genotype, in_channels=3, n_classes=8, seed=0)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def tau(scores: Sequence[float], truth: Sequence[float]) -> float:
     """Return Kendall's tau-b."""
     return float(kendalltau(scores, truth).statistic)
@@ -113,50 +170,39 @@ def main() -> None:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--n-candidates", type=int, default=64 if torch.cuda.is_available() else 32)
     arguments.add_argument("--n-train", type=int, default=512, help="training images")
-    arguments.add_argument("--epochs", type=int, default=8, help="of plain short training")
+    arguments.add_argument("--epochs", type=int, default=6, help="of plain short training")
     arguments.add_argument("--n-workers", type=int, default=2)
     arguments.add_argument("--recipes", nargs="*", default=["plain", "kd", "pretrained", "stages", "truth"])
+    arguments.add_argument(
+        "--keep", type=Path, metavar="FILE", help="keep each score here, and take those that are there"
+    )
     options = arguments.parse_args()
-    recipes = {
-        name: made for name, made in configurations(options.n_train, options.epochs).items() if name in options.recipes
-    }
-    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as folders:
-        evaluators = {}
-        for name, made in recipes.items():
-            folder = folders.enter_context(RunFolder.write(Path(temporary) / name))
-            parts = build.search_parts(load_config(made), folder)
-            evaluators[name] = parts.working
-        space = build.search_space(load_config(made))
-        rng = np.random.default_rng(0)
-        genotypes = list(dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(2 * options.n_candidates)))
-        genotypes = genotypes[: options.n_candidates]
-        sizes = [
-            _n_params(evaluators[next(iter(recipes))], Candidate.create(space, genotype, 0)) for genotype in genotypes
-        ]
-        found: dict[tuple[str, int], list[tuple[float, float]]] = {}
-        with concurrent.futures.ProcessPoolExecutor(
-            options.n_workers, mp_context=multiprocessing.get_context("spawn")
-        ) as pool:
-            # All recipes of a candidate, then the next one: whatever disturbs the machine meets all recipes alike.
-            futures = {
-                (name, seed, i): pool.submit(evaluate, evaluators[name], Job(Candidate.create(space, genotype, seed)))
-                for i, genotype in enumerate(genotypes)
-                for name in recipes
-                for seed in (_TRUTH_SEEDS if name == "truth" else (0,))
-            }
-            for (name, seed, _), future in futures.items():
-                found.setdefault((name, seed), []).append(future.result())
-    report(_compare(found, sizes, options), options)
+    recipes = configurations(options.n_train, options.epochs)
+    recipes = {name: recipes[name] for name in options.recipes}
+    space = build.search_space(load_config(next(iter(recipes.values()))))
+    rng = np.random.default_rng(0)
+    sampled = dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(2 * options.n_candidates))
+    genotypes = list(sampled)[: options.n_candidates]
+    # All recipes of a candidate, then the next one: whatever disturbs the machine meets all recipes alike.
+    tasks = [
+        (name, Candidate.create(space, genotype, seed))
+        for genotype in genotypes
+        for name in recipes
+        for seed in (_TRUTH_SEEDS if name == "truth" else (0,))
+    ]
+    results = train_all(tasks, recipes, Kept(options.keep), options.n_workers)
+    sizes = [n_params(space, genotype) for genotype in genotypes]
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for name, candidate in tasks:
+        seed = next(s for s in (0, *_TRUTH_SEEDS) if Candidate.create(space, candidate.genotype, s) == candidate)
+        found.setdefault((name, seed), []).append(results[name, candidate.id])
+    report(compare(found, sizes, options), options)
 
 
-def _n_params(evaluator: Evaluator, candidate: Candidate) -> int:
-    model = evaluator.subject(Job(candidate)).model
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _compare(
+def compare(
     found: Mapping[tuple[str, int], list[tuple[float, float]]], sizes: list[int], options: Any
 ) -> dict[str, Any]:
+    """Return the experiment's result; `found` holds score and seconds of all candidates by recipe and seed."""
     scores = {key: [score for score, _ in results] for key, results in found.items()}
     truths = [scores["truth", seed] for seed in _TRUTH_SEEDS] if ("truth", 1) in scores else []
     truth = list(np.mean(truths, axis=0)) if truths else []
