@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import statistics
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,15 @@ import torch
 from scipy.stats import kendalltau
 
 from experiments.common import parser, report
+from experiments.kd_and_stages.evaluation import METRIC, evaluate
 from nas import build
 from nas.config import load_config
-from nas.evaluation import Ended, Evaluator, Event, Job, Reading
+from nas.evaluation import Job
 from nas.files import write_json
-from nas.records import Candidate, RecordState
+from nas.records import Candidate
 from nas.store import RunFolder
 from search_spaces import Genotype, ModelSpace, SearchSpace
 
-_METRIC = "mean_iou"
 _N_BINS = 4  # of similar size
 _TRUTH_FACTOR = 5  # how many times longer the truth is trained
 _TRUTH_SEEDS = (1, 2)  # the recipes are judged with seed 0
@@ -48,7 +47,7 @@ def configuration(n_train: int, training: Mapping[str, Any], extra: Mapping[str,
         "task": {"kind": "segmentation", "class_weights": [1, 1, 1, 5, 5, 5, 5, 3]},
         "search_space": {"kind": "segmentation_cell", "n_cells": 2, "n_branches": 2},
         "training": {"n_threads_alone": 2, "batch_size": 8, "learning_rate": 0.02, **training},
-        "objectives": [{"metric": _METRIC, "direction": "maximize"}, {"metric": "n_params", "direction": "minimize"}],
+        "objectives": [{"metric": METRIC, "direction": "maximize"}, {"metric": "n_params", "direction": "minimize"}],
         "controller": {"kind": "random"},
         **extra,
     }
@@ -65,27 +64,6 @@ def configurations(n_train: int, epochs: int) -> dict[str, dict[str, Any]]:
         "stages": configuration(n_train, {"stages": _STAGES}, pretrained),
         "truth": configuration(n_train, {"epochs": _TRUTH_FACTOR * epochs}, {}),
     }
-
-
-def evaluate(evaluator: Evaluator, job: Job) -> tuple[float, float]:
-    """Return a candidate's score and the seconds that it took; runs in a process of its own thread.
-
-    On a CPU these are seconds of processor time: the same as those of a clock on an idle machine, and fair on one
-    that is not.
-    """
-    torch.set_num_threads(1)
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-    scores: dict[str, float] = {}
-
-    def take(event: Event) -> None:
-        if isinstance(event, Reading):
-            scores.update({o.metric: o.value for o in event.observations})
-        if isinstance(event, Ended) and event.state is not RecordState.COMPLETE:
-            raise RuntimeError(f"{event.candidate} ended as {event.state}: {event.failure or event.pruning}")
-
-    start = clock()
-    evaluator.run(job, take)
-    return scores[_METRIC], clock() - start
 
 
 class Kept:
