@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import json
 import multiprocessing
@@ -101,14 +102,19 @@ def train_all(
         evaluators = {}
         for name in dict.fromkeys(name for name, _ in missing):
             folder = open_folders.enter_context(RunFolder.write(Path(temporary) / name))
-            evaluators[name] = build.search_parts(load_config(recipes[name]), folder).working
+            working = build.search_parts(load_config(recipes[name]), folder).working
+            evaluators[name] = dataclasses.replace(working, required=frozenset())  # costs are not measured here
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(n_workers, mp_context=context) as pool:
             futures = {pool.submit(evaluate, evaluators[name], Job(one)): (name, one) for name, one in missing}
-            for future in concurrent.futures.as_completed(futures):
-                name, one = futures[future]
-                results[name, one.id] = future.result()
-                kept.add(recipes[name], one, future.result())
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    name, one = futures[future]
+                    results[name, one.id] = future.result()
+                    kept.add(recipes[name], one, future.result())
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
     return results
 
 
