@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from nas.constants import constant
 from nas.tasks.base import Task
 
 _N_LEVELS = 256  # of a uint8 target
@@ -124,9 +125,8 @@ def _mirrored(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     is_flipped = is_flipped.to(images.device, non_blocking=True)
     # A permutation of all values that a target may have, so that an ignored one stays without a look at it.
-    swapped = torch.arange(_N_LEVELS)
-    swapped[: len(task.flip_order)] = torch.tensor(task.flip_order)
-    swapped = swapped.to(images.device, non_blocking=True)
+    others = range(len(task.flip_order), _N_LEVELS)
+    swapped = constant((*task.flip_order, *others), images.device, torch.int64)
 
     def choose(flipped: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         return torch.where(is_flipped.view(-1, *[1] * (kept.ndim - 1)), flipped, kept)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from nas.constants import constant
+
 
 @dataclass(frozen=True)
 class Normalization:
@@ -32,6 +34,7 @@ class Normalization:
 
         Both CPUs and GPUs run convolutions faster on channels that come last.
         """
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        mean, std = (
+            constant(values, images.device, torch.float32).view(1, -1, 1, 1) for values in (self.mean, self.std)
+        )
         return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)

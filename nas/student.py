@@ -23,18 +23,28 @@ class Student:
         auxiliary_weight: Factor of the auxiliary heads' mean loss; at 0, and for networks that have none to offer,
             there are none.
         seed: Of the heads.
+        precision: Of convolutions and the like; losses are float32 whatever it is.
 
     Raises:
         ValueError: If features are given to a network that does not tell its encoder from the rest.
     """
 
-    def __init__(self, model: nn.Module, data: TrainingData, auxiliary_weight: float, seed: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        data: TrainingData,
+        auxiliary_weight: float,
+        seed: int,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
         staged = model if isinstance(model, StagedNetwork) else None
         self._reads_features = isinstance(data, FeatureData)
         if self._reads_features and staged is None:
             raise ValueError(f"data must be images: {type(model).__name__} has no encoder apart from its decoder")
         self._model, self._staged = model, staged
         self._image_size = data.image_size
+        self._precision = precision
+        self._device_type = data.device.type
         self._auxiliary_weight = auxiliary_weight
         self._heads: nn.Module | None = None
         if staged is not None and auxiliary_weight:
@@ -49,6 +59,11 @@ class Student:
         if self._staged is not None and self._reads_features:
             left_out = set(self._staged.encoder.parameters())
         return [p for p in (*self._model.parameters(), *heads) if p.requires_grad and p not in left_out]
+
+    def state(self) -> Iterator[torch.Tensor]:
+        """Yield all that a training changes: weights, the heads' too, and batch statistics."""
+        yield from (parameter.data for parameter in self.parameters())
+        yield from self._model.buffers()
 
     def trained_modules(self) -> Iterator[nn.Module]:
         """Yield the network's modules that are in train mode."""
@@ -67,7 +82,16 @@ class Student:
         return torch.stack([loss, term])
 
     def outputs(self, inputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Return the logits, and what the auxiliary heads say."""
+        """Return the logits, and what the auxiliary heads say, in float32."""
+        if self._precision is torch.float32:
+            return self._outputs(inputs)
+        with torch.autocast(self._device_type, self._precision):
+            output, said = self._outputs(inputs)
+        return output.float(), tuple(auxiliary.float() for auxiliary in said)
+
+    def _outputs(
+        self, inputs: torch.Tensor | tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         if self._staged is None or (self._heads is None and isinstance(inputs, torch.Tensor)):
             return self._model(inputs), ()
         features = self._staged.encode(inputs) if isinstance(inputs, torch.Tensor) else inputs

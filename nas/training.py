@@ -16,6 +16,7 @@ from nas.normalization import Normalization
 from nas.student import Student
 from nas.tasks.base import Task
 from nas.training_data import TrainingData
+from nas.training_step import EagerStep, Step, fastest_step
 
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 _N_NORM_BATCHES = 50  # at most, for the statistics of averaged weights
@@ -111,6 +112,7 @@ def train(
     data: TrainingData,
     seed: int,
     distillation: Distillation | None = None,
+    precision: torch.dtype = torch.float32,
     on_epoch: Callable[[EpochSummary], None] | None = None,
 ) -> EpochSummary:
     """Train `model` in place, on the device of `data`, and leave it there in eval mode.
@@ -126,6 +128,8 @@ def train(
         data: What to train on; it needs a teacher's logits for a distillation.
         seed: Of the order of images, of their variation, of auxiliary heads and of dropout.
         distillation: How to learn from the teacher; `None` for not at all.
+        precision: Of convolutions and the like; `bfloat16` is faster on most GPUs. Weights, losses and updates stay
+            float32, and so does every score.
         on_epoch: Called after each epoch.
 
     Returns:
@@ -139,11 +143,12 @@ def train(
         raise ValueError("distillation needs a teacher's logits, data has none")
     device = data.device
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    student = Student(model, data, recipe.auxiliary_weight, seed)
+    student = Student(model, data, recipe.auxiliary_weight, seed, precision)
     batch_size = min(recipe.batch_size, len(data))
     n_steps = len(data) // batch_size
-    optimizer = torch.optim.AdamW(_parameter_groups(student, recipe), lr=recipe.learning_rate, fused=True)
+    optimizer = _optimizer(student, recipe, device)
     schedule = _one_cycle(optimizer, recipe.learning_rate, recipe.epochs * n_steps)
+    take_step: Step | None = None
     average = MovingAverage(student, recipe.average_decay) if recipe.average_decay else None
     generator = torch.Generator().manual_seed(seed)
     losses = torch.zeros(2, n_steps, device=device)  # task's, distillation's
@@ -151,24 +156,20 @@ def train(
         torch.manual_seed(seed)
         for epoch in range(1, recipe.epochs + 1):
             order = torch.randperm(len(data), generator=generator)[: n_steps * batch_size].view(n_steps, -1)
-            for step, rows in enumerate(order):
-                batch = data.batch(rows, epoch, generator)
-                terms = student.losses(batch, task, distillation)
-                optimizer.zero_grad(set_to_none=True)
-                terms.sum().backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+            for step, batch in enumerate(data.batches(order, epoch, generator)):
+                if take_step is None:
+                    eager = EagerStep(student, optimizer, task, distillation)
+                    take_step = fastest_step(eager, batch, recipe.epochs * n_steps)
+                losses[:, step] = take_step(batch)
                 schedule.step()
                 if average is not None:
                     average.update()
-                losses[:, step] = terms.detach()
             summary = _summarise(losses, epoch, recipe.epochs)
             if on_epoch is not None:
                 on_epoch(summary)
         if average is not None:
             average.apply()
-            recompute_batch_norm(
-                student, (data.batch(rows, recipe.epochs, generator) for rows in order[:_N_NORM_BATCHES])
-            )
+            recompute_batch_norm(student, data.batches(order[:_N_NORM_BATCHES], recipe.epochs, generator))
     model.eval()
     return summary
 
@@ -221,6 +222,15 @@ def score(
     return scorer.compute()
 
 
+def _optimizer(student: Student, recipe: TrainingRecipe, device: torch.device) -> torch.optim.Optimizer:
+    """Return AdamW; on a GPU so that a captured step sees its learning rate change."""
+    groups = _parameter_groups(student, recipe)
+    if device.type != "cuda":
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    rate = torch.tensor(recipe.learning_rate, device=device)
+    return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=True)
+
+
 def _parameter_groups(student: Student, recipe: TrainingRecipe) -> list[dict[str, object]]:
     parameters = student.parameters()
     return [
@@ -235,7 +245,10 @@ def _one_cycle(
     """Return a one-cycle schedule for any number of steps; torch's own divides by zero where a phase has one."""
     n_steps = max(n_steps, 3)
     warm_up = max(_WARM_UP, 2 / n_steps)
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=n_steps, pct_start=warm_up)
+    # Without its cycle of beta_1, a number that a captured step would not see change.
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=n_steps, pct_start=warm_up, cycle_momentum=False
+    )
 
 
 def _summarise(losses: torch.Tensor, epoch: int, n_epochs: int) -> EpochSummary:

@@ -1,6 +1,7 @@
 """What a training reads, batch by batch, on the device that trains."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +50,17 @@ class TrainingData(ABC):
 
         `generator`, on the CPU, gives all randomness.
         """
+
+    def batches(self, order: torch.Tensor, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Yield the batches of an epoch.
+
+        Args:
+            order: `(n_batches, batch_size)` int64, on the CPU: the rows of each.
+            epoch: From 1.
+            generator: On the CPU; gives all randomness.
+        """
+        for rows in order:
+            yield self.batch(rows, epoch, generator)
 
 
 class ImageData(TrainingData):

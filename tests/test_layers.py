@@ -11,8 +11,8 @@ LAYERS = {
     "values": {"errors", "records", "objectives", "pareto", "metrics", "version"},
     "components": {
         "files", "store", "artifacts", "data", "tasks", "teacher", "onnx_teacher", "pretraining", "distillation",
-        "training", "training_data", "training_setting", "student", "averaging", "normalization", "augmentation",
-        "features", "drop_rule", "controllers",
+        "training", "training_step", "constants", "training_data", "training_setting", "student", "averaging",
+        "normalization", "augmentation", "features", "drop_rule", "controllers",
     },
     "search": {"evaluation", "execution", "reference_point", "search", "retraining"},
     "surfaces": {

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from nas.constants import constant
 from nas.tasks.base import Scorer, Task
 from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
 from nas.tasks.mirroring import FlipPairs
@@ -86,7 +87,7 @@ class Segmentation(Task):
                 raise ValueError(f"{name} must be at least 0, got {weight}")
         self._dice_weight = dice_weight
         self._boundary_weight = boundary_weight
-        self._class_weights = None if class_weights is None else torch.tensor(class_weights)
+        self._class_weights = class_weights
         self._is_counted = np.array([include_background or name != background for name in class_names])
 
     @property
@@ -111,16 +112,16 @@ class Segmentation(Task):
     def _cross_entropy(
         self, output: torch.Tensor, target: torch.Tensor, is_counted: torch.Tensor | None = None
     ) -> torch.Tensor:
-        weights = None if self._class_weights is None else self._class_weights.to(output.device, output.dtype)
+        weights = None if self._class_weights is None else constant(self._class_weights, output.device, output.dtype)
         return counted_cross_entropy(output, target, self.ignore_index, class_weights=weights, is_counted=is_counted)
 
     def target_weights(self, target: torch.Tensor) -> torch.Tensor | None:
         """Return the class weight of each pixel of `target`, 0 where it is ignored."""
         if self._class_weights is None and self.ignore_index is None:
             return None
-        weights = self._class_weights if self._class_weights is not None else torch.ones(len(self.class_names))
+        weights = constant(self._class_weights or (1.0,) * len(self.class_names), target.device, torch.float32)
         ignored = target == self.ignore_index if self.ignore_index is not None else torch.zeros_like(target).bool()
-        return weights.to(target.device)[target.long().masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
+        return weights[target.long().masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
 
     def new_scorer(self) -> Scorer:
         """Return an empty scorer."""
