@@ -39,6 +39,7 @@ def main() -> None:
     rounds = [_fresh_process(arguments, number) for number in range(arguments.n_processes)]
     measured = np.array([[reading["median_ms"] for reading in row] for row in rounds])
     plain = np.array([[reading["plain_mean_ms"] for reading in row] for row in rounds])
+    stable = np.array([[reading["is_stable"] for reading in row] for row in rounds])
     readings = [reading for row in rounds for reading in row]
     report(
         {
@@ -48,8 +49,9 @@ def main() -> None:
             "seed": arguments.seed,
             "time_limit_s": arguments.time_limit_s,
             "median": repeatability(measured),
+            "median_where_stable": repeatability(np.where(stable, measured, np.nan)),
             "plain_mean_of_10": repeatability(plain),
-            "share_stable": statistics.fmean(reading["is_stable"] for reading in readings),
+            "share_stable": float(stable.mean()),
             "median_n_runs": statistics.median(reading["n_runs"] for reading in readings),
             "total_s": time.perf_counter() - start,
             "readings_ms": {"median": measured.T.tolist(), "plain_mean_of_10": plain.T.tolist()},
@@ -59,20 +61,21 @@ def main() -> None:
 
 
 def repeatability(readings_ms: np.ndarray) -> dict[str, float]:
-    """Return how far `(n_processes, n_models)` readings of the same models agree.
+    """Return how far `(n_processes, n_models)` readings of the same models agree; NaN stands for none.
 
     The order of two models is looked at where their medians over all processes differ by over 3 %: every reading
     of the one is compared with every reading of the other, and should say what those medians say.
     """
-    variation = readings_ms.std(axis=0, ddof=1) / readings_ms.mean(axis=0)
-    centres = np.median(readings_ms, axis=0)
+    readings_ms = readings_ms[:, np.isfinite(readings_ms).sum(axis=0) > 1]
+    variation = np.nanstd(readings_ms, axis=0, ddof=1) / np.nanmean(readings_ms, axis=0)
+    centres = np.nanmedian(readings_ms, axis=0)
     n_agree = n_compared = 0
     for faster in range(len(centres)):
         for slower in range(len(centres)):
             if centres[slower] > (1 + CLEARLY_DIFFERENT) * centres[faster]:
-                agree = readings_ms[:, faster, None] < readings_ms[None, :, slower]
-                n_agree += int(agree.sum())
-                n_compared += agree.size
+                fast, slow = (column[np.isfinite(column)] for column in readings_ms[:, (faster, slower)].T)
+                n_agree += int((fast[:, None] < slow[None, :]).sum())
+                n_compared += fast.size * slow.size
     return {
         "median_coefficient_of_variation": float(np.median(variation)),
         "largest_coefficient_of_variation": float(variation.max()),
