@@ -1,7 +1,7 @@
 """Which operators must wait for which, and what running each of them allocates and frees."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from latency.graph import OperatorGraph
@@ -19,6 +19,8 @@ class Dependencies:
         allocates: Bytes that each operator takes for its results.
         may_free: For each operator the bytes of the memory that it uses, and the set of all users: once these have
             run, it is free.
+        helpers: Operators that make something of weights or inputs alone and free nothing. They never run sooner than
+            right before the first that needs them: until then their results would only take memory.
         floor_bytes: What the largest operator needs for its arguments and results; no order does with less.
     """
 
@@ -27,26 +29,66 @@ class Dependencies:
     successors: tuple[tuple[int, ...], ...]
     allocates: tuple[int, ...]
     may_free: tuple[tuple[tuple[int, int], ...], ...]
+    helpers: int
     floor_bytes: int
-
-    @property
-    def roots(self) -> int:
-        """The set of operators that need not wait."""
-        return sum(1 << operator for operator, before in enumerate(self.predecessors) if not before)
 
     @classmethod
     def of(cls, graph: OperatorGraph) -> "Dependencies":
         """Return the dependencies of an inference."""
         n_operators = len(graph.operators)
         predecessors = [0] * n_operators
-        for before, after in _edges(graph):
+        successors: list[list[int]] = [[] for _ in range(n_operators)]
+        for before, after in sorted(set(_edges(graph))):
             predecessors[after] |= 1 << before
-        successors = tuple(
-            tuple(after for after in range(n_operators) if predecessors[after] >> before & 1)
-            for before in range(n_operators)
-        )
+            successors[before].append(after)
         allocates, may_free, floor = _memory(graph)
-        return cls(n_operators, tuple(predecessors), successors, allocates, may_free, floor)
+        helpers = _helpers(graph, predecessors, successors, allocates)
+        return cls(
+            n_operators,
+            tuple(predecessors),
+            tuple(map(tuple, successors)),
+            allocates,
+            may_free,
+            helpers,
+            floor,
+        )
+
+    def needed_helpers(self, operator: int) -> tuple[int, ...]:
+        """Return the helpers that must have run before `operator`, in order, those of its helpers first."""
+        found: set[int] = set()
+        waiting = [operator]
+        while waiting:
+            before = set(members(self.predecessors[waiting.pop()] & self.helpers)) - found
+            found |= before
+            waiting.extend(before)
+        return tuple(sorted(found))
+
+
+def members(operators: int) -> Iterator[int]:
+    """Yield the operators of a set, in order."""
+    while operators:
+        yield (operators & -operators).bit_length() - 1
+        operators &= operators - 1
+
+
+def _helpers(
+    graph: OperatorGraph, predecessors: Sequence[int], successors: Sequence[Sequence[int]], allocates: Sequence[int]
+) -> int:
+    """Return the operators that read no activation, and views of what such operators made.
+
+    An operator for which nobody waits is none: it would never be run.
+    """
+    helpers = 0
+    for index, operator in enumerate(graph.operators):
+        made = {graph.tensors[tensor].storage for tensor in operator.outputs}
+        read = {graph.tensors[tensor].storage for tensor in operator.inputs}
+        reads_activations = any(graph.storages[s].kind not in HELD_BY_CALLER for s in read - made)
+        is_view = not allocates[index] and made <= read and not operator.writes
+        is_source = not (made & read) and not reads_activations and not operator.writes
+        after_helpers = not predecessors[index] & ~helpers
+        if successors[index] and after_helpers and (is_view or is_source):
+            helpers |= 1 << index
+    return helpers
 
 
 def _edges(graph: OperatorGraph) -> Iterator[tuple[int, int]]:
