@@ -149,7 +149,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def add(self, tensor: torch.Tensor, kind: StorageKind = StorageKind.ACTIVATION) -> int:
         """Return the index of `tensor`, which is new or known."""
-        known: int | None = self._tensor_ids.get(tensor)
+        known: int | None = self._tensor_ids.get(tensor)  # type: ignore[no-untyped-call]
         # An in-place operator such as unsqueeze_ gives the same object another shape: that is a new tensor.
         if known is not None and self.tensors[known].shape == tensor.shape:
             return known
@@ -170,7 +170,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Return the meta tensor that stands for a real one; twins of views share a storage as well."""
         if tensor.is_meta:
             return tensor
-        known: torch.Tensor | None = self._twins.get(tensor)
+        known: torch.Tensor | None = self._twins.get(tensor)  # type: ignore[no-untyped-call]
         if known is not None:
             return known
         index = self.add(tensor)
@@ -192,11 +192,11 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _name_storage(self, storage: torch.UntypedStorage, index: int) -> None:
         self._storage_ids[storage._cdata] = index
         # While somebody refers to it weakly, its address is not given to another one.
-        self._live[storage._cdata] = StorageWeakRef(storage)
+        self._live[storage._cdata] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
 
     def _note_releases(self) -> None:
         # The end of a real storage takes its twin's only owner away, hence the repetition.
-        while expired := [address for address, reference in self._live.items() if reference.expired()]:
+        while expired := [address for address, reference in self._live.items() if reference.expired()]:  # type: ignore[no-untyped-call]
             for address in expired:
                 self._releases[self._storage_ids.pop(address)] = len(self.operators)
                 self._twin_storages.pop(address, None)

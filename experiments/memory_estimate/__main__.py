@@ -59,7 +59,7 @@ def on_cuda(space: str, model: nn.Module, graph: OperatorGraph, image: torch.Ten
     before = torch.cuda.memory_allocated(device)
     moved, there = model.to(device), image.to(device)
     held = torch.cuda.memory_allocated(device) - before
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=False):  # type: ignore[no-untyped-call]
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=False):
         moved(there)
         peak = peak_allocated_cuda(lambda: moved(there), device)
     return Comparison(space, *_errors(graph, held, peak, block_bytes=CUDA_BLOCK_BYTES), None, None)

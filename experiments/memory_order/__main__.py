@@ -35,8 +35,8 @@ def models() -> Iterator[tuple[str, nn.Module]]:
     """Yield the networks by name."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for name, genotype in GENOTYPES.items():
-            yield name, CellNetwork(genotype)
+        for name, cell in GENOTYPES.items():
+            yield name, CellNetwork(cell)
         for seed in range(N_RANDOM):
             yield f"randomly_wired_ws_{seed}", RandomlyWired(watts_strogatz(32, 4, 0.75, seed))
     published = NasBench201(cells_per_stage=1)

@@ -224,7 +224,8 @@ class _Search:
         return state, run
 
     def _free_chain(self, state: _State, operator: int, budget: int) -> _Move | None:
-        now, run = state, ()
+        now = state
+        run: tuple[int, ...] = ()
         while True:
             move = self._run(now, operator)
             run += move.run
