@@ -18,7 +18,7 @@ from nas.analysis import front_table, records_table, save_plots, summary_lines, 
 from nas.analysis.run import Run
 from nas.analysis.tables import format_value
 from nas.config import load_config
-from nas.errors import InputError
+from nas.errors import InputError, NasError
 
 _INTERRUPTED = 130  # by convention 128 + SIGINT
 
@@ -126,7 +126,7 @@ def retrain(
     try:
         record = runner.retrain(run_dir, candidate, epochs, trust_code=trust_code, console=console)
     except KeyboardInterrupt:
-        console.print("\nStopped. The run is as it was before this training.", markup=False)
+        console.print("\nStopped. Nothing of this training was kept.", markup=False)
         raise typer.Exit(_INTERRUPTED) from None
     console.print(f"{record.id}: {record.candidate.description}", markup=False, highlight=False)
     for metric, value in record.retrained.items():
@@ -228,6 +228,9 @@ def main() -> None:
     except InputError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except NasError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away; nothing is wrong
     except Exception:  # noqa: BLE001 - the last place where a fault of ours can be told apart from the user's
