@@ -1,5 +1,6 @@
 """How much less memory does the best order of operators take than the order in which a cell's code runs?"""
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -37,8 +38,8 @@ def models() -> Iterator[tuple[str, nn.Module]]:
         torch.manual_seed(0)
         for name, cell in GENOTYPES.items():
             yield name, CellNetwork(cell)
-        for seed in range(N_RANDOM):
-            yield f"randomly_wired_ws_{seed}", RandomlyWired(watts_strogatz(32, 4, 0.75, seed))
+        for n_nodes, seed in itertools.product((16, 32), range(N_RANDOM)):
+            yield f"randomly_wired_{n_nodes}_{seed}", RandomlyWired(watts_strogatz(n_nodes, 4, 0.75, seed), n_nodes)
     published = NasBench201(cells_per_stage=1)
     for name, text in NASBENCH201_CELLS.items():
         yield name, published.build(published.from_string(text), in_channels=3, n_classes=10, seed=0)

@@ -10,6 +10,8 @@ from latency.graph import OperatorGraph
 from latency.memory.dependencies import Dependencies, members
 from latency.memory.lifetimes import Release, lifetimes, timeline
 
+_BOUND_PRECISION = 8  # a bound that cannot reach the peak is sought to this part of it
+
 
 @dataclass(frozen=True)
 class OperatorOrder:
@@ -39,15 +41,22 @@ def order_peak(graph: OperatorGraph, order: tuple[int, ...] | None = None) -> in
     return max(timeline(found, len(graph.operators)), default=0)
 
 
-def best_order(graph: OperatorGraph, *, max_states: int = 2_000, beam_width: int = 32) -> OperatorOrder:
+def best_order(graph: OperatorGraph, *, max_states: int = 4_000, beam_width: int = 32) -> OperatorOrder:
     """Return the operator order with the smallest peak of activations, or a good one and a bound.
 
-    Dynamic programming over the graph's down-sets (sets of operators that contain what they depend on): the
-    memory that is taken depends on the set alone, so each is visited once. The question is whether an order stays
-    within a budget: first the least that any order needs, then just less than the best order known, until there
-    is none. A chain of operators that fits into the budget and ends with no more memory than it found is run at
-    once: the memory taken is a submodular function of the set, so nothing is lost. Where `max_states` sets do not
-    answer, a beam search under ever smaller budgets gives the order, and the last budget that was refused the bound.
+    A beam search gives an order; dynamic programming then asks whether one stays within a smaller budget, and the
+    gap between what is refused and what is reached is halved until there is none. It goes over the graph's down-sets
+    (sets of operators that contain what they depend on): the memory that is taken depends on the set alone, so each
+    is visited once. Two rules make the sets few and lose no order that is best:
+
+    - What runs next is a *block*: all that is missing until some piece of memory can be freed. An operator that frees
+      nothing only takes memory, so it may wait until right before the first that needs its result, or that frees
+      what it reads; between two moments at which memory becomes free therefore lies one block. Of two blocks of
+      which one contains the other, the smaller may always go first.
+    - A block that fits into the budget and ends with no more memory than it found is run at once: the memory
+      taken is a submodular function of the set.
+
+    Where `max_states` sets do not answer, smaller budgets are asked for the bound, to an eighth of the peak.
 
     Args:
         graph: Of an inference.
@@ -59,25 +68,28 @@ def best_order(graph: OperatorGraph, *, max_states: int = 2_000, beam_width: int
 
     Source:
         Ahn et al. 2020 (Serenity), arXiv:2003.02369.
-        Differs: sets that take least are visited first, not level by level; free chains are run at once.
+        Differs: blocks and not single operators; sets that take least are visited first, not level by level.
     """
     require_positive(max_states=max_states, beam_width=beam_width)
     search = _Search(Dependencies.of(graph))
-    best = tuple(range(len(graph.operators)))
-    peak, bound, budget, n_states = order_peak(graph), search.floor, search.floor, 0
-    while bound < peak:
+    order = tuple(range(len(graph.operators)))
+    peak, bound, n_states = order_peak(graph), search.floor, 0
+    while bound < peak and (better := search.beam(peak - 1, beam_width)) is not None:
+        order, peak = better, order_peak(graph, better)
+    budget = bound
+    unknown = peak  # no budget from here on is worth a question
+    while bound < unknown and (unknown == peak or unknown - bound > peak // _BOUND_PRECISION):
         answer = search.within(budget, max_states)
         n_states += answer.n_states
         if answer.order is not None:
-            best, peak = answer.order, order_peak(graph, answer.order)
+            order, peak = answer.order, order_peak(graph, answer.order)
+            unknown = peak
         elif answer.next_budget is not None:
             bound = answer.next_budget
         else:
-            while (order := search.beam(peak - 1, beam_width)) is not None:
-                best, peak = order, order_peak(graph, order)
-            break
-        budget = peak - 1
-    return OperatorOrder(best, peak, bound, n_states)
+            unknown = budget
+        budget = (bound + unknown) // 2
+    return OperatorOrder(order, peak, bound, n_states)
 
 
 class _State(NamedTuple):
@@ -87,27 +99,11 @@ class _State(NamedTuple):
         taken: Bytes taken now.
         n_missing: Operators still to run.
         done: The set, a bit for each operator.
-        ready: Those that can run next, helpers apart.
     """
 
     taken: int
     n_missing: int
     done: int
-    ready: int
-
-
-class _Move(NamedTuple):
-    """One or more operators that run from a state on.
-
-    Attributes:
-        peak: The most bytes taken during them.
-        state: Where they lead.
-        run: The operators.
-    """
-
-    peak: int
-    state: _State
-    run: tuple[int, ...]
 
 
 class _Answer(NamedTuple):
@@ -135,20 +131,16 @@ class _Search:
         self.floor = dependencies.floor_bytes
         self._graph = dependencies
         self._complete = (1 << dependencies.n_operators) - 1
-        self._helpers = tuple(map(dependencies.needed_helpers, range(dependencies.n_operators)))
-        # What an operator waits for, and who waits for it, when helpers run on demand.
-        self._before = [self._awaited(operator) for operator in range(dependencies.n_operators)]
-        self._after: list[list[int]] = [[] for _ in self._before]
-        for operator in self._others(self._complete):
-            for before in members(self._before[operator]):
-                self._after[before].append(operator)
-        # From each set to the one it was reached from and the operators run in between.
+        # What must have run for one piece of memory to be free, and at last for the outputs to be there.
+        self._goals = tuple({*map(dependencies.closure, dependencies.users), self._complete})
+        # From each set to the one it was reached from and the blocks in between.
         self._ways: dict[int, tuple[int, tuple[int, ...]]] = {}
+        self._known_blocks: dict[int, list[int]] = {}
 
     def within(self, budget: int, max_states: int) -> _Answer:
         """Look for an order whose peak is at most `budget`; visit at most `max_states` sets."""
-        start = self._start(budget)
-        waiting, refused, n_states = [start], [], 0
+        refused: list[int] = []
+        waiting, n_states = [self._start()], 0
         while waiting:
             state = heapq.heappop(waiting)
             if state.done == self._complete:
@@ -156,101 +148,95 @@ class _Search:
             if n_states == max_states:
                 return _Answer(None, None, n_states)
             n_states += 1
-            for move in self._moves(state, budget):
-                if move.peak > budget:
-                    refused.append(move.peak)
-                elif move.state.done not in self._ways:
-                    self._ways[move.state.done] = (state.done, move.run)
-                    heapq.heappush(waiting, move.state)
+            for following in self._leave(state, budget, refused):
+                heapq.heappush(waiting, following)
         # A budget below all that was refused would have led to the same sets.
         return _Answer(None, min(refused), n_states)
 
     def beam(self, budget: int, width: int) -> tuple[int, ...] | None:
         """Return an order whose peak is at most `budget`, or `None` if following `width` sets at a time finds none."""
-        beam = [self._start(budget)]
+        beam = [self._start()]
         while beam:
-            if any(state.done == self._complete for state in beam):
+            found = [following for state in beam for following in self._leave(state, budget, [])]
+            if self._complete in self._ways:
                 return self._order()
-            found: list[_State] = []
-            for state in beam:
-                for move in self._moves(state, budget):
-                    if move.peak <= budget and move.state.done not in self._ways:
-                        self._ways[move.state.done] = (state.done, move.run)
-                        found.append(move.state)
-            beam = [s for s in found if s.done == self._complete] or heapq.nsmallest(width, found)
+            beam = heapq.nsmallest(width, found)
         return None
 
-    def _start(self, budget: int) -> _State:
-        roots = sum(1 << operator for operator in self._others(self._complete) if not self._before[operator])
-        state, run = self._run_free_chains(_State(0, self._graph.n_operators, 0, roots), budget)
-        self._ways = {state.done: (0, run)}
-        return state
+    def _start(self) -> _State:
+        self._ways = {}
+        return _State(0, self._graph.n_operators, 0)
 
-    def _moves(self, state: _State, budget: int) -> Iterator[_Move]:
-        """Yield what can run next: each ready operator, and all chains that are free after it."""
-        for operator in members(state.ready):
-            move = self._run(state, operator)
-            if move.peak <= budget:
-                following, more = self._run_free_chains(move.state, budget)
-                move = _Move(move.peak, following, move.run + more)
-            yield move
+    def _leave(self, state: _State, budget: int, refused: list[int]) -> Iterator[_State]:
+        """Yield the unseen sets to which the next block leads, and add to `refused` the peaks of those beyond `budget`.
 
-    def _run(self, state: _State, operator: int) -> _Move:
-        graph = self._graph
-        run = (*(helper for helper in self._helpers[operator] if not state.done >> helper & 1), operator)
-        done, peak = state.done, state.taken
-        for each in run:
-            done |= 1 << each
-            peak += graph.allocates[each]
-        freed = sum(n_bytes for n_bytes, users in graph.may_free[operator] if not users & ~done)
-        ready = state.ready & ~(1 << operator)
-        for successor in self._after[operator]:
-            if not self._before[successor] & ~done:
-                ready |= 1 << successor
-        return _Move(peak, _State(peak - freed, state.n_missing - len(run), done, ready), run)
+        First all chains of blocks run that are free.
+        """
+        while (chain := self._free_chain(state, budget)) is not None:
+            blocks, following = chain
+            if following.done in self._ways:
+                return
+            self._ways[following.done] = (state.done, blocks)
+            if following.done == self._complete:
+                yield following
+                return
+            state = following
+        for block in self._blocks(state.done):
+            peak, following = self._run(state, block)
+            if peak > budget:
+                refused.append(peak)
+            elif following.done not in self._ways:
+                self._ways[following.done] = (state.done, (block,))
+                yield following
 
-    def _run_free_chains(self, state: _State, budget: int) -> tuple[_State, tuple[int, ...]]:
-        """Run chains that stay within the budget and leave no more memory taken, as long as there are any."""
-        run: tuple[int, ...] = ()
-        untried = state.ready
-        while untried:
-            operator = (untried & -untried).bit_length() - 1
-            chain = self._free_chain(state, operator, budget)
-            if chain is None:
-                untried &= untried - 1
+    def _free_chain(self, state: _State, budget: int) -> tuple[tuple[int, ...], _State] | None:
+        """Return blocks that stay within the budget and leave no more memory taken, and where they lead.
+
+        Each needs the one before it and none that is left out: until the last has run, nothing in between takes less.
+        """
+        chains: list[tuple[_State, tuple[int, ...], list[int]]] = [(state, (), [])]
+        while chains:
+            now, blocks, left_out = chains.pop()
+            run = now.done & ~state.done
+            opened = [b for b in self._blocks(now.done) if all(other & ~(b | run) for other in left_out)]
+            for block in opened:
+                peak, following = self._run(now, block)
+                if peak > budget:
+                    continue
+                if following.taken <= state.taken:
+                    return (*blocks, block), following
+                chains.append((following, (*blocks, block), [*left_out, *(b for b in opened if b != block)]))
+        return None
+
+    def _blocks(self, done: int) -> list[int]:
+        """Return the sets of operators that are missing for something to be freed, none containing another."""
+        if (known := self._known_blocks.get(done)) is not None:
+            return known
+        found: list[int] = []
+        for block in sorted({goal & ~done for goal in self._goals} - {0}, key=int.bit_count):
+            for smaller in found:
+                if not smaller & ~block:
+                    break
             else:
-                # What frees memory now may not have done so before: all are tried again.
-                state, untried, run = chain.state, chain.state.ready, run + chain.run
-        return state, run
+                found.append(block)
+        self._known_blocks[done] = found
+        return found
 
-    def _free_chain(self, state: _State, operator: int, budget: int) -> _Move | None:
-        now = state
-        run: tuple[int, ...] = ()
-        while True:
-            move = self._run(now, operator)
-            run += move.run
-            if move.peak > budget:
-                return None
-            if move.state.taken <= state.taken:
-                return _Move(move.peak, move.state, run)
-            opened = move.state.ready & ~now.ready
-            if not opened or opened & (opened - 1):  # the chain ends or forks
-                return None
-            now, operator = move.state, opened.bit_length() - 1
+    def _run(self, state: _State, block: int) -> tuple[int, _State]:
+        """Return the most bytes taken while `block` runs, and where it leads: nothing is freed before its end."""
+        graph = self._graph
+        done = state.done | block
+        peak, touched = state.taken, 0
+        for operator in members(block):
+            peak += graph.allocates[operator]
+            touched |= graph.uses[operator]
+        freed = sum(graph.n_bytes[piece] for piece in members(touched) if not graph.users[piece] & ~done)
+        return peak, _State(peak - freed, state.n_missing - block.bit_count(), done)
 
     def _order(self) -> tuple[int, ...]:
         parts: list[tuple[int, ...]] = []
         done = self._complete
         while done:
-            done, run = self._ways[done]
-            parts.append(run)
-        return tuple(operator for run in reversed(parts) for operator in run)
-
-    def _awaited(self, operator: int) -> int:
-        before = self._graph.predecessors[operator]
-        for helper in self._helpers[operator]:
-            before |= self._graph.predecessors[helper]
-        return before & ~self._graph.helpers
-
-    def _others(self, operators: int) -> Iterator[int]:
-        return members(operators & ~self._graph.helpers)
+            done, blocks = self._ways[done]
+            parts.append(blocks)
+        return tuple(operator for blocks in reversed(parts) for block in blocks for operator in members(block))
