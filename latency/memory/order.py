@@ -41,11 +41,11 @@ def order_peak(graph: OperatorGraph, order: tuple[int, ...] | None = None) -> in
     return max(timeline(found, len(graph.operators)), default=0)
 
 
-def best_order(graph: OperatorGraph, *, max_states: int = 4_000, beam_width: int = 32) -> OperatorOrder:
+def best_order(graph: OperatorGraph, *, max_states: int = 6_000, beam_width: int = 32) -> OperatorOrder:
     """Return the operator order with the smallest peak of activations, or a good one and a bound.
 
-    A beam search gives an order; dynamic programming then asks whether one stays within a smaller budget, and the
-    gap between what is refused and what is reached is halved until there is none. It goes over the graph's down-sets
+    A beam search gives an order; dynamic programming then asks whether one stays within a smaller budget, until none
+    does. It goes over the graph's down-sets
     (sets of operators that contain what they depend on): the memory that is taken depends on the set alone, so each
     is visited once. Two rules make the sets few and lose no order that is best:
 
@@ -56,7 +56,8 @@ def best_order(graph: OperatorGraph, *, max_states: int = 4_000, beam_width: int
     - A block that fits into the budget and ends with no more memory than it found is run at once: the memory
       taken is a submodular function of the set.
 
-    Where `max_states` sets do not answer, smaller budgets are asked for the bound, to an eighth of the peak.
+    Where `max_states` sets do not answer, smaller budgets give the bound: the gap between what is refused and what is
+    not known is halved until it is an eighth of the peak.
 
     Args:
         graph: Of an inference.
@@ -76,9 +77,10 @@ def best_order(graph: OperatorGraph, *, max_states: int = 4_000, beam_width: int
     peak, bound, n_states = order_peak(graph), search.floor, 0
     while bound < peak and (better := search.beam(peak - 1, beam_width)) is not None:
         order, peak = better, order_peak(graph, better)
-    budget = bound
     unknown = peak  # no budget from here on is worth a question
     while bound < unknown and (unknown == peak or unknown - bound > peak // _BOUND_PRECISION):
+        # The beam's order is often the best: refusing anything below it proves that at once.
+        budget = peak - 1 if unknown == peak else (bound + unknown) // 2
         answer = search.within(budget, max_states)
         n_states += answer.n_states
         if answer.order is not None:
@@ -88,7 +90,6 @@ def best_order(graph: OperatorGraph, *, max_states: int = 4_000, beam_width: int
             bound = answer.next_budget
         else:
             unknown = budget
-        budget = (bound + unknown) // 2
     return OperatorOrder(order, peak, bound, n_states)
 
 

@@ -1,6 +1,7 @@
 import itertools
 import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,6 +12,8 @@ from latency.memory.lifetimes import Release
 from latency.memory.measure import allocation_peak_cpu
 from latency.memory.order import best_order, order_peak
 from latency.memory.reordered import ReorderedModel
+from search_spaces.nasbench201 import NasBench201
+from search_spaces.segmentation_cell import SegmentationCell
 
 
 class Function(nn.Module):
@@ -68,6 +71,50 @@ def test_the_best_order_is_that_of_trying_all():
         found = best_order(graph)
         assert found.is_proved
         assert found.peak_bytes == order_peak(graph, found.order) == by_trying_all(graph)
+
+
+def over_all_sets(graph):
+    """The smallest peak, from the best way into every set of finished operators."""
+    dependencies = Dependencies.of(graph)
+    size = [storage.n_bytes for storage in graph.storages]
+    uses = [
+        {graph.tensors[t].storage for t in (*operator.inputs, *operator.outputs)} - {0} for operator in graph.operators
+    ]
+    users = {s: {o for o, used in enumerate(uses) if s in used} for s in range(1, len(size))}
+    kept = {graph.tensors[t].storage for t in graph.outputs}
+    best = {0: 0}
+    for done in range(1, 1 << len(uses)):
+        ways = []
+        for last in (o for o in range(len(uses)) if done >> o & 1):
+            before = done & ~(1 << last)
+            if before in best and not dependencies.predecessors[last] & ~before:
+                ran = {o for o in range(len(uses)) if before >> o & 1}
+                alive = {s for s, by in users.items() if by & ran and (s in kept or by - ran)} | uses[last]
+                ways.append(max(best[before], sum(size[s] for s in alive)))
+        if ways:
+            best[done] = min(ways)
+    return best[(1 << len(uses)) - 1]
+
+
+def test_the_best_order_is_that_of_a_search_without_shortcuts():
+    generator = random.Random(2)
+    for _ in range(25):
+        graph = random_graph(generator, 10)
+        found = best_order(graph, beam_width=1)
+        assert found.is_proved
+        assert found.peak_bytes == order_peak(graph, found.order) == over_all_sets(graph)
+
+
+@pytest.mark.parametrize("space", [NasBench201(width=4, cells_per_stage=1), SegmentationCell()], ids=lambda s: s.name)
+def test_candidates_compute_the_same_in_the_best_order(space):
+    rng, image = np.random.default_rng(3), torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for _ in range(2):
+        model = space.build(space.sample(rng), in_channels=3, n_classes=5, seed=0).eval()
+        graph = OperatorGraph.from_torch(model, (3, 32, 32), batch_size=2)
+        found = best_order(graph)
+        assert found.peak_bytes <= order_peak(graph)
+        with torch.inference_mode():
+            assert torch.equal(model(image), ReorderedModel(model, graph, found.order)(image))
 
 
 def test_branches_run_one_after_the_other():

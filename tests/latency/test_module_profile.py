@@ -92,8 +92,8 @@ def test_the_peak_in_words_and_in_a_figure():
     model = nn.Sequential(nn.Linear(4, 1024), nn.Linear(1024, 2048), nn.Linear(2048, 2)).eval()
     estimate = estimate_peak_memory(OperatorGraph.from_torch(model, (4,), batch_size=128))
     lines = peak_lines(estimate)
-    assert lines[0].startswith("peak 1.500 MiB of activations at operator ")
-    assert lines[1:] == ["1.000 MiB  128x2048  addmm in 1", "0.500 MiB  128x1024  addmm in 0"]
+    assert lines[0].startswith("peak 1.50 MiB of activations at operator ")
+    assert lines[1:] == ["1.00 MiB  128x2048  addmm in 1", "512.0 KiB  128x1024  addmm in 0"]
     (axes,) = draw_memory(estimate, "a $title$").axes
     assert max(axes.lines[0].get_ydata()) == 1.5
     assert list(axes.lines[1].get_xdata()) == [estimate.peak_operator]

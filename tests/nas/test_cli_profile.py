@@ -13,10 +13,16 @@ from search_spaces.nasbench201 import NasBench201
 
 CELL = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
 FACTORIES = """
+from collections import OrderedDict
+
 from torch import nn
 
 def network():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+
+def deep():
+    layers = nn.Sequential(nn.Conv2d(3, 1024, 3), nn.ReLU())
+    return nn.Sequential(OrderedDict(a_name_that_is_long=nn.Sequential(OrderedDict(convolutions=layers))))
 
 class Branching(nn.Module):
     def forward(self, x):
@@ -76,7 +82,7 @@ def test_an_onnx_file_with_its_plot(tmp_path):
     output = run(tmp_path / "net.onnx", "--plot", tmp_path / "memory.png", "--device", "onnxruntime:n_runs=3")
     assert "7,776" in output  # 27 * 8 * 36
     assert "latency on onnxruntime:n_runs=3: " in output
-    assert "peak 0.002 MiB of activations at operator " in output
+    assert "peak 2.2 KiB of activations at operator " in output
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads(run(tmp_path / "net.onnx", "--device", "fake", "--json"))
     assert found["problems"] == ["No latency on fake: an ONNX file runs on devices of kind onnxruntime only"]
@@ -99,6 +105,33 @@ def test_a_model_that_cannot_be_traced_is_still_measured(factories):
     assert "latency on torch_cpu:n_runs=3: " in output
 
 
+def test_where_the_memory_goes(factories):
+    arguments = ("--model", f"{factories}:network", "--input", "2,3,8,8", "--trust-code", "--device", "fake")
+    breakdown = json.loads(run(*arguments, "--breakdown", "cpu", "--json"))["memory_breakdown"]
+    inference, step = ({p["name"]: p["n_bytes"] for p in breakdown[name]["parts"]} for name in breakdown)
+    weights = 4 * (224 + 4 * 289)
+    assert inference["weights"] == step["weights"] == weights
+    assert inference["input"] == 4 * 2 * 3 * 8 * 8
+    assert step["optimizer_state"] == 2 * weights + 4 * 4  # two moments; a step counter for each of four tensors
+    output = run(*arguments, "--breakdown", "cpu")
+    assert "memory of inference on cpu" in output
+    assert "memory of training step on cpu" in output
+
+
+def test_a_table_fits_80_columns_and_tells_modules_apart(factories, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    output = run("--model", f"{factories}:deep", "--input", "1,3,16,16", "--trust-code", "--device", "fake")
+    rows = output.splitlines()[1:5]
+    assert [row.split()[0] for row in rows] == ["module", "a_name…onvolutions.0", "a_name…onvolutions.1", "total"]
+    assert rows[1].split()[1:5] == ["28.7k", "5.4M", "0", "1x1024x14x14"]
+    assert max(map(len, rows)) <= 80
+
+
+def test_a_wrong_input_is_one_error(factories):
+    with pytest.raises(InputError, match=r"does not run on its input \(--input\)\. .* Conv2d '0' on an input of shape"):
+        run("--model", f"{factories}:network", "--input", "1,5,8,8", "--trust-code", "--device", "torch_cpu:n_runs=3")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -115,6 +148,7 @@ def test_a_model_that_cannot_be_traced_is_still_measured(factories):
         (("CONFIG", "--genotype", "1,1,1,1,1,1", "--device", "fone"), r"unknown device 'fone'. Did you mean 'phone'?"),
         (("CONFIG", "--genotype", "1,1,1,1,1,1", "--device", "fake:base=1"), r"fake: unknown key 'base'"),
         (("CONFIG", "--genotype", "1,1,1,1,1,1", "--device", "fake:spread=2"), r"fake.spread must be .* below 1"),
+        (("CONFIG", "--genotype", "1,1,1,1,1,1", "--breakdown", "cuda:99"), r"--breakdown: torch sees \d+ CUDA dev"),
         (("RUN",), r"--candidate ID must be given"),
         (("RUN", "--candidate", "zz"), r"no candidate whose id starts with 'zz'"),
     ],
