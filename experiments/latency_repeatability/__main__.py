@@ -131,7 +131,8 @@ def _fresh_process(arguments: argparse.Namespace, number: int) -> list[Reading]:
     options = {name: getattr(arguments, name) for name in ("n_models", "seed", "time_limit_s", "device")}
     command = [sys.executable, "-m", "experiments.latency_repeatability", "--round", str(number)]
     command += [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    limit_s = 60 + 10 * arguments.n_models * arguments.time_limit_s  # beyond that something hangs
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=limit_s).stdout
     readings: list[Reading] = json.loads(output)
     return readings
 
