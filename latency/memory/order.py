@@ -41,7 +41,7 @@ def order_peak(graph: OperatorGraph, order: tuple[int, ...] | None = None) -> in
     return max(timeline(found, len(graph.operators)), default=0)
 
 
-def best_order(graph: OperatorGraph, *, max_states: int = 6_000, beam_width: int = 32) -> OperatorOrder:
+def best_order(graph: OperatorGraph, *, max_states: int = 3_000, beam_width: int = 32) -> OperatorOrder:
     """Return the operator order with the smallest peak of activations, or a good one and a bound.
 
     A beam search gives an order; dynamic programming then asks whether one stays within a smaller budget, until none
