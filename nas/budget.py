@@ -69,7 +69,7 @@ class BudgetMeter:
     def __init__(
         self,
         budget: Budget,
-        used: Usage = Usage(),  # noqa: B008 - frozen
+        used: Usage = Usage(),
         n_gpus: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -143,11 +143,14 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     signature = inputs.signature if inputs else None
     measuring = (*_complexity_stages(space, signature), *_device_stages(config, devices))
     working: tuple[Stage, ...] = tuple(_function_stages(config))
-    start = space
+    start, files = space, list[Path]()
     if inputs and _trains(config):
         logits = _teacher_logits(config, inputs, folder, listener, (Split.TRAIN,))
         start = _starting_space(config, inputs, folder, listener, logits)
         working += (_training_stage(config, inputs, folder, logits),)
+        splits = (inputs.train, inputs.validation)
+        files += [*logits, *(path for split in splits for path in (split.images, split.targets))]
+        files += [start.weights] if isinstance(start, PretrainedSpace) else []
     references = [ReferenceModel(kind) for kind in config.references]
     spaces: dict[str, SearchSpace] = {known.name: known for known in (start, *references)}
     objectives, constraints = config.objective_values(), config.constraint_values()
@@ -162,11 +165,21 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         constraints=constraints,
         controller=kind_class("controller", config.controller.kind)(**config.controller.options),
         measuring=Evaluator(spaces, measuring, signature, required, is_last=not working),
-        working=Evaluator(spaces, working, signature, required),
+        working=Evaluator(
+            spaces,
+            working,
+            signature,
+            required,
+            device=inputs.device if inputs else "cpu",
+            files=tuple(files),
+            weights=functools.partial(weights_path, folder.path) if files else None,
+        ),
         executor=kind_class("execution", config.execution.kind)(**config.execution.options),
         given_reference_point={k: v for k, v in config.reference_point.items() if v is not None},
         chance_levels=chance_levels,
         references=tuple(Candidate.create(reference, reference.genotype(()), config.seed) for reference in references),
+        budget=config.budget,
+        scheduling=config.scheduling,
     )
 
 

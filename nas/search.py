@@ -84,7 +84,7 @@ class SearchParts:
     given_reference_point: Mapping[str, float] = dataclasses.field(default_factory=dict)
     chance_levels: Mapping[str, float] = dataclasses.field(default_factory=dict)
     references: tuple[Candidate, ...] = ()
-    budget: Budget = Budget()
+    budget: Budget = dataclasses.field(default_factory=Budget)
     scheduling: Scheduling = Scheduling.GENERATIONAL
 
 
