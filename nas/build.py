@@ -30,6 +30,7 @@ from nas.evaluation import (
     TrainingStage,
 )
 from nas.evaluation.stages import COMPLEXITY_METRICS
+from nas.execution import Executor
 from nas.files import file_hash
 from nas.metrics import metric_info
 from nas.objectives import violations
@@ -135,8 +136,9 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     """
     listener = listener or SearchListener()
     space = search_space(config)
+    executor: Executor = kind_class("execution", config.execution.kind)(**config.execution.options)
     devices = {
-        name: _device(name, kind_class("devices", section.kind)(**section.options))
+        name: _device(name, kind_class("devices", section.kind)(**section.options), executor)
         for name, section in config.devices.items()
     }
     inputs = training_inputs(config, folder)
@@ -174,7 +176,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
             files=tuple(files),
             weights=functools.partial(weights_path, folder.path) if files else None,
         ),
-        executor=kind_class("execution", config.execution.kind)(**config.execution.options),
+        executor=executor,
         given_reference_point={k: v for k, v in config.reference_point.items() if v is not None},
         chance_levels=chance_levels,
         references=tuple(Candidate.create(reference, reference.genotype(()), config.seed) for reference in references),
@@ -237,9 +239,9 @@ def _task(config: RunConfig, dataset: Dataset) -> Task:
     return task
 
 
-def _device(name: str, device: Device) -> Device:
+def _device(name: str, device: Device, executor: Executor) -> Device:
     try:
-        device.check()
+        executor.at_device(DeviceStage.name_of(name), device.check)
     except DeviceUnavailableError as error:
         raise InputError(f"devices.{name}: {error}") from error
     return device

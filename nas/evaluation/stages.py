@@ -47,10 +47,15 @@ class DeviceStage(Stage):
     needs = frozenset({Need.MODEL, Need.EXCLUSIVE_DEVICE})
 
     def __init__(self, device_name: str, device: Device, keys: Mapping[str, str]) -> None:
-        self.name = f"device:{device_name}"
+        self.name = self.name_of(device_name)
         self.provides = frozenset(keys.values())
         self._device = device
         self._keys = dict(keys)
+
+    @staticmethod
+    def name_of(device_name: str) -> str:
+        """Return the name of the stage of a device; on a cluster its node carries a resource of the same name."""
+        return f"device:{device_name}"
 
     def run(self, subject: Subject) -> Sequence[Observation]:
         """Return the wanted ones of latency and peak memory."""

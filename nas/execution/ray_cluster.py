@@ -21,11 +21,6 @@ from nas.files import atomic_path
 from nas.records import RecordState
 from nas.training import torch_threads
 
-try:
-    import ray
-except ImportError:
-    ray = None
-
 _DEVICE = "device:"  # begins the names of device stages, and of the resources that label their nodes
 _POLL_S = 1.0  # between looks at which nodes there are
 _MAX_FAILED_STARTS = 5  # of workers, one after the other
@@ -34,6 +29,20 @@ _MAX_NODES_LOST = 3  # under one candidate, before it counts as its fault
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+@functools.cache
+def _ray() -> Any:
+    """Return the module, imported when it is first needed: that takes a while.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    try:
+        import ray  # noqa: PLC0415 - see above
+    except ImportError:
+        raise InputError('execution.kind ray: Ray is not installed; pip install "pareto-nas[ray]"') from None
+    return ray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +69,7 @@ class _NodeWorker:
         for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:
-                ray.get(content).tofile(temporary)
+                _ray().get(content).tofile(temporary)
 
     def run(self, job: Job) -> Iterator[Event | _Weights | InputError]:
         """Evaluate `job`; yield what happens, as it does."""
@@ -160,7 +169,7 @@ class RayExecutor(Executor):
         self._connect()
         if evaluator is not self._evaluator:
             self.close()
-            self._evaluator, self._evaluator_ref = evaluator, ray.put(evaluator)
+            self._evaluator, self._evaluator_ref = evaluator, _ray().put(evaluator)
         queue = JobQueue(jobs, on_event)
         try:
             while self._start_jobs(queue):
@@ -196,8 +205,8 @@ class RayExecutor(Executor):
             return function(*arguments)
         self._connect()
         self._check_nodes_of(stage)
-        call = ray.remote(function).options(num_cpus=0, resources={stage: 1})
-        result: T = ray.get(call.remote(*arguments))
+        call = _ray().remote(function).options(num_cpus=0, resources={stage: 1})
+        result: T = _ray().get(call.remote(*arguments))
         return result
 
     def n_gpus(self, device: str) -> float:
@@ -216,15 +225,13 @@ class RayExecutor(Executor):
         """Connect to the cluster, unless this process is already.
 
         Raises:
-            InputError: If Ray is not installed or there is no such cluster.
+            InputError: If there is no such cluster.
         """
-        if ray is None:
-            raise InputError('execution.kind ray: Ray is not installed; pip install "pareto-nas[ray]"')
-        if ray.is_initialized():
+        if _ray().is_initialized():
             return
         options = {"log_to_driver": False, "logging_level": logging.WARNING}
         try:
-            ray.init(address=self._address, **options)
+            _ray().init(address=self._address, **options)
         except (ConnectionError, ValueError) as error:
             raise InputError(
                 f"execution.address {self._address!r}: no Ray cluster answers there ({error}); "
@@ -233,9 +240,11 @@ class RayExecutor(Executor):
 
     def _check_nodes_of(self, label: str) -> None:
         start = f"ray start --num-cpus=0 --num-gpus=0 --resources='{{\"{label}\": 1}}'"
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get(label)]
+        nodes = [node for node in _ray().nodes() if node["Alive"] and node["Resources"].get(label)]
         if not nodes:
-            raise InputError(f"no node of the Ray cluster carries {label!r}; start the node of that device with {start}")
+            raise InputError(
+                f"no node of the Ray cluster carries {label!r}; start the node of that device with {start}"
+            )
         for node in nodes:
             if offered := {kind: n for kind in ("CPU", "GPU") if (n := node["Resources"].get(kind))}:
                 raise InputError(
@@ -247,7 +256,7 @@ class RayExecutor(Executor):
         """Count how many candidates the nodes that are there now can hold."""
         if (now := time.monotonic()) - self._looked_at >= _POLL_S:
             self._looked_at = now
-            offers = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            offers = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
             self._n_places = sum(
                 int(min(offer.get(name, 0.0) / n for name, n in self._needs.items()) + 1e-9) for offer in offers
             )
@@ -272,14 +281,14 @@ class RayExecutor(Executor):
     def _new_actor(self) -> Any:
         custom = {name: n for name, n in self._needs.items() if name not in ("CPU", "GPU")}
         options = {"num_cpus": self._needs.get("CPU", 0), "num_gpus": self._needs.get("GPU", 0), "resources": custom}
-        return ray.remote(_NodeWorker).options(**options).remote(self._evaluator_ref, self._n_threads)
+        return _ray().remote(_NodeWorker).options(**options).remote(self._evaluator_ref, self._n_threads)
 
     def _wait(self) -> list[_Worker]:
         """Return the workers that have something to say, after a while at most."""
         awaited = {worker.awaited: worker for worker in self._workers if worker.awaited is not None}
         deadline = min((worker.deadline for worker in self._workers if worker.job), default=math.inf)
         seconds = max(0.0, min(_POLL_S, deadline - time.monotonic()))
-        ready, _ = ray.wait(list(awaited), num_returns=1, timeout=seconds)
+        ready, _ = _ray().wait(list(awaited), num_returns=1, timeout=seconds)
         return [awaited[reference] for reference in ready]
 
     def _receive(self, worker: _Worker, queue: JobQueue, on_event: Callable[[Event], None]) -> None:
@@ -287,8 +296,8 @@ class RayExecutor(Executor):
             if not worker.is_ready:
                 self._make_ready(worker)
                 return
-            event = ray.get(next(worker.awaited))
-        except ray.exceptions.RayError as error:
+            event = _ray().get(next(worker.awaited))
+        except _ray().exceptions.RayError as error:
             self._lose(worker, error, queue)
             return
         assert worker.job is not None  # noqa: S101 - a ready worker is awaited only with a job
@@ -309,11 +318,11 @@ class RayExecutor(Executor):
 
     def _make_ready(self, worker: _Worker) -> None:
         """Take the answer of a worker that is being started: it misses files, or has all."""
-        missing = ray.get(worker.awaited)
+        missing = _ray().get(worker.awaited)
         if missing:
             for path in missing:
                 if path not in self._files:
-                    self._files[path] = ray.put(np.fromfile(path, dtype=np.uint8))
+                    self._files[path] = _ray().put(np.fromfile(path, dtype=np.uint8))
             worker.awaited = worker.actor.receive.remote({path: self._files[path] for path in missing})
         else:
             worker.is_ready, worker.awaited = True, None
@@ -353,12 +362,12 @@ class RayExecutor(Executor):
 
     def _drop(self, worker: _Worker) -> None:
         self._workers.remove(worker)
-        ray.kill(worker.actor)
+        _ray().kill(worker.actor)
 
 
 def _is_loss_of_node(error: Exception) -> bool:
     """Return whether a worker was lost with its node: then it cannot be reached, or Ray says so."""
-    return isinstance(error, ray.exceptions.ActorUnavailableError) or "node" in str(error).lower().split("node_id")[0]
+    return isinstance(error, _ray().exceptions.ActorUnavailableError) or "its node has died" in str(error)
 
 
 def _events(evaluator: Evaluator, jobs: Sequence[Job]) -> list[list[Any]]:

@@ -15,7 +15,11 @@ from nas.records import Candidate, RecordState
 from search_spaces.integers import Integers
 
 SPACE = Integers(n_genes=3, n_values=10)
-OPTIONS = {"serial": {}, "process_pool": {"n_workers": 2}}
+OPTIONS = {
+    "serial": {},
+    "process_pool": {"n_workers": 2},
+    "ray": {"address": "local", "resources_per_candidate": {"cpu": 0.5}},
+}
 
 
 def first_gene(subject):
@@ -76,6 +80,8 @@ def test_every_executor_is_tested():
 
 @pytest.fixture(params=EXECUTORS)
 def executor(request):
+    if request.param == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed")
     return EXECUTORS[request.param](**OPTIONS[request.param])
 
 
