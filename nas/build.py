@@ -136,17 +136,14 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     """
     listener = listener or SearchListener()
     space = search_space(config)
-    executor: Executor = kind_class("execution", config.execution.kind)(**config.execution.options)
-    devices = {
-        name: _device(name, kind_class("devices", section.kind)(**section.options), executor)
-        for name, section in config.devices.items()
-    }
+    runs_on = executor(config)
+    devices = checked_devices(config, runs_on)
     inputs = training_inputs(config, folder)
     signature = inputs.signature if inputs else None
-    measuring = (*_complexity_stages(space, signature), *_device_stages(config, devices))
+    measuring = measuring_stages(config, space, signature, devices)
     working: tuple[Stage, ...] = tuple(_function_stages(config))
     start, files = space, list[Path]()
-    if inputs and _trains(config):
+    if inputs and trains(config):
         logits = _teacher_logits(config, inputs, folder, listener, (Split.TRAIN,))
         start = _starting_space(config, inputs, folder, listener, logits)
         working += (_training_stage(config, inputs, folder, logits),)
@@ -163,7 +160,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     if inputs:
         chance_levels |= {metric: inputs.task.chance_level(metric) for metric in inputs.task.metrics}
     return SearchParts(
-        problem=SearchProblem(space, objectives, config.seed, _cheap_bounds(config, space, signature)),
+        problem=SearchProblem(space, objectives, config.seed, cheap_bounds(config, space, signature)),
         constraints=constraints,
         controller=kind_class("controller", config.controller.kind)(**config.controller.options),
         measuring=Evaluator(spaces, measuring, signature, required, is_last=not working),
@@ -176,7 +173,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
             files=tuple(files),
             weights=functools.partial(weights_path, folder.path) if files else None,
         ),
-        executor=executor,
+        executor=runs_on,
         given_reference_point={k: v for k, v in config.reference_point.items() if v is not None},
         chance_levels=chance_levels,
         references=tuple(Candidate.create(reference, reference.genotype(()), config.seed) for reference in references),
@@ -204,7 +201,7 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
         normalization=inputs.normalization,
         task=inputs.task,
         recipe=config.training.recipe,
-        distillation=_distillation(config),
+        distillation=distillation(config),
         device=inputs.device,
         n_threads=config.training.n_threads_alone,
     )
@@ -239,16 +236,34 @@ def _task(config: RunConfig, dataset: Dataset) -> Task:
     return task
 
 
-def _device(name: str, device: Device, executor: Executor) -> Device:
-    try:
-        executor.at_device(DeviceStage.name_of(name), device.check)
-    except DeviceUnavailableError as error:
-        raise InputError(f"devices.{name}: {error}") from error
-    return device
+def executor(config: RunConfig) -> Executor:
+    """Return where candidates are evaluated."""
+    made: Executor = kind_class("execution", config.execution.kind)(**config.execution.options)
+    return made
 
 
-def _complexity_stages(space: SearchSpace, signature: ModelSignature | None) -> tuple[Stage, ...]:
-    return (ComplexityStage(),) if isinstance(space, ModelSpace) and signature else ()
+def checked_devices(config: RunConfig, runs_on: Executor) -> dict[str, Device]:
+    """Return the devices by the user's names.
+
+    Raises:
+        InputError: If one of them cannot be used.
+    """
+    devices: dict[str, Device] = {}
+    for name, section in config.devices.items():
+        devices[name] = kind_class("devices", section.kind)(**section.options)
+        try:
+            runs_on.at_device(DeviceStage.name_of(name), devices[name].check)
+        except DeviceUnavailableError as error:
+            raise InputError(f"devices.{name}: {error}") from error
+    return devices
+
+
+def measuring_stages(
+    config: RunConfig, space: SearchSpace, signature: ModelSignature | None, devices: Mapping[str, Device]
+) -> tuple[Stage, ...]:
+    """Return the stages that need no training: counts, then devices."""
+    counting = (ComplexityStage(),) if isinstance(space, ModelSpace) and signature else ()
+    return (*counting, *_device_stages(config, devices))
 
 
 def _device_stages(config: RunConfig, devices: Mapping[str, Device]) -> list[Stage]:
@@ -266,13 +281,13 @@ def _function_stages(config: RunConfig) -> list[Stage]:
     return [FunctionStage(name, imported(metric.function)) for name, metric in config.metrics.items()]
 
 
-def _trains(config: RunConfig) -> bool:
+def trains(config: RunConfig) -> bool:
     """Return whether some objective or constraint needs trained networks."""
     keys = [o.metric for o in config.objective_values()] + [c.metric for c in config.constraint_values()]
     return any((info := metric_info(key)) is not None and info.needs_training for key in keys)
 
 
-def _distillation(config: RunConfig) -> Distillation | None:
+def distillation(config: RunConfig) -> Distillation | None:
     """Return how networks learn from the teacher; `None` where there is none or the switch is off."""
     if config.teacher is None or config.distillation is None or not config.distillation.enabled:
         return None
@@ -290,7 +305,7 @@ def _training_stage(
         normalization=inputs.normalization,
         recipe=config.training.recipe,
         device=inputs.device,
-        distillation=_distillation(config),
+        distillation=distillation(config),
         teacher_logits=logits[0] if logits else None,
         weights=functools.partial(weights_path, folder.path),
     )
@@ -331,7 +346,7 @@ def _starting_space(
         config.pretraining,
         _setting(config, inputs),
         artifact_cache(folder),
-        distillation=_distillation(config),
+        distillation=distillation(config),
         teacher_logits=logits[0] if logits else None,
         **_told(listener, "encoder", what),
     )
@@ -348,7 +363,7 @@ def _teacher_logits(
 ) -> tuple[Path, ...]:
     """Return the files of the teacher's logits, by split; none for a run without a teacher."""
     spec = config.teacher
-    if spec is None or _distillation(config) is None:
+    if spec is None or distillation(config) is None:
         return ()
     setting, cache = _setting(config, inputs), artifact_cache(folder)
     told = _told(listener, "teacher", f"the teacher ({spec.kind}, {spec.recipe.epochs} epochs)")
@@ -366,9 +381,7 @@ def _told(listener: SearchListener, name: str, what: str) -> dict[str, Any]:
     }
 
 
-def _cheap_bounds(
-    config: RunConfig, space: SearchSpace, signature: ModelSignature | None
-) -> Callable[[Genotype], bool]:
+def cheap_bounds(config: RunConfig, space: SearchSpace, signature: ModelSignature | None) -> Callable[[Genotype], bool]:
     """Return whether a genotype's counts keep their bounds; counted once for each genotype."""
     bounds = tuple(c for c in config.constraint_values() if c.metric in COMPLEXITY_METRICS)
     if not bounds or signature is None or not isinstance(space, ModelSpace):

@@ -58,6 +58,10 @@ class Executor(ABC):
         """Return how many GPUs are held by trainings on the torch device `device`."""
         return float(device.startswith("cuda"))
 
+    def n_at_a_time(self, device: str) -> int:
+        """Return how many candidates are expected to train side by side on this machine's `device`."""
+        return 1
+
     def close(self) -> None:  # noqa: B027 - most executors hold nothing
         """Give back what the executor holds. It may be used again afterwards."""
 

@@ -106,6 +106,13 @@ class ProcessPoolExecutor(Executor):
         """Return how many GPUs the workers share out."""
         return float(len(visible_gpus())) if device == "cuda" else super().n_gpus(device)
 
+    def n_at_a_time(self, device: str) -> int:
+        """Return the number of workers that there are cores for; one for each GPU where the number is to be found."""
+        on_cpu = n_cpu_workers(self._n_threads)
+        if self._fixed_n_workers is None:
+            return on_cpu if device == "cpu" else max(1, int(self.n_gpus(device)))
+        return min(self._fixed_n_workers, on_cpu)
+
     def close(self) -> None:
         """End the worker processes."""
         for worker in self._workers:

@@ -205,8 +205,8 @@ class RayExecutor(Executor):
             return function(*arguments)
         self._connect()
         self._check_nodes_of(stage)
-        call = _ray().remote(function).options(num_cpus=0, resources={stage: 1})
-        result: T = _ray().get(call.remote(*arguments))
+        call = _ray().remote(_call).options(num_cpus=0, resources={stage: 1})
+        result: T = _ray().get(call.remote(function, *arguments))
         return result
 
     def n_gpus(self, device: str) -> float:
@@ -368,6 +368,10 @@ class RayExecutor(Executor):
 def _is_loss_of_node(error: Exception) -> bool:
     """Return whether a worker was lost with its node: then it cannot be reached, or Ray says so."""
     return isinstance(error, _ray().exceptions.ActorUnavailableError) or "its node has died" in str(error)
+
+
+def _call(function: Callable[..., T], *arguments: object) -> T:
+    return function(*arguments)
 
 
 def _events(evaluator: Evaluator, jobs: Sequence[Job]) -> list[list[Any]]:
