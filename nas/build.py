@@ -139,6 +139,8 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     runs_on = executor(config)
     devices = checked_devices(config, runs_on)
     inputs = training_inputs(config, folder)
+    if config.budget.gpu_hours is not None and (inputs is None or inputs.device == "cpu"):
+        raise InputError("budget.gpu_hours: no training of this run uses a GPU; give hours or n_trained")
     signature = inputs.signature if inputs else None
     measuring = measuring_stages(config, space, signature, devices)
     working: tuple[Stage, ...] = tuple(_function_stages(config))

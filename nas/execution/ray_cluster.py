@@ -121,7 +121,8 @@ class RayExecutor(Executor):
 
     A worker that dies, works longer than its limit or runs out of memory costs its candidate an attempt. A node that is
     lost costs none: its candidates are evaluated elsewhere. Data and teacher outputs are put into the object store
-    once, and copied to nodes that do not have the files.
+    once, and copied to nodes that do not have the files. Teacher and encoder are made by the process that searches: it
+    too needs what `training.device` names.
 
     Devices are measured only on nodes that carry the resource `device:NAME`, NAME being the device's in the
     configuration. Such a node must offer no CPU or GPU to Ray, so that nothing else runs there:

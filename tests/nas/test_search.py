@@ -286,6 +286,22 @@ def test_a_resume_replays_the_order_of_tells(tmp_path):
     assert not any("other candidates" in text for text in said.texts)
 
 
+def test_what_is_left_is_told_by_the_pace_of_this_process(tmp_path):
+    seen = []
+
+    class Listener(SearchListener):
+        def on_start(self, search):
+            seen.append(search.remaining_s)
+
+        def on_record(self, record, search):
+            seen.append(search.remaining_s)
+
+    search(tmp_path / "run", listeners=[Listener()])
+    assert seen[0] is None
+    assert all(seconds > 0 for seconds in seen[1:-1])
+    assert seen[-1] == 0
+
+
 class Messages(SearchListener):
     def __init__(self):
         self.texts = []
