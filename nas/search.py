@@ -9,23 +9,19 @@ from enum import StrEnum
 
 import numpy as np
 
-from latency.errors import LatencyError
 from nas.budget import Budget, BudgetMeter, Usage
 from nas.controllers.base import Controller, SearchProblem
 from nas.errors import EvaluationError, SpaceExhaustedError
 from nas.evaluation.base import Need
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Progress, Reading
-from nas.evaluation.stages import DeviceStage, confirm
 from nas.execution.base import Executor
+from nas.measuring import confirm_front, sample_costs
 from nas.objectives import Constraint
-from nas.pareto import ParetoArchive, pareto_front
+from nas.pareto import ParetoArchive
 from nas.records import Candidate, Record, RecordState, Role
 from nas.reference_point import choose_reference_point
 from nas.store import CONFIRMATION, RETRAINING, RunFolder
-from nas.training import EpochSummary, torch_threads
-
-_SAMPLE_SIZE = 16  # genotypes whose costs fix the reference point where nothing else does
-_CONFIRMATION_ROUNDS = 3
+from nas.training import EpochSummary
 
 
 class SearchListener:
@@ -354,63 +350,14 @@ class Search:
             self._store.set_fact("reference_point", point)
 
     def _sample_costs(self) -> list[dict[str, float]]:
-        """Measure random genotypes by all stages that need no training, and keep what came out."""
-        rng = np.random.default_rng([self.parts.problem.seed, 1])
-        space = self.parts.problem.space
-        stages = tuple(
-            stage
-            for stage in (*self.parts.measuring.stages, *self.parts.working.stages)
-            if Need.DATA not in stage.needs
-        )
-        evaluator = dataclasses.replace(self.parts.measuring, stages=stages, required=frozenset())
-        sample: list[dict[str, float]] = []
-        genotypes = {space.canonical(space.sample(rng)): None for _ in range(_SAMPLE_SIZE)}
-        self._say(f"Measuring the costs of {len(genotypes)} sampled networks to fix the reference point.")
-        for genotype in genotypes:
-            metrics: dict[str, float] = {}
-            job = Job(Candidate.create(space, genotype, self.parts.problem.seed))
-
-            def keep(event: Event, metrics: dict[str, float] = metrics) -> None:
-                if isinstance(event, Reading):
-                    metrics.update({o.metric: o.value for o in event.observations})
-                elif isinstance(event, Ended) and event.failure is not None:
-                    self._say(f"A sampled network failed in {event.failure.stage}: {event.failure.reason}")
-
-            with torch_threads(1):
-                self.parts.executor.measure(evaluator, [job], keep)
-            sample.append(metrics)
-        self._store.set_fact(
-            "reference_sample",
-            [{"genes": g.genes, "metrics": m} for g, m in zip(genotypes, sample, strict=True)],
-        )
-        return sample
+        parts = self.parts
+        sample = sample_costs(parts.problem, (parts.measuring, parts.working), parts.executor, self._say)
+        self._store.set_fact("reference_sample", sample)
+        return [row["metrics"] for row in sample]
 
     def _confirm_front(self) -> None:
-        """Measure the front's members again, side by side, until all that stand on it have been.
-
-        What is confirmed may let others onto the front; each time at least one more is confirmed, so this ends.
-        """
-        stages = [stage for stage in self.parts.measuring.stages if isinstance(stage, DeviceStage)]
-        while stages:
-            front = pareto_front(self._store.records(), self._objectives, self.parts.constraints)
-            if all(self._is_confirmed(record, stages) for record in front):
-                return
-            self._say(f"Measuring the {len(front)} members of the front again, side by side.")
-            subjects = [self.parts.measuring.subject(Job(record.candidate)) for record in front]
-            for stage in stages:
-                try:
-                    confirmed = self.parts.executor.at_device(
-                        stage.name, confirm, stage, subjects, _CONFIRMATION_ROUNDS
-                    )
-                except LatencyError as error:
-                    self._say(f"{stage.name}: the front could not be measured again, first readings stand: {error}")
-                    return
-                for observations in confirmed.values():
-                    self._store.add_observations([dataclasses.replace(o, stage=CONFIRMATION) for o in observations])
-
-    def _is_confirmed(self, record: Record, stages: Sequence[DeviceStage]) -> bool:
-        confirmed = {o.metric for o in self._store.observations(record.id) if o.stage == CONFIRMATION}
-        return all(stage.provides <= confirmed for stage in stages)
+        parts = self.parts
+        confirm_front(self._store, parts.problem, parts.constraints, parts.measuring, parts.executor, self._say)
 
     def _say(self, text: str) -> None:
         for listener in self._listeners:

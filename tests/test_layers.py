@@ -13,7 +13,7 @@ LAYERS = {
         "files", "store", "artifacts", "data", "tasks", "teacher", "pretraining", "distillation", "training",
         "controllers",
     },
-    "search": {"evaluation", "execution", "reference_point", "budget", "search", "retraining"},
+    "search": {"evaluation", "execution", "reference_point", "budget", "measuring", "search", "retraining"},
     "surfaces": {
         "analysis", "export", "config", "build", "dry_run", "console", "runner", "profiling", "cli",
         "__init__", "__main__",
