@@ -78,7 +78,10 @@ def test_every_executor_is_tested():
     assert OPTIONS.keys() == EXECUTORS.keys()
 
 
-@pytest.fixture(params=EXECUTORS)
+SLOW = {"ray"}  # whose processes take seconds to start; its fast tests are in test_ray_cluster.py
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in EXECUTORS])
 def executor(request):
     if request.param == "ray":
         pytest.importorskip("ray", reason="Ray is not installed")

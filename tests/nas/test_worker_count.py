@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading
 from nas.execution import ProcessPoolExecutor
 from nas.execution.process_pool import visible_gpus
 from nas.execution.worker_count import WorkerCount, n_cpu_workers, n_that_fit, next_n_workers
+from nas.records import Candidate
+from search_spaces.integers import Integers
 
 GIB = 2**30
 
@@ -69,7 +72,36 @@ def test_want_of_memory_takes_one_away_for_good():
     assert count.n == 11
 
 
+def adds_on_the_gpu(subject):
+    return float(torch.ones(2**20, device="cuda").sum()) * subject.genotype.genes[0]
+
+
+def asks_for_too_much(subject):
+    return float(torch.ones(2**48, device="cuda").sum())
+
+
+def run_on_gpus(function, n):
+    space = Integers(n_genes=1, n_values=64)
+    stages = (FunctionStage("x", function),)
+    evaluator = Evaluator({space.name: space}, stages, None, frozenset({"x"}), device="cuda")
+    events = []
+    with ProcessPoolExecutor("auto") as executor:
+        executor.run(
+            evaluator, [Job(Candidate.create(space, space.genotype((i,)), 0)) for i in range(n)], events.append
+        )
+    return events
+
+
 @pytest.mark.gpu
 def test_gpus_are_shared_out_and_the_number_is_found():
     assert len(visible_gpus()) == torch.cuda.device_count()
     assert ProcessPoolExecutor("auto").n_gpus("cuda") == torch.cuda.device_count()
+    values = [event.observations[0].value for event in run_on_gpus(adds_on_the_gpu, 12) if isinstance(event, Reading)]
+    assert sorted(values) == [i * 2.0**20 for i in range(12)]
+
+
+@pytest.mark.gpu
+def test_want_of_gpu_memory_costs_two_attempts():
+    (end,) = [event for event in run_on_gpus(asks_for_too_much, 1) if isinstance(event, Ended)]
+    assert end.attempts == 2
+    assert "it ran out of memory: OutOfMemoryError: CUDA out of memory" in end.failure.reason
