@@ -26,6 +26,9 @@ _POLL_S = 1.0  # between looks at which nodes there are
 _MAX_FAILED_STARTS = 5  # of workers, one after the other
 _MAX_NODES_LOST = 3  # under one candidate, before it counts as its fault
 
+# A device's node offers Ray no GPU, so that no training lands there; what measures one has to see it all the same.
+_WITH_GPUS = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
+
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -206,7 +209,7 @@ class RayExecutor(Executor):
             return function(*arguments)
         self._connect()
         self._check_nodes_of(stage)
-        call = _ray().remote(_call).options(num_cpus=0, resources={stage: 1})
+        call = _ray().remote(_call).options(num_cpus=0, resources={stage: 1}, runtime_env=_WITH_GPUS)
         result: T = _ray().get(call.remote(function, *arguments))
         return result
 

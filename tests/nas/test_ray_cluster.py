@@ -176,6 +176,7 @@ def test_a_device_is_measured_on_the_node_that_carries_it_alone(cluster):
     assert measured.candidate == todo[3].candidate.id
     assert measured.observations[0].value == node_number(alone)
     assert executor.at_device("device:phone", here) == alone.node_id
+    assert executor.at_device("device:phone", os.getenv, "CUDA_VISIBLE_DEVICES") == os.getenv("CUDA_VISIBLE_DEVICES")
 
 
 def weights_on(root, driver, candidate):
