@@ -1,5 +1,6 @@
 """Executors: the conformance of each entry of EXECUTORS, and what a dying worker costs."""
 
+import functools
 import os
 import signal
 import threading
@@ -169,8 +170,9 @@ def runs_out_of_memory_on_three(subject):
     return 1.0
 
 
-def runs_out_of_cuda_memory_once(subject):
+def runs_out_of_cuda_memory_once(path, subject):
     if subject.attempt == 1:
+        path.write_text(str(os.getpid()))
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     return float(os.getpid())
 
@@ -193,13 +195,18 @@ def test_a_process_lost_costs_its_candidate_two_attempts_and_nobody_else_anythin
     assert verdicts[3].attempts == 2
 
 
-def test_want_of_memory_ends_the_process_that_held_it():
-    todo = jobs(2)
-    events = run(ProcessPoolExecutor(n_workers=1), evaluator(runs_out_of_cuda_memory_once), todo)
-    assert [verdict.attempts for verdict in ends(events, todo)] == [2, 2]
-    processes = [event.observations[0].value for event in events if isinstance(event, Reading)]
-    assert len(set(processes)) >= 1
-    assert all(verdict.state is RecordState.COMPLETE for verdict in ends(events, todo))
+def test_want_of_memory_ends_the_process_that_held_it(tmp_path):
+    todo = jobs(1)
+    stage = FunctionStage("pid", functools.partial(runs_out_of_cuda_memory_once, tmp_path / "first"))
+    work = Evaluator({SPACE.name: SPACE}, (stage,), None, frozenset({"pid"}))
+    events = run(ProcessPoolExecutor(n_workers=1), work, todo)
+    (end,) = ends(events, todo)
+    assert (end.state, end.attempts) == (RecordState.COMPLETE, 2)
+    (reading,) = [event for event in events if isinstance(event, Reading)]
+    first = int((tmp_path / "first").read_text())
+    assert first != reading.observations[0].value
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
 
 
 def test_serially_want_of_memory_costs_an_attempt_too():
