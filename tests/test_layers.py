@@ -15,8 +15,8 @@ LAYERS = {
     },
     "search": {"evaluation", "execution", "reference_point", "budget", "measuring", "search", "retraining"},
     "surfaces": {
-        "analysis", "export", "config", "build", "dry_run", "console", "runner", "profiling", "cli",
-        "__init__", "__main__",
+        "analysis", "export", "config", "build", "dry_run", "console", "runner", "profiling", "profile_tables",
+        "cli", "__init__", "__main__",
     },
 }  # fmt: skip
 ORDER = {room: level for level, rooms in enumerate(LAYERS.values()) for room in rooms}
