@@ -331,7 +331,8 @@ class Search:
         """Return whether a candidate that ended went beyond the measurements."""
         if record.failure is not None:
             return record.failure.stage not in {stage.name for stage in self.parts.measuring.stages}
-        return any(stage.provides & record.metrics.keys() for stage in self.parts.working.stages)
+        provided = frozenset[str]().union(*(stage.provides for stage in self.parts.working.stages))
+        return record.state is RecordState.PRUNED or bool(provided & record.metrics.keys())
 
     def _store_usage(self) -> None:
         self._store.set_fact("usage", dataclasses.asdict(self._meter.usage))
