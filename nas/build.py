@@ -33,6 +33,7 @@ from nas.evaluation import (
     TrainingStage,
 )
 from nas.evaluation.stages import COMPLEXITY_METRICS
+from nas.execution import Executor
 from nas.features import StoredFeatures, store_features, store_views
 from nas.files import file_hash
 from nas.metrics import metric_info
@@ -118,18 +119,20 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     """
     listener = listener or SearchListener()
     space = search_space(config)
-    devices = {
-        name: _device(name, kind_class("devices", section.kind)(**section.options))
-        for name, section in config.devices.items()
-    }
+    runs_on = executor(config)
+    devices = checked_devices(config, runs_on)
     inputs = training_inputs(config, folder)
+    if config.budget.gpu_hours is not None and (inputs is None or inputs.setting.device == "cpu"):
+        raise InputError("budget.gpu_hours: no training of this run uses a GPU; give hours or n_trained")
     signature = inputs.signature if inputs else None
-    measuring = (*_complexity_stages(space, signature), *_device_stages(config, devices))
+    measuring = measuring_stages(config, space, signature, devices)
     working: tuple[Stage, ...] = tuple(_function_stages(config))
-    start = space
-    if inputs and _trains(config):
+    start, files = space, tuple[Path, ...]()
+    if inputs and trains(config):
         start, training = _training(config, inputs.setting, folder, listener)
         working += (training,)
+        files = training.files
+        files += (start.weights,) if isinstance(start, PretrainedSpace) else ()
     references = [ReferenceModel(kind) for kind in config.references]
     spaces: dict[str, SearchSpace] = {known.name: known for known in (start, *references)}
     objectives, constraints = config.objective_values(), config.constraint_values()
@@ -140,16 +143,26 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     if inputs:
         chance_levels |= {metric: inputs.setting.task.chance_level(metric) for metric in inputs.setting.task.metrics}
     return SearchParts(
-        problem=SearchProblem(space, objectives, config.seed, _cheap_bounds(config, space, signature)),
+        problem=SearchProblem(space, objectives, config.seed, cheap_bounds(config, space, signature)),
         constraints=constraints,
         controller=kind_class("controller", config.controller.kind)(**config.controller.options),
         measuring=Evaluator(spaces, measuring, signature, required, is_last=not working),
-        working=Evaluator(spaces, working, signature, required),
-        executor=kind_class("execution", config.execution.kind)(**config.execution.options),
+        working=Evaluator(
+            spaces,
+            working,
+            signature,
+            required,
+            device=inputs.setting.device if inputs else "cpu",
+            files=files,
+            weights=functools.partial(weights_path, folder.path) if files else None,
+        ),
+        executor=runs_on,
         given_reference_point={k: v for k, v in config.reference_point.items() if v is not None},
         chance_levels=chance_levels,
         references=tuple(Candidate.create(reference, reference.genotype(()), config.seed) for reference in references),
         thresholds=_thresholds(config, inputs),
+        budget=config.budget,
+        scheduling=config.scheduling,
     )
 
 
@@ -175,7 +188,7 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
         setting=setting,
         teacher_logits=logits,
         recipe=config.training.recipe,
-        distillation=_distillation(config),
+        distillation=distillation(config),
     )
 
 
@@ -252,16 +265,34 @@ def _augmentation(config: RunConfig, task: Task) -> Augmentation | None:
     return config.augmentation
 
 
-def _device(name: str, device: Device) -> Device:
-    try:
-        device.check()
-    except DeviceUnavailableError as error:
-        raise InputError(f"devices.{name}: {error}") from error
-    return device
+def executor(config: RunConfig) -> Executor:
+    """Return where candidates are evaluated."""
+    made: Executor = kind_class("execution", config.execution.kind)(**config.execution.options)
+    return made
 
 
-def _complexity_stages(space: SearchSpace, signature: ModelSignature | None) -> tuple[Stage, ...]:
-    return (ComplexityStage(),) if isinstance(space, ModelSpace) and signature else ()
+def checked_devices(config: RunConfig, runs_on: Executor) -> dict[str, Device]:
+    """Return the devices by the user's names.
+
+    Raises:
+        InputError: If one of them cannot be used.
+    """
+    devices: dict[str, Device] = {}
+    for name, section in config.devices.items():
+        devices[name] = kind_class("devices", section.kind)(**section.options)
+        try:
+            runs_on.at_device(DeviceStage.name_of(name), devices[name].check)
+        except DeviceUnavailableError as error:
+            raise InputError(f"devices.{name}: {error}") from error
+    return devices
+
+
+def measuring_stages(
+    config: RunConfig, space: SearchSpace, signature: ModelSignature | None, devices: Mapping[str, Device]
+) -> tuple[Stage, ...]:
+    """Return the stages that need no training: counts, then devices."""
+    counting = (ComplexityStage(),) if isinstance(space, ModelSpace) and signature else ()
+    return (*counting, *_device_stages(config, devices))
 
 
 def _device_stages(config: RunConfig, devices: Mapping[str, Device]) -> list[Stage]:
@@ -279,13 +310,13 @@ def _function_stages(config: RunConfig) -> list[Stage]:
     return [FunctionStage(name, imported(metric.function)) for name, metric in config.metrics.items()]
 
 
-def _trains(config: RunConfig) -> bool:
+def trains(config: RunConfig) -> bool:
     """Return whether some objective or constraint needs trained networks."""
     keys = [o.metric for o in config.objective_values()] + [c.metric for c in config.constraint_values()]
     return any((info := metric_info(key)) is not None and info.needs_training for key in keys)
 
 
-def _distillation(config: RunConfig) -> Distillation | None:
+def distillation(config: RunConfig) -> Distillation | None:
     """Return how networks learn from the teacher; `None` where there is none or the switch is off."""
     if config.teacher is None or config.distillation is None or not config.distillation.enabled:
         return None
@@ -352,7 +383,7 @@ def _training(
     stage = TrainingStage(
         setting,
         stages,
-        distillation=_distillation(config),
+        distillation=distillation(config),
         teacher_logits=logits,
         features=features,
         weights=functools.partial(weights_path, folder.path),
@@ -377,7 +408,7 @@ def _encoder(
         config.pretraining,
         setting,
         artifact_cache(folder),
-        distillation=_distillation(config),
+        distillation=distillation(config),
         teacher_logits=logits,
         **_told(listener, "encoder", what),
     )
@@ -426,7 +457,7 @@ def _made_teacher(
 ) -> _MadeTeacher | None:
     """Return the teacher, trained now if no run did before; `None` for a run that learns from none."""
     spec = config.teacher
-    if spec is None or _distillation(config) is None:
+    if spec is None or distillation(config) is None:
         return None
     cache = artifact_cache(folder)
     teacher = _teacher(spec, setting, folder, listener)
@@ -449,9 +480,7 @@ def _told(listener: SearchListener, name: str, what: str) -> dict[str, Any]:
     }
 
 
-def _cheap_bounds(
-    config: RunConfig, space: SearchSpace, signature: ModelSignature | None
-) -> Callable[[Genotype], bool]:
+def cheap_bounds(config: RunConfig, space: SearchSpace, signature: ModelSignature | None) -> Callable[[Genotype], bool]:
     """Return whether a genotype's counts keep their bounds; counted once for each genotype."""
     bounds = tuple(c for c in config.constraint_values() if c.metric in COMPLEXITY_METRICS)
     if not bounds or signature is None or not isinstance(space, ModelSpace):

@@ -22,6 +22,7 @@ from nas.analysis.tables import format_value
 from nas.config import load_config
 from nas.data.preparation import prepare
 from nas.data.published_layouts import PUBLISHED_LAYOUTS
+from nas.dry_run import estimate_costs
 from nas.errors import InputError, NasError
 
 _INTERRUPTED = 130  # by convention 128 + SIGINT
@@ -60,12 +61,19 @@ def search(
     config: ConfigFile,
     run_dir: FutureRunDir = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier start of this run.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what it will cost on this machine, and write nothing.")
+    ] = False,
     overrides: Overrides = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Search, and end with the Pareto front."""
     _allow_local_modules(trust_code)
     console = Console()
+    if dry_run:
+        for line in estimate_costs(load_config(config, overrides or (), trust_code)).lines():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return
     try:
         run = runner.run_search(
             config,

@@ -1,6 +1,5 @@
 """What a person sees while something runs: progress bars and a line for each candidate that ended."""
 
-import time
 from types import TracebackType
 from typing import Self
 
@@ -8,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from nas.analysis.tables import format_value, remark
+from nas.analysis.tables import duration, format_value, remark
 from nas.records import Record, RecordState, Role
 from nas.search import Search, SearchListener
 from nas.training import EpochSummary
@@ -42,8 +41,6 @@ class ConsoleListener(SearchListener):
         )
         self._run_bar: TaskID | None = None
         self._bars: dict[str, TaskID] = {}
-        self._start = time.perf_counter()
-        self._n_before = 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -56,10 +53,8 @@ class ConsoleListener(SearchListener):
 
     def on_start(self, search: Search) -> None:
         """Open the bar of the run."""
-        self._n_before = len(search.records)
-        self._start = time.perf_counter()
         self._run_bar = self._progress.add_task(
-            "candidates", total=search.n_candidates, completed=self._n_before, remaining=""
+            "candidates", total=search.n_candidates, completed=len(search.records), remaining=""
         )
 
     def on_message(self, text: str) -> None:
@@ -91,16 +86,8 @@ class ConsoleListener(SearchListener):
             soft_wrap=True,
         )
         if self._run_bar is not None:
-            self._progress.update(self._run_bar, completed=n_ended, remaining=self._remaining(search))
+            self._progress.update(self._run_bar, completed=n_ended, remaining=_remaining(search.remaining_s))
             self._progress.refresh()
-
-    def _remaining(self, search: Search) -> str:
-        n_done = len(search.records) - self._n_before
-        n_left = search.n_candidates - len(search.records)
-        if n_done <= 0 or n_left <= 0:
-            return ""
-        minutes = (time.perf_counter() - self._start) / n_done * n_left / 60
-        return f"about {minutes:.0f} min left" if minutes >= 1 else f"about {minutes * 60:.0f} s left"
 
     def _show_epoch(self, name: str, epoch: EpochSummary) -> None:
         if name not in self._bars:
@@ -114,3 +101,9 @@ class ConsoleListener(SearchListener):
     def _drop_bar(self, name: str) -> None:
         if (bar := self._bars.pop(name, None)) is not None:
             self._progress.remove_task(bar)
+
+
+def _remaining(seconds: float | None) -> str:
+    if not seconds:
+        return ""
+    return f"about {duration(seconds)} left"

@@ -41,10 +41,15 @@ class StoredFeatures:
     teacher_logits: Path | None = None
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """All that it consists of."""
+        logits = (self.teacher_logits,) if self.teacher_logits else ()
+        return (self.path, self.views.images, self.views.targets, *logits)
+
+    @property
     def n_bytes(self) -> int:
         """Of all that a training keeps at hand: features, targets, the teacher's logits."""
-        paths = [self.path, self.views.targets, *([self.teacher_logits] if self.teacher_logits else [])]
-        return sum(path.stat().st_size for path in paths)
+        return sum(path.stat().st_size for path in self.files if path != self.views.images)
 
     def load(self, device: torch.device | str, resident_bytes: int) -> FeatureData:
         """Return them for a training: on its device as far as they fit, otherwise memory-mapped."""

@@ -21,12 +21,12 @@ class PretrainedSpace(ModelSpace):
 
     Args:
         space: The space.
-        weights: A safetensors file with the encoder's weights.
+        weights: A safetensors file with the encoder's weights; readable as an attribute.
     """
 
     def __init__(self, space: PretrainableSpace, weights: Path) -> None:
         self._space = space
-        self._weights = weights
+        self.weights = weights
 
     @property
     def name(self) -> str:  # type: ignore[override]  # the name of the space within
@@ -49,7 +49,7 @@ class PretrainedSpace(ModelSpace):
     def build(self, genotype: Genotype, *, in_channels: int, n_classes: int, seed: int) -> nn.Module:
         """Return the space's network with the weights of its encoder replaced."""
         model = self._space.build(genotype, in_channels=in_channels, n_classes=n_classes, seed=seed)
-        load_part(model.get_submodule("encoder"), self._weights)
+        load_part(model.get_submodule("encoder"), self.weights)
         return model
 
 

@@ -28,11 +28,13 @@ from nas.store import RunFolder
 _CHANGEABLE = (
     "controller.n_generations",
     "controller.n_candidates",
-    "execution.kind",
-    "execution.n_workers",
+    "budget",
+    "execution",
     "tensorboard",
 )
-"""Keys that a resumed run may change: none of them changes what an earlier record means."""
+"""Keys that a resumed run may change, or all beneath them: none changes what an earlier record means."""
+
+_FIXED = "execution.n_threads"  # a training's result depends on its threads
 
 
 def run_search(
@@ -66,7 +68,7 @@ def run_search(
         if folder.has_begun:
             _check_same_run(folder, settings, resume=resume, trust_code=trust_code)
             run = Run.of(folder)
-            if run.finished_size >= _n_candidates(settings):
+            if _is_finished(run, settings):
                 _say_finished(console, run)
                 return run
         else:
@@ -291,18 +293,24 @@ def _check_same_run(folder: RunFolder, settings: RunConfig, *, resume: bool, tru
     if fixed:
         shown = "\n".join(f"  {change}" for change in fixed)
         advice = (
-            "a resumed run may change only " + ", ".join(_CHANGEABLE)
+            f"a resumed run may change only {', '.join(_CHANGEABLE)} (but {_FIXED})"
             if resume
             else "choose another --run-dir, or pass --resume to go on with what may change"
         )
         raise RunFolderError(f"{path} holds a run with another configuration; {advice}:\n{shown}")
-    finished = Run.of(folder).finished_size >= _n_candidates(settings)
-    if not resume and not finished:
+    if not resume and not _is_finished(Run.of(folder), settings):
         raise RunFolderError(f"{path} holds an unfinished run; pass --resume to go on, or choose another --run-dir")
 
 
 def _is_changeable(change: Difference) -> bool:
-    return change.key in _CHANGEABLE
+    return change.key != _FIXED and any(f"{change.key}.".startswith(f"{key}.") for key in _CHANGEABLE)
+
+
+def _is_finished(run: Run, settings: RunConfig) -> bool:
+    """Return whether the run came to its end, by its size or by its budget, and `settings` raise neither."""
+    if not run.finished_size:
+        return False
+    return run.finished_size >= _n_candidates(settings) or settings.budget.is_used_up(run.usage)
 
 
 def _n_candidates(settings: RunConfig) -> int:
@@ -314,7 +322,7 @@ def _n_candidates(settings: RunConfig) -> int:
 def _say_finished(console: Console, run: Run) -> None:
     console.print(
         f"The run in {run.path} is finished already ({len(run.records)} candidates). To go on, raise its size: "
-        "--resume --set controller.n_generations=N",
+        "--resume --set controller.n_generations=N (or its budget, where that ended it)",
         markup=False,
         highlight=False,
     )

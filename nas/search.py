@@ -2,28 +2,26 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
-from latency.errors import LatencyError
+from nas.budget import Budget, BudgetMeter, Usage
 from nas.controllers.base import Controller, SearchProblem
 from nas.errors import EvaluationError, SpaceExhaustedError
 from nas.evaluation.base import Need
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Progress, Reading
-from nas.evaluation.stages import DeviceStage, confirm
 from nas.execution.base import Executor
+from nas.measuring import confirm_front, sample_costs
 from nas.objectives import Constraint
-from nas.pareto import ParetoArchive, pareto_front
+from nas.pareto import ParetoArchive
 from nas.records import Candidate, Record, RecordState, Role
 from nas.reference_point import choose_reference_point
 from nas.store import CONFIRMATION, RETRAINING, RunFolder
-from nas.training import EpochSummary, torch_threads
-
-_SAMPLE_SIZE = 16  # genotypes whose costs fix the reference point where nothing else does
-_CONFIRMATION_ROUNDS = 3
-
+from nas.training import EpochSummary
 
 Thresholds = Callable[[Mapping[str, float], Sequence[Record]], Mapping[str, float]]
 """From a candidate's costs and the finished records to the scores that its training must reach between its stages."""
@@ -51,6 +49,13 @@ class SearchListener:
         """The search is complete."""
 
 
+class Scheduling(StrEnum):
+    """When the controller is asked for candidates and told of them."""
+
+    GENERATIONAL = "generational"  # a batch at a time: the same search with any number of workers
+    STEADY_STATE = "steady_state"  # one for each that ended: nobody waits for the slowest of a batch
+
+
 @dataclass(frozen=True)
 class SearchParts:
     """What a search joins; `nas.build` makes them from a configuration.
@@ -65,8 +70,10 @@ class SearchParts:
         given_reference_point: By metric, from the configuration.
         chance_levels: By metric, from the task.
         references: Networks to compare with, not from the space.
-        thresholds: Which trainings are stopped early; asked with the records of finished batches alone, so that
-            the order in which trainings end does not matter.
+        thresholds: Which trainings are stopped early; asked with the records that the controller was told, so that the
+            order in which a batch's trainings end does not matter.
+        budget: What may be used up.
+        scheduling: When the controller is asked and told.
     """
 
     problem: SearchProblem
@@ -79,6 +86,8 @@ class SearchParts:
     chance_levels: Mapping[str, float] = dataclasses.field(default_factory=dict)
     references: tuple[Candidate, ...] = ()
     thresholds: Thresholds = lambda costs, finished: {}
+    budget: Budget = dataclasses.field(default_factory=Budget)
+    scheduling: Scheduling = Scheduling.GENERATIONAL
 
 
 class Search:
@@ -98,9 +107,12 @@ class Search:
         self.archive = ParetoArchive(parts.problem.objectives)
         self.n_candidates = parts.controller.n_candidates
         self._store = folder.store
+        self._meter = BudgetMeter(parts.budget)
+        self._n_asked = self._n_batches = 0
+        self._tells_at_once = False
         self._listeners = tuple(listeners)
         self._objectives = parts.problem.objectives
-        self._finished: list[Record] = []  # of the batches that the controller was told
+        self._finished: list[Record] = []  # those that the controller was told
 
     @property
     def reference_point(self) -> np.ndarray:
@@ -113,6 +125,11 @@ class Search:
         """Of the all-time front."""
         return self.archive.hypervolume(self.reference_point)
 
+    @property
+    def remaining_s(self) -> float | None:
+        """The seconds left, at the pace of the candidates that ended in this process; `None` before there is one."""
+        return self._meter.remaining_s(self.n_candidates - len(self.records))
+
     def run(self) -> None:
         """Run to the end, from wherever the store stands.
 
@@ -122,36 +139,110 @@ class Search:
                 reference point: that is no search.
         """
         self._store.set_fact("finished_size", 0)
-        self._fix_reference_point()
-        self.parts.controller.setup(self.parts.problem)
-        batches = self._stored_batches()
-        for listener in self._listeners:
-            listener.on_start(self)
         with self.parts.executor:
+            self._fix_reference_point()
+            self.parts.controller.setup(self.parts.problem)
+            batches = self._stored_batches()
+            self._meter = self._new_meter()
+            for listener in self._listeners:
+                listener.on_start(self)
             self._evaluate_references()
-            n_asked = 0
-            for number, records in enumerate(batches):
-                self._replay_ask(number, records)
-                n_asked += len(records)
-                self._finish_batch(number, records)
-            self._search_on(n_asked, len(batches))
-        self._confirm_front()
-        self._store.set_fact("finished_size", self.n_candidates)
+            if self.parts.scheduling is Scheduling.STEADY_STATE:
+                self._search_steadily(batches)
+            else:
+                self._search_in_generations(batches)
+            self._confirm_front()
+        if self._meter.is_used_up:
+            self._say(f"The budget ({self.parts.budget}) is used up.")
+        self._store_usage()
+        self._store.set_fact("finished_size", len(self.records) if self._meter.is_used_up else self.n_candidates)
         for listener in self._listeners:
             listener.on_end(self)
 
-    def _search_on(self, n_asked: int, batch: int) -> None:
-        while n_asked < self.n_candidates:
-            n_requested = min(self.parts.controller.batch_size, self.n_candidates - n_asked)
-            try:
-                candidates = self.parts.controller.ask(n_requested)
-            except SpaceExhaustedError as error:
-                self._say(f"The search space is used up: {error}.")
+    def _ask(self, n: int) -> list[Record]:
+        """Return at most `n` new candidates, stored; none if the search is at its end."""
+        n_running = self._n_asked - len(self.records)
+        n = self._meter.n_affordable(min(n, self.n_candidates - self._n_asked), n_running)
+        if n <= 0:
+            return []
+        try:
+            candidates = self.parts.controller.ask(n)
+        except SpaceExhaustedError as error:
+            self._say(f"The search space is used up: {error}.")
+            return []
+        self._store.add_batch(candidates, batch=self._n_batches, n_requested=n)
+        self._n_batches += 1
+        self._n_asked += len(candidates)
+        return [self._store.record(candidate.id) for candidate in candidates]
+
+    # Generation by generation: the controller is told when all of a batch have ended
+
+    def _search_in_generations(self, batches: Sequence[Sequence[Record]]) -> None:
+        for records in batches:
+            self._replay_ask(records)
+            self._finish_batch(records)
+        while records := self._ask(self.parts.controller.batch_size):
+            self._finish_batch(records)
+
+    def _finish_batch(self, records: Sequence[Record]) -> None:
+        was_complete = all(record.state is not RecordState.ASKED for record in records)
+        self._evaluate(records)
+        ended = [self._store.record(record.id, confirmed=False) for record in records]
+        if records[0].batch == 0:
+            _check_first(ended)
+        self._tell(ended)
+        if not was_complete:
+            for listener in self._listeners:
+                listener.on_batch(self)
+
+    # Steadily: the controller is told at once, and asked when there is a place for another candidate
+
+    def _search_steadily(self, batches: Sequence[Sequence[Record]]) -> None:
+        self._replay_steadily(batches)
+        self._tells_at_once = True
+        waiting = [record for records in batches for record in records if record.state is RecordState.ASKED]
+        self.parts.executor.run(self.parts.working, self._steady_jobs(waiting), self._take)
+
+    def _replay_steadily(self, batches: Sequence[Sequence[Record]]) -> None:
+        """Bring the controller to where it was: the same asks and tells, in the order in which they came."""
+        ended = {record.id: record for records in batches for record in records}
+        coming = deque(batches)
+        for candidate, last_asked in self._store.endings():
+            while coming and coming[0][0].number <= last_asked:
+                self._replay_ask(coming.popleft())
+            if candidate in ended:  # else it is a reference
+                self._tell([ended[candidate]])
+        for records in coming:
+            self._replay_ask(records)
+
+    def _steady_jobs(self, waiting: Sequence[Record]) -> Iterator[Job | None]:
+        """Yield a job whenever the executor has a place for it: those of `waiting` first, then new candidates.
+
+        Where measurements need that nothing else runs, they are taken for a whole batch at a time.
+        """
+        stops_all = not self.parts.executor.measures_apart and _need_device(self.parts.measuring)
+        n_wanted = self.parts.controller.batch_size if stops_all else 1
+        while True:
+            if stops_all:
+                yield None
+            waiting = waiting or self._ask(n_wanted)
+            if not waiting:
                 return
-            self._store.add_batch(candidates, batch=batch, n_requested=n_requested)
-            n_asked += len(candidates)
-            self._finish_batch(batch, [self._store.record(candidate.id) for candidate in candidates])
-            batch += 1
+            yield from self._measured_jobs(waiting, self.parts.constraints)
+            waiting = []
+
+    def _tell_at_once(self, record: Record) -> None:
+        self._tell([record])
+        batch_size = self.parts.controller.batch_size
+        if len(self.records) == batch_size:
+            _check_first(self.records)
+        if len(self.records) % batch_size == 0:
+            for listener in self._listeners:
+                listener.on_batch(self)
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        self.parts.controller.tell(records)
+        self._finished += records
 
     # Resuming
 
@@ -162,48 +253,38 @@ class Search:
             if record.state is not RecordState.ASKED:
                 self.records.append(record)
                 self.archive.add(record)
+        self._n_batches = max(batches, default=-1) + 1
+        self._n_asked = sum(map(len, batches.values()))
         return [batches[batch] for batch in sorted(batches)]
 
-    def _replay_ask(self, batch: int, records: Sequence[Record]) -> None:
+    def _replay_ask(self, records: Sequence[Record]) -> None:
         """Bring the controller to where it was after it asked for `records`; what was stored wins."""
         stored = [record.candidate for record in records]
         asked: tuple[Candidate, ...] = ()
         with contextlib.suppress(SpaceExhaustedError):
-            asked = self.parts.controller.ask(self._store.n_requested(batch))
+            asked = self.parts.controller.ask(self._store.n_requested(records[0].batch))
         if [candidate.id for candidate in asked] != [candidate.id for candidate in stored]:
             self._say("The controller would ask for other candidates now than it did then; the stored ones stand.")
         self.parts.controller.adopt(stored, instead_of=asked)
 
     # Evaluating
 
-    def _finish_batch(self, number: int, records: Sequence[Record]) -> None:
-        was_complete = all(record.state is not RecordState.ASKED for record in records)
-        self._evaluate(records)
-        ended = [self._store.record(record.id, confirmed=False) for record in records]
-        if number == 0 and all(record.state is RecordState.FAILED for record in ended):
-            failure = ended[0].failure
-            assert failure is not None  # noqa: S101 - a FAILED record has one
-            raise EvaluationError(
-                f"all {len(ended)} candidates of the first batch failed, the first one in stage "
-                f"{failure.stage!r}: {failure.reason}"
-            )
-        self.parts.controller.tell(ended)
-        self._finished += ended
-        if not was_complete:
-            for listener in self._listeners:
-                listener.on_batch(self)
-
     def _evaluate(self, records: Sequence[Record], constraints: tuple[Constraint, ...] | None = None) -> None:
         """Take all `records` that have not ended through the stages, measurements before trainings."""
-        bounds = self.parts.constraints if constraints is None else constraints
-        for record in records:
-            if record.state is RecordState.ASKED and self.parts.measuring.stages:
-                self.parts.measuring.run(self._job(record, bounds), self._take)
+        jobs = self._measured_jobs(records, self.parts.constraints if constraints is None else constraints)
+        if jobs:
+            self.parts.executor.run(self.parts.working, jobs, self._take)
+
+    def _measured_jobs(self, records: Iterable[Record], bounds: tuple[Constraint, ...]) -> list[Job]:
+        """Measure all `records` that have not ended, and return the jobs of those that are to be trained."""
+        asked = [record for record in records if record.state is RecordState.ASKED]
+        if self.parts.measuring.stages:
+            jobs = [self._job(record, bounds) for record in asked]
+            self.parts.executor.measure(self.parts.measuring, jobs, self._take)
         if not self.parts.working.stages:
-            return
-        current = [self._store.record(record.id) for record in records]
-        jobs = [self._job(record, bounds) for record in current if record.state is RecordState.ASKED]
-        self.parts.executor.run(self.parts.working, jobs, self._take)
+            return []
+        current = [self._store.record(record.id) for record in asked]
+        return [self._job(record, bounds) for record in current if record.state is RecordState.ASKED]
 
     def _evaluate_references(self) -> None:
         known = {record.id for record in self._store.records(role=Role.REFERENCE)}
@@ -243,8 +324,31 @@ class Search:
                 if record.role is Role.CANDIDATE:
                     self.records.append(record)
                     self.archive.add(record)
+                    self._meter.note_end(was_trained=self._was_trained(record))
+                    self._store_usage()
                 for listener in self._listeners:
                     listener.on_record(record, self)
+                if record.role is Role.CANDIDATE and self._tells_at_once:
+                    self._tell_at_once(record)
+
+    # Budget
+
+    def _new_meter(self) -> BudgetMeter:
+        stored = self._store.fact("usage") or {}
+        # Counted anew: a process may have been killed between a verdict and its count.
+        used = Usage(**{**stored, "n_trained": sum(map(self._was_trained, self.records))})
+        device = self.parts.working.device
+        return BudgetMeter(self.parts.budget, used, lambda: self.parts.executor.n_gpus(device))
+
+    def _was_trained(self, record: Record) -> bool:
+        """Return whether a candidate that ended went beyond the measurements."""
+        if record.failure is not None:
+            return record.failure.stage not in {stage.name for stage in self.parts.measuring.stages}
+        provided = frozenset[str]().union(*(stage.provides for stage in self.parts.working.stages))
+        return record.state is RecordState.PRUNED or bool(provided & record.metrics.keys())
+
+    def _store_usage(self) -> None:
+        self._store.set_fact("usage", dataclasses.asdict(self._meter.usage))
 
     # Before and after
 
@@ -260,62 +364,30 @@ class Search:
             self._store.set_fact("reference_point", point)
 
     def _sample_costs(self) -> list[dict[str, float]]:
-        """Measure random genotypes by all stages that need no training, and keep what came out."""
-        rng = np.random.default_rng([self.parts.problem.seed, 1])
-        space = self.parts.problem.space
-        stages = tuple(
-            stage
-            for stage in (*self.parts.measuring.stages, *self.parts.working.stages)
-            if Need.DATA not in stage.needs
-        )
-        evaluator = dataclasses.replace(self.parts.measuring, stages=stages, required=frozenset())
-        sample: list[dict[str, float]] = []
-        genotypes = {space.canonical(space.sample(rng)): None for _ in range(_SAMPLE_SIZE)}
-        self._say(f"Measuring the costs of {len(genotypes)} sampled networks to fix the reference point.")
-        for genotype in genotypes:
-            metrics: dict[str, float] = {}
-            job = Job(Candidate.create(space, genotype, self.parts.problem.seed))
-
-            def keep(event: Event, metrics: dict[str, float] = metrics) -> None:
-                if isinstance(event, Reading):
-                    metrics.update({o.metric: o.value for o in event.observations})
-                elif isinstance(event, Ended) and event.failure is not None:
-                    self._say(f"A sampled network failed in {event.failure.stage}: {event.failure.reason}")
-
-            with torch_threads(1):
-                evaluator.run(job, keep)
-            sample.append(metrics)
-        self._store.set_fact(
-            "reference_sample",
-            [{"genes": g.genes, "metrics": m} for g, m in zip(genotypes, sample, strict=True)],
-        )
-        return sample
+        parts = self.parts
+        sample = sample_costs(parts.problem, (parts.measuring, parts.working), parts.executor, self._say)
+        self._store.set_fact("reference_sample", sample)
+        return [row["metrics"] for row in sample]
 
     def _confirm_front(self) -> None:
-        """Measure the front's members again, side by side, until all that stand on it have been.
-
-        What is confirmed may let others onto the front; each time at least one more is confirmed, so this ends.
-        """
-        stages = [stage for stage in self.parts.measuring.stages if isinstance(stage, DeviceStage)]
-        while stages:
-            front = pareto_front(self._store.records(), self._objectives, self.parts.constraints)
-            if all(self._is_confirmed(record, stages) for record in front):
-                return
-            self._say(f"Measuring the {len(front)} members of the front again, side by side.")
-            subjects = [self.parts.measuring.subject(Job(record.candidate)) for record in front]
-            for stage in stages:
-                try:
-                    confirmed = confirm(stage, subjects, _CONFIRMATION_ROUNDS)
-                except LatencyError as error:
-                    self._say(f"{stage.name}: the front could not be measured again, first readings stand: {error}")
-                    return
-                for observations in confirmed.values():
-                    self._store.add_observations([dataclasses.replace(o, stage=CONFIRMATION) for o in observations])
-
-    def _is_confirmed(self, record: Record, stages: Sequence[DeviceStage]) -> bool:
-        confirmed = {o.metric for o in self._store.observations(record.id) if o.stage == CONFIRMATION}
-        return all(stage.provides <= confirmed for stage in stages)
+        parts = self.parts
+        confirm_front(self._store, parts.problem, parts.constraints, parts.measuring, parts.executor, self._say)
 
     def _say(self, text: str) -> None:
         for listener in self._listeners:
             listener.on_message(text)
+
+
+def _check_first(ended: Sequence[Record]) -> None:
+    """Stop a search whose first candidates all failed."""
+    if all(record.state is RecordState.FAILED for record in ended):
+        failure = ended[0].failure
+        assert failure is not None  # noqa: S101 - a FAILED record has one
+        raise EvaluationError(
+            f"all {len(ended)} candidates of the first batch failed, the first one in stage "
+            f"{failure.stage!r}: {failure.reason}"
+        )
+
+
+def _need_device(evaluator: Evaluator) -> bool:
+    return any(Need.EXCLUSIVE_DEVICE in stage.needs for stage in evaluator.stages)

@@ -216,6 +216,7 @@ class RunStore:
             "violations": [asdict(violation) for violation in violations],
             "failure": asdict(failure) if failure else None,
             "pruning": asdict(pruning) if pruning else None,
+            "last_asked": self._db.execute("SELECT MAX(number) FROM asks").fetchone()[0],
         }
         self._db.execute(
             "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)",
@@ -273,6 +274,11 @@ class RunStore:
         if row is None:
             raise KeyError(candidate)
         return _fold(row, self.observations(candidate), confirmed)
+
+    def endings(self) -> list[tuple[str, int]]:
+        """Return who ended, in that order, each with the number of the last candidate asked for until then."""
+        rows = self._db.execute("SELECT candidate, detail FROM verdicts ORDER BY rowid")
+        return [(candidate, json.loads(detail).get("last_asked", -1)) for candidate, detail in rows]
 
     def n_requested(self, batch: int) -> int:
         """Return how many candidates the controller was asked for when it gave `batch`."""

@@ -14,10 +14,10 @@ LAYERS = {
         "training", "training_step", "constants", "training_data", "training_setting", "student", "averaging",
         "normalization", "augmentation", "features", "drop_rule", "controllers",
     },
-    "search": {"evaluation", "execution", "reference_point", "search", "retraining"},
+    "search": {"evaluation", "execution", "reference_point", "budget", "measuring", "search", "retraining"},
     "surfaces": {
-        "analysis", "export", "config", "build", "console", "runner", "profiling", "profile_tables", "cli",
-        "__init__", "__main__",
+        "analysis", "export", "config", "build", "dry_run", "console", "runner", "profiling", "profile_tables",
+        "cli", "__init__", "__main__",
     },
 }  # fmt: skip
 ORDER = {room: level for level, rooms in enumerate(LAYERS.values()) for room in rooms}

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import multiprocessing
+import os
 import re
 import shutil
 import signal
@@ -192,6 +193,22 @@ def test_2_the_command_killed_at_random_instants(tiny_config, tiny_run, tmp_path
     assert to_json(resumed, all_records=True) == expected
 
 
+@pytest.mark.slow
+def test_2_a_steady_search_killed_again_and_again_ends_as_if_it_never_was(tiny_config, tmp_path):
+    overrides = ["scheduling=steady_state"]
+    whole = nas.run_search(tiny_config, tmp_path / "runs" / "whole", overrides=overrides)
+    path = tmp_path / "runs" / "killed"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["nas", "torch._dynamo"])
+    for rows in (20, 45, 70):
+        options = {"resume": True, "overrides": overrides}
+        process = context.Process(target=nas.run_search, args=(tiny_config, path), kwargs=options)
+        process.start()
+        assert kill_when(process, path / "store.sqlite", rows) == -signal.SIGKILL
+    resumed = nas.run_search(tiny_config, path, resume=True, overrides=overrides)
+    assert to_json(resumed, all_records=True) == to_json(whole, all_records=True)
+
+
 # 3. Same seed, same training
 
 
@@ -348,6 +365,41 @@ def test_5_spread_and_conditions_stand_beside_the_number(tiny_run):
         latency, conditions = record.metrics["latency_ms"], record.conditions["latency_ms"]
         assert (conditions["p10_ms"], conditions["p90_ms"]) == pytest.approx((latency * 0.9, latency * 1.1))
         assert {"device", "runtime", "precision", "batch_size", "input_shape", "n_runs"} <= conditions.keys()
+
+
+def watched(subject):
+    """Leave a mark while it runs, in a worker process, for half as long as a process takes to look."""
+    mark = Path(os.environ["MARKS"]) / subject.candidate.id
+    mark.touch()
+    time.sleep(0.02)
+    mark.unlink()
+    return float(subject.genotype.genes[0])
+
+
+@dataclass(frozen=True)
+class Alone(FakeDevice):
+    """Refuses to measure while a candidate is at work anywhere."""
+
+    def measure_latency(self, model, input_shape):
+        assert list(Path(os.environ["MARKS"]).iterdir()) == []
+        return super().measure_latency(model, input_shape)
+
+
+@pytest.mark.parametrize("scheduling", ["steady_state", pytest.param("generational", marks=pytest.mark.slow)])
+def test_5_nothing_is_at_work_while_a_device_measures(tiny_config, tmp_path, monkeypatch, scheduling):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    monkeypatch.setenv("MARKS", str(marks))
+    overrides = [
+        f"metrics={{watched: {{function: {__name__}:watched, chance_level: 0}}}}",
+        "objectives=[{metric: watched, direction: maximize}, {metric: latency_ms, device: phone}]",
+        f"devices={{phone: {{kind: {__name__}:Alone}}}}",
+        "execution={kind: process_pool, n_workers: 2}",
+        f"scheduling={scheduling}",
+    ]
+    run = nas.run_search(tiny_config, tmp_path / "run", trust_code=True, overrides=overrides)
+    assert len(run.records) == 12
+    assert {str(record.state) for record in run.records} <= {"complete", "infeasible"}
 
 
 def test_5_train_mode_is_refused():

@@ -1,12 +1,13 @@
 """A run as people look at it: records, front, knee, rows. Needs nothing but the run's folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from nas.budget import Usage
 from nas.errors import InputError
 from nas.objectives import Constraint, Direction, Objective, to_losses, violations
 from nas.pareto import ParetoArchive, knee, non_dominated, pareto_front
@@ -28,6 +29,7 @@ class Run:
         reference_point: By metric, in its own units; `None` before it was fixed.
         teacher: Its kind, size and validation scores; `None` for a run without one.
         finished_size: The number of candidates at which the search came to its end; 0 while it has not.
+        usage: What the search has used up.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Run:
     reference_point: Mapping[str, float] | None
     teacher: Mapping[str, Any] | None
     finished_size: int
+    usage: Usage = field(default_factory=Usage)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -64,6 +67,7 @@ class Run:
             reference_point=store.fact("reference_point"),
             teacher=store.fact("teacher"),
             finished_size=store.fact("finished_size") or 0,
+            usage=Usage(**(store.fact("usage") or {})),
         )
 
     @property

@@ -25,6 +25,14 @@ def format_value(metric: str, value: float) -> str:
     return f"{value:.4g}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time as people say it, to two figures or so."""
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}" if seconds < 10 * length else f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.2g} s"
+
+
 def front_table(run: Run) -> Table:
     """Return the front, best in the first objective first, with the knee and ties marked."""
     table = Table(title=escape(f"Pareto front of {run.name}"), title_justify="left", expand=True)

@@ -9,11 +9,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from nas.augmentation import Augmentation
+from nas.budget import Budget
 from nas.config.yaml_source import key_text, to_yaml_text
 from nas.distillation import Distillation
 from nas.drop_rule import DropRule
 from nas.metrics import metric_key
 from nas.objectives import Constraint, Direction, Objective
+from nas.search import Scheduling
 from nas.teacher import TeacherSpec
 from nas.training import StageRecipe, TrainingRecipe
 
@@ -148,6 +150,8 @@ class RunConfig(_Section):
         constraints: Any number.
         reference_point: Of the hypervolume, by the objectives' keys; `None` or missing: the run fixes it.
         controller: Chooses what to evaluate.
+        scheduling: `generational`: a batch at a time; `steady_state`: a new candidate for each that ended.
+        budget: At which the search stops asking; by default at none.
         execution: Where candidates are evaluated; by default one after the other in this process.
         references: Reference models trained and measured to compare with.
         tensorboard: Whether events are written for TensorBoard.
@@ -169,6 +173,8 @@ class RunConfig(_Section):
     constraints: tuple[ConstraintConfig, ...] = ()
     reference_point: Mapping[str, float | None] = {}
     controller: ComponentConfig
+    scheduling: Scheduling = Scheduling.GENERATIONAL
+    budget: Budget = Budget()
     execution: ComponentConfig
     references: tuple[str, ...] = ()
     tensorboard: bool = True

@@ -11,6 +11,7 @@ import torch
 
 from latency.devices.base import Device
 from nas.augmentation import Augmentation
+from nas.budget import Budget
 from nas.config.kinds import KINDS, REFERENCE_TASKS, Kinds, find_class
 from nas.config.metric_sections import MetricSections, MetricsReader, RunContext
 from nas.config.model import ComponentConfig, DeviceConfig, DistillationConfig, RunConfig, TrainingConfig
@@ -26,7 +27,7 @@ from nas.training import TrainingRecipe
 from search_spaces.base import PretrainableSpace, SearchSpace
 from search_spaces.reference_models import REFERENCE_MODELS
 
-_SCALARS = ("name", "seed", "references", "tensorboard")
+_SCALARS = ("name", "seed", "scheduling", "references", "tensorboard")
 _REQUIRED = ("search_space", "controller", "objectives")
 _SECTIONS = frozenset(RunConfig.model_fields) - set(_SCALARS)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -93,6 +94,7 @@ class ConfigReader:
             "augmentation": self._augmentation(task),
             "distillation": self._distillation(teacher is not None, task_kind),
             "controller": self._component("controller")[0],
+            "budget": self._value("budget", Budget, self._mapping(("budget",), self._raw.get("budget")) or {}, ()),
             "execution": self._component("execution", _DEFAULT_EXECUTION)[0],
         }
         self._check_references(sections.get("references", ()), task_kind)

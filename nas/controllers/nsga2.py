@@ -80,6 +80,7 @@ class Nsga2(Controller):
         """Start on `problem`."""
         super().setup(problem)
         genes = problem.space.genes
+        self._first: list[Record] | None = []  # told before there is a population
         self._algorithm = NSGA2(
             pop_size=self._population_size,
             sampling=IntegerRandomSampling(),
@@ -104,8 +105,17 @@ class Nsga2(Controller):
         return [self._problem.space.genotype(genes) for genes in self._algorithm.ask().get("X")]
 
     def tell(self, records: Sequence[Record]) -> None:
-        """Let the records of one generation compete with the parents for the next population."""
+        """Let the records of one generation, or fewer, compete with the parents for the next population.
+
+        Told one by one, as in a steady-state search, the first generation is random until so many have ended.
+        """
+        if self._first is not None:
+            self._first += records
+            if len(self._first) < self._population_size:
+                return
+            records = self._first
         told = self._told(records)
         if len(told.genes) == 0:
             return  # all failed: the parents stay, or the first generation is drawn again
+        self._first = None
         self._algorithm.tell(infills=Population.new(X=told.genes, F=told.losses, G=told.violations[:, np.newaxis]))

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from nas.errors import InputError
 from nas.evaluation.base import ModelSignature, PrunedError, Stage, Subject
@@ -82,6 +83,10 @@ class Evaluator:
         signature: Of networks; `None` where the space builds none.
         required: The metrics without which no candidate is COMPLETE.
         is_last: Whether passing these stages makes a candidate COMPLETE.
+        device: The torch device that networks are trained on; `cpu` where none are.
+        files: What stages read from disk, each file named by a hash of its content's origin: another machine may
+            keep a copy under the same name.
+        weights: Where stages keep a candidate's weights, by its id; `None` where they keep none.
     """
 
     spaces: Mapping[str, SearchSpace]
@@ -89,6 +94,9 @@ class Evaluator:
     signature: ModelSignature | None
     required: frozenset[str] = frozenset()
     is_last: bool = True
+    device: str = "cpu"
+    files: tuple[Path, ...] = ()
+    weights: Callable[[str], Path] | None = None
 
     def subject(self, job: Job, on_event: Callable[[Event], None] = lambda event: None) -> Subject:
         """Return what stages are given for `job`."""

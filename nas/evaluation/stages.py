@@ -53,10 +53,15 @@ class DeviceStage(Stage):
     needs = frozenset({Need.MODEL, Need.EXCLUSIVE_DEVICE})
 
     def __init__(self, device_name: str, device: Device, keys: Mapping[str, str]) -> None:
-        self.name = f"device:{device_name}"
+        self.name = self.name_of(device_name)
         self.provides = frozenset(keys.values())
         self._device = device
         self._keys = dict(keys)
+
+    @staticmethod
+    def name_of(device_name: str) -> str:
+        """Return the name of the stage of a device; on a cluster its node carries a resource of the same name."""
+        return f"device:{device_name}"
 
     def run(self, subject: Subject) -> Sequence[Observation]:
         """Return the wanted ones of latency and peak memory."""
@@ -153,6 +158,14 @@ class TrainingStage(Stage):
         self._teacher_logits = teacher_logits
         self._features = features
         self._weights = weights
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it reads: the splits, the teacher's logits, stored features."""
+        splits = (self._setting.train, self._setting.validation)
+        logits = (self._teacher_logits,) if self._teacher_logits else ()
+        features = self._features.files if self._features else ()
+        return (*(path for split in splits for path in (split.images, split.targets)), *logits, *features)
 
     def run(self, subject: Subject) -> Sequence[Observation]:
         """Return the validation scores, and how large the distillation term was beside the task's.

@@ -1,10 +1,21 @@
-"""The contract of an executor: where and when evaluations run."""
+"""The contract of an executor: where and when evaluations run; and what all executors share."""
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Self
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, Self, TypeVar
 
-from nas.evaluation.evaluator import Evaluator, Event, Job
+from nas.evaluation.evaluator import Ended, Evaluator, Event, Job
+from nas.records import Failure, RecordState
+
+MAX_ATTEMPTS = 2
+"""How often a candidate is tried whose process dies, hangs, or runs out of memory."""
+
+_OUT_OF_MEMORY = ("MemoryError:", "OutOfMemoryError:")  # Python's, torch's on CUDA
+_NO_CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # a RuntimeError of torch's
+
+T = TypeVar("T")
 
 
 class Executor(ABC):
@@ -12,21 +23,44 @@ class Executor(ABC):
 
     A candidate's result does not depend on the executor: the threads of a training are an option of their
     own, never derived from the number of workers.
+
+    Attributes:
+        measures_apart: Whether measurements run where no training does; elsewhere nothing else may run meanwhile.
     """
 
+    measures_apart: ClassVar[bool] = False
+
     @abstractmethod
-    def run(self, evaluator: Evaluator, jobs: Sequence[Job], on_event: Callable[[Event], None]) -> None:
+    def run(self, evaluator: Evaluator, jobs: Iterable[Job | None], on_event: Callable[[Event], None]) -> None:
         """Evaluate all `jobs` and return when the last has ended.
 
         Args:
             evaluator: What to do with a candidate.
-            jobs: In the order in which they are started.
+            jobs: Started in this order; each is taken when there is a place for it, so that it may depend on
+                what came of those before. After a `None` the next is taken when nothing runs any more.
             on_event: Called in the calling process and thread, as events happen; events of different jobs may
                 mix.
 
         Raises:
             InputError: A fault of the user's met by a job; the jobs still running are given up.
         """
+
+    def measure(self, evaluator: Evaluator, jobs: Sequence[Job], on_event: Callable[[Event], None]) -> None:
+        """Evaluate `jobs` one after the other, each device alone with the one that it measures."""
+        for job in jobs:
+            evaluator.run(job, on_event)
+
+    def at_device(self, stage: str, function: Callable[..., T], *arguments: object) -> T:
+        """Return what `function` returns, called where the device of the stage of that name is."""
+        return function(*arguments)
+
+    def n_gpus(self, device: str) -> float:
+        """Return how many GPUs are held by trainings on the torch device `device`."""
+        return float(device.startswith("cuda"))
+
+    def n_at_a_time(self, device: str) -> int:
+        """Return how many candidates are expected to train side by side on this machine's `device`."""
+        return 1
 
     def close(self) -> None:  # noqa: B027 - most executors hold nothing
         """Give back what the executor holds. It may be used again afterwards."""
@@ -36,3 +70,56 @@ class Executor(ABC):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+class JobQueue:
+    """Hands out jobs: those that are tried again first, and none while the source wants nothing to run.
+
+    Args:
+        jobs: As for `Executor.run`.
+        on_event: Told of candidates that are given up.
+    """
+
+    def __init__(self, jobs: Iterable[Job | None], on_event: Callable[[Event], None]) -> None:
+        self._source = iter(jobs)
+        self._on_event = on_event
+        self._again: deque[Job] = deque()
+        self._waits_for_stillness = False
+        self._is_used_up = False
+
+    def take(self, n_running: int) -> Job | None:
+        """Return the next job; `None` if there is none now, `n_running` others being on their way."""
+        if self._again:
+            return self._again.popleft()
+        if self._waits_for_stillness and n_running:
+            return None
+        self._waits_for_stillness = False
+        for job in self._source if not self._is_used_up else ():
+            if job is not None:
+                return job
+            if n_running:
+                self._waits_for_stillness = True
+                return None
+        self._is_used_up = True
+        return None
+
+    def put_back(self, job: Job) -> None:
+        """Hand `job` out again: it was not started, or its end was no fault of its own."""
+        self._again.append(job)
+
+    def fail_attempt(self, job: Job, reason: str) -> None:
+        """Try `job` again, or give it up: an attempt of it ended without a verdict because `reason`."""
+        if job.attempt < MAX_ATTEMPTS:
+            self._again.append(dataclasses.replace(job, attempt=job.attempt + 1))
+            return
+        text = f"given up after {job.attempt} attempts; in the last one {reason}"
+        failure = Failure("execution", text, "")
+        self._on_event(Ended(job.candidate.id, RecordState.FAILED, job.attempt, failure=failure))
+
+
+def memory_fault(event: Event) -> str | None:
+    """Return why the attempt ended, if it ended for want of memory."""
+    if not isinstance(event, Ended) or event.failure is None:
+        return None
+    reason = event.failure.reason
+    return f"it ran out of memory: {reason}" if reason.startswith(_OUT_OF_MEMORY) or _NO_CPU_MEMORY in reason else None

@@ -1,38 +1,44 @@
 """Several candidates side by side, each in a process of its own, on this machine."""
 
-import dataclasses
+import math
 import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from nas.errors import InputError
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
-from nas.execution.base import Executor
-from nas.records import Failure, RecordState
+from nas.execution.base import Executor, JobQueue, memory_fault
+from nas.execution.worker_count import WorkerCount, available_cores, n_cpu_workers, n_that_fit
+from nas.training import torch_threads
 
-_MAX_ATTEMPTS = 2  # of a candidate whose worker process died
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_STARTED = "started"  # what a worker says when it takes a job: until then it was importing
 
 
 class _Worker:
     """A process that evaluates one job at a time, and the connection to it."""
 
-    def __init__(self, context: Any, evaluator: Evaluator, n_threads: int) -> None:
+    def __init__(self, context: Any, evaluator: Evaluator, n_threads: int, gpu: str | None) -> None:
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads), daemon=True)
+        self.gpu = gpu
+        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads, gpu), daemon=True)
         self.process.start()
         theirs.close()
         self.job: Job | None = None
+        self.deadline = math.inf
 
     def start(self, job: Job) -> None:
         self.connection.send(job)
         self.job = job
+        self.deadline = math.inf
 
     def stop(self) -> None:
         self.process.kill()
@@ -43,39 +49,69 @@ class _Worker:
 class ProcessPoolExecutor(Executor):
     """Evaluates candidates in worker processes, which live as long as the executor.
 
-    A worker that dies (killed for memory, say) costs its candidate an attempt and is replaced; a candidate
-    that takes two workers with it is FAILED.
+    A worker that dies, works longer than its limit or runs out of memory costs its candidate an attempt; the process
+    is replaced, so that all it held is given back. A candidate of two such attempts is FAILED.
+
+    With `training.device: cuda` the workers share out all GPUs that this process sees.
 
     Args:
-        n_workers: Processes, hence candidates at a time.
+        n_workers: Processes, hence candidates at a time. `auto`: on CPUs one for each `n_threads` cores; on GPUs
+            as many as fit into memory and raise the candidates an hour, which is measured on the way.
         n_threads: CPU threads of a training, in each worker.
+        candidate_timeout_s: The limit of one attempt; `None` for none.
     """
 
-    def __init__(self, n_workers: int = 2, n_threads: int = 1) -> None:
+    def __init__(
+        self,
+        n_workers: int | Literal["auto"] = 2,
+        n_threads: int = 1,
+        candidate_timeout_s: float | None = None,
+    ) -> None:
         for name, value in (("n_workers", n_workers), ("n_threads", n_threads)):
-            if value < 1:
+            if value != "auto" and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        self._n_workers = n_workers
+        if candidate_timeout_s is not None and candidate_timeout_s <= 0:
+            raise ValueError(f"candidate_timeout_s must be positive, got {candidate_timeout_s}")
+        self._fixed_n_workers = None if n_workers == "auto" else n_workers
         self._n_threads = n_threads
+        self._timeout_s = math.inf if candidate_timeout_s is None else candidate_timeout_s
         self._workers: list[_Worker] = []
         self._evaluator: Evaluator | None = None
+        self._gpus: list[str] = []
+        self._count: WorkerCount | None = None  # where the number is to be found
         self._context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads half
 
-    def run(self, evaluator: Evaluator, jobs: Sequence[Job], on_event: Callable[[Event], None]) -> None:
+    def run(self, evaluator: Evaluator, jobs: Iterable[Job | None], on_event: Callable[[Event], None]) -> None:
         """Evaluate all `jobs`."""
         if evaluator is not self._evaluator:
             self.close()
             self._evaluator = evaluator
-        waiting = deque(jobs)
+            self._gpus = visible_gpus() if evaluator.device == "cuda" else []
+            self._count = self._new_count(evaluator)
+        if self._count:
+            self._count.restart()
+        queue = JobQueue(jobs, on_event)
         try:
-            while waiting or any(worker.job for worker in self._workers):
-                self._start_jobs(waiting)
-                busy = {worker.connection: worker for worker in self._workers if worker.job}
-                for connection in wait(list(busy)):
-                    self._receive(busy[connection], waiting, on_event)
+            while self._start_jobs(queue):
+                busy = {worker.connection: worker for worker in self._busy}
+                seconds = min(worker.deadline for worker in self._busy) - time.monotonic()
+                for connection in wait(list(busy), None if seconds == math.inf else max(0.0, seconds)):
+                    self._receive(busy[connection], queue, on_event)
+                self._stop_late(queue)
         except BaseException:
             self.close()
             raise
+
+    def n_gpus(self, device: str) -> float:
+        """Return how many GPUs the workers share out."""
+        return float(len(visible_gpus())) if device == "cuda" else super().n_gpus(device)
+
+    def n_at_a_time(self, device: str) -> int:
+        """Return the number of workers that there are cores for; one for each GPU where the number is to be found."""
+        on_cpu = n_cpu_workers(self._n_threads)
+        if self._fixed_n_workers is None:
+            return on_cpu if device == "cpu" else max(1, int(self.n_gpus(device)))
+        return min(self._fixed_n_workers, on_cpu)
 
     def close(self) -> None:
         """End the worker processes."""
@@ -83,52 +119,110 @@ class ProcessPoolExecutor(Executor):
             worker.stop()
         self._workers.clear()
 
-    def _start_jobs(self, waiting: deque[Job]) -> None:
-        idle = [worker for worker in self._workers if worker.job is None]
-        while waiting and (idle or len(self._workers) < self._n_workers):
-            if not idle:
-                assert self._evaluator is not None  # noqa: S101 - set by run()
-                worker = _Worker(self._context, self._evaluator, self._n_threads)
-                self._workers.append(worker)
-                idle.append(worker)
-            worker = idle.pop()
-            try:
-                worker.start(waiting[0])
-            except OSError:  # it died while it had nothing to do: no candidate is to blame
-                worker.stop()
-                self._workers.remove(worker)
-            else:
-                waiting.popleft()
+    @property
+    def _busy(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.job]
 
-    def _receive(self, worker: _Worker, waiting: deque[Job], on_event: Callable[[Event], None]) -> None:
+    @property
+    def _n_places(self) -> int:
+        if self._fixed_n_workers is not None:
+            return self._fixed_n_workers
+        if self._count is not None:
+            return self._count.n * max(1, len(self._gpus))
+        return n_cpu_workers(self._n_threads)
+
+    def _new_count(self, evaluator: Evaluator) -> WorkerCount | None:
+        """Return what finds the number of workers of each GPU; `None` where it is known."""
+        if self._fixed_n_workers is not None or not evaluator.device.startswith("cuda"):
+            return None
+        n_gpus = max(1, len(self._gpus))
+        free_at_first = _free_gpu_bytes()
+
+        def limit(n_now: int) -> int:
+            free = _free_gpu_bytes()
+            by_memory = n_that_fit(n_now, free, (free_at_first - free) / n_now)
+            return min(by_memory, max(1, available_cores() // n_gpus))
+
+        return WorkerCount(limit, time.monotonic)
+
+    def _start_jobs(self, queue: JobQueue) -> bool:
+        """Give jobs to all free places; return whether anything runs."""
+        while (n_busy := len(self._busy)) < self._n_places and (job := queue.take(n_busy)) is not None:
+            worker = next((worker for worker in self._workers if not worker.job), None) or self._new_worker()
+            try:
+                worker.start(job)
+            except OSError:  # it died while it had nothing to do: no candidate is to blame
+                self._drop(worker)
+                queue.put_back(job)
+        return bool(self._busy)
+
+    def _new_worker(self) -> _Worker:
+        assert self._evaluator is not None  # noqa: S101 - set by run()
+        taken = Counter(worker.gpu for worker in self._workers)
+        gpu = min(self._gpus, key=lambda gpu: taken[gpu], default=None)
+        worker = _Worker(self._context, self._evaluator, self._n_threads, gpu)
+        self._workers.append(worker)
+        return worker
+
+    def _drop(self, worker: _Worker) -> None:
+        worker.stop()
+        self._workers.remove(worker)
+
+    def _receive(self, worker: _Worker, queue: JobQueue, on_event: Callable[[Event], None]) -> None:
+        job = worker.job
+        assert job is not None  # noqa: S101 - only busy workers are listened to
         try:
             event = worker.connection.recv()
         except (EOFError, OSError):
-            self._replace(worker, waiting, on_event)
+            worker.process.join()
+            reason = f"its process died {_exit_reason(worker.process.exitcode)}"
+            self._drop(worker)
+            queue.fail_attempt(job, reason)
             return
         if isinstance(event, Exception):
             raise event
+        if event == _STARTED:
+            worker.deadline = time.monotonic() + self._timeout_s
+            return
+        if fault := memory_fault(event):
+            self._drop(worker)  # with all that it holds
+            if self._count:
+                self._count.note_memory_fault()
+            queue.fail_attempt(job, fault)
+            return
         if isinstance(event, Ended):
-            worker.job = None
-            if event.failure is not None and "CUDA error" in event.failure.reason:
-                worker.stop()  # after such an error nothing works in that process any more
-                self._workers.remove(worker)
-        elif isinstance(event, Reading) and worker.job is not None:
-            worker.job = worker.job.with_readings(event.observations)
+            self._end_job(worker, event)
+        elif isinstance(event, Reading):
+            worker.job = job.with_readings(event.observations)
         on_event(event)
 
-    def _replace(self, worker: _Worker, waiting: deque[Job], on_event: Callable[[Event], None]) -> None:
-        """Deal with a worker that died: try its job again, or give it up."""
-        worker.process.join()
-        job, reason = worker.job, _exit_reason(worker.process.exitcode)
-        worker.stop()
-        self._workers.remove(worker)
-        assert job is not None  # noqa: S101 - only busy workers are listened to
-        if job.attempt < _MAX_ATTEMPTS:
-            waiting.appendleft(dataclasses.replace(job, attempt=job.attempt + 1))
-            return
-        failure = Failure("execution", f"the worker process died {job.attempt} times, last {reason}", "")
-        on_event(Ended(job.candidate.id, RecordState.FAILED, job.attempt, failure=failure))
+    def _end_job(self, worker: _Worker, event: Ended) -> None:
+        worker.job = None
+        if self._count:
+            self._count.note_end()
+        is_broken = event.failure is not None and "CUDA error" in event.failure.reason
+        if is_broken or len(self._workers) > self._n_places:
+            self._drop(worker)  # after such an error nothing works in that process any more
+
+    def _stop_late(self, queue: JobQueue) -> None:
+        now = time.monotonic()
+        for worker in self._busy:
+            if worker.deadline <= now and worker.job is not None and not worker.connection.poll():
+                job = worker.job
+                self._drop(worker)
+                queue.fail_attempt(job, f"it ran longer than execution.candidate_timeout_s = {self._timeout_s:g}")
+
+
+def visible_gpus() -> list[str]:
+    """Return the names by which CUDA knows the GPUs that this process sees."""
+    n_gpus = torch.cuda.device_count()
+    names = [name for name in os.environ.get(_VISIBLE, "").split(",") if name]
+    return names[:n_gpus] or [str(index) for index in range(n_gpus)]
+
+
+def _free_gpu_bytes() -> int:
+    """Return the memory that is free on the fullest GPU."""
+    return min(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
 
 
 def _exit_reason(code: int | None) -> str:
@@ -139,18 +233,21 @@ def _exit_reason(code: int | None) -> str:
     return f"with exit code {code}{hint}"
 
 
-def _work(connection: "Connection[Any, Any]", evaluator: Evaluator, n_threads: int) -> None:
+def _work(connection: "Connection[Any, Any]", evaluator: Evaluator, n_threads: int, gpu: str | None) -> None:
     """Evaluate jobs until the parent goes away. Runs in the worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(n_threads)
+    if gpu is not None:
+        os.environ[_VISIBLE] = gpu  # before anything asks CUDA what there is
     try:
-        while True:
-            job = connection.recv()
-            try:
-                evaluator.run(job, connection.send)
-            except InputError as error:
-                connection.send(InputError(str(error)))
+        with torch_threads(n_threads):
+            while True:
+                job = connection.recv()
+                connection.send(_STARTED)
+                try:
+                    evaluator.run(job, connection.send)
+                except InputError as error:
+                    connection.send(InputError(str(error)))
     except (EOFError, ConnectionError):
         return  # the parent ended, cleanly or not
 

@@ -1,14 +1,19 @@
 """One candidate after the other, in this process."""
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterable
+
+import torch
 
 from nas.evaluation.evaluator import Evaluator, Event, Job
-from nas.execution.base import Executor
+from nas.execution.base import Executor, JobQueue, memory_fault
 from nas.training import torch_threads
 
 
 class SerialExecutor(Executor):
     """Evaluates candidates one after the other in the calling process.
+
+    A candidate that runs out of memory is tried once more, with the memory of the first attempt given back.
 
     Args:
         n_threads: CPU threads of a training.
@@ -19,8 +24,24 @@ class SerialExecutor(Executor):
             raise ValueError(f"n_threads must be at least 1, got {n_threads}")
         self._n_threads = n_threads
 
-    def run(self, evaluator: Evaluator, jobs: Sequence[Job], on_event: Callable[[Event], None]) -> None:
+    def run(self, evaluator: Evaluator, jobs: Iterable[Job | None], on_event: Callable[[Event], None]) -> None:
         """Evaluate all `jobs`."""
-        with torch_threads(self._n_threads):
-            for job in jobs:
-                evaluator.run(job, on_event)
+        queue = JobQueue(jobs, on_event)
+        while (job := queue.take(n_running=0)) is not None:
+            fault: str | None = None
+
+            def pass_on(event: Event) -> None:
+                nonlocal fault
+                if (fault := memory_fault(event)) is None:
+                    on_event(event)
+
+            with torch_threads(self._n_threads):
+                evaluator.run(job, pass_on)
+            if fault is not None:
+                _free_memory()
+                queue.fail_attempt(job, fault)
+
+
+def _free_memory() -> None:
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where CUDA was never used

@@ -8,7 +8,7 @@ from rich.console import Console
 
 import nas
 from nas.analysis import front_table, records_table, summary_lines, to_csv, to_json
-from nas.analysis.tables import format_value, remark
+from nas.analysis.tables import duration, format_value, remark
 from nas.objectives import Violation
 from nas.records import Candidate, Failure, Pruning, Record, RecordState
 from search_spaces import Integers
@@ -21,6 +21,14 @@ def printed(table, width):
     console = Console(file=io.StringIO(), width=width)
     console.print(table)
     return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.123, "0.12 s"), (59, "59 s"), (90, "1.5 min"), (3000, "50 min"), (5400, "1.5 h"), (360000, "100 h")],
+)
+def test_times_are_said_to_two_figures(seconds, said):
+    assert duration(seconds) == said
 
 
 @pytest.fixture

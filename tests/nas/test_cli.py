@@ -202,6 +202,32 @@ def test_export_prints_the_file(command, copy, tmp_path):
     assert properties["candidate"] == nas.load_run(copy).knee.id
 
 
+def test_a_dry_run_says_what_it_will_cost_and_writes_nothing(command, tiny_config, tmp_path):
+    code, out, err = command("search", tiny_config, "--run-dir", tmp_path / "run", "--dry-run")
+    assert (code, err) == (0, "")
+    first, *_ = out.splitlines()
+    assert first == "candidates   12 at most, 1 trained at a time"
+    assert "altogether   about " in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_budget_ends_a_run_and_a_larger_one_goes_on(command, tiny_config, tmp_path):
+    options = (tiny_config, "--run-dir", tmp_path / "runs" / "run", "--set")
+    code, out, _ = command("search", *options, "budget.n_trained=2")
+    assert code == 0
+    assert "The budget (n_trained 2) is used up." in out
+    code, out, _ = command("search", *options, "budget.n_trained=2")
+    assert code == 0
+    assert "is finished already" in out
+    assert_fault(command("search", *options, "budget.n_trained=3"), "budget.n_trained: 2 -> 3", "pass --resume")
+    code, out, _ = command("search", *options, "budget.n_trained=3", "--resume")
+    assert "The budget (n_trained 3) is used up." in out
+    assert_fault(
+        command("search", tiny_config, "--run-dir", tmp_path / "gpu", "--set", "budget.gpu_hours=1"),
+        "budget.gpu_hours: no training of this run uses a GPU",
+    )
+
+
 def test_validate_says_what_it_read(command, tiny_config):
     code, out, _ = command("validate", tiny_config)
     assert code == 0

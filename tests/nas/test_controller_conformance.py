@@ -107,6 +107,25 @@ def test_stored_asks_win_over_those_of_the_replay(kind):
     assert later.isdisjoint(candidate.id for candidate in others)
 
 
+def steady_search(controller, n, n_at_work=3):
+    """Ask for one whenever one is told, the told one being in the middle of those at work."""
+    at_work, asked = [], []
+    for _ in range(n):
+        (candidate,) = controller.ask(1)
+        asked.append(candidate)
+        at_work.append(candidate)
+        if len(at_work) == n_at_work:
+            ended = at_work.pop(n_at_work // 2)
+            controller.tell([judge(ended, mixed_state(ended))])
+    return asked
+
+
+def test_copes_with_one_at_a_time_and_is_a_function_of_asks_and_tells(kind):
+    asked = steady_search(start(kind), 40)
+    assert len({candidate.id for candidate in asked}) == 40
+    assert steady_search(start(kind), 40) == asked
+
+
 def test_never_asks_twice_and_only_canonical_genotypes(kind):
     space = Mirrored()
     controller = start(kind, space)

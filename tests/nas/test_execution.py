@@ -1,9 +1,12 @@
 """Executors: the conformance of each entry of EXECUTORS, and what a dying worker costs."""
 
+import functools
 import os
 import signal
+import threading
 
 import pytest
+import torch
 
 from nas.errors import DataError, InputError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading
@@ -13,7 +16,11 @@ from nas.records import Candidate, RecordState
 from search_spaces.integers import Integers
 
 SPACE = Integers(n_genes=3, n_values=10)
-OPTIONS = {"serial": {}, "process_pool": {"n_workers": 2}}
+OPTIONS = {
+    "serial": {},
+    "process_pool": {"n_workers": 2},
+    "ray": {"address": "local", "resources_per_candidate": {"cpu": 0.5}},
+}
 
 
 def first_gene(subject):
@@ -72,8 +79,13 @@ def test_every_executor_is_tested():
     assert OPTIONS.keys() == EXECUTORS.keys()
 
 
-@pytest.fixture(params=EXECUTORS)
+SLOW = {"ray"}  # whose processes take seconds to start; its fast tests are in test_ray_cluster.py
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in EXECUTORS])
 def executor(request):
+    if request.param == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed")
     return EXECUTORS[request.param](**OPTIONS[request.param])
 
 
@@ -137,7 +149,105 @@ def test_a_candidate_that_kills_its_worker_twice_is_failed_and_the_others_go_on(
     verdicts = ends(run(ProcessPoolExecutor(n_workers=2), evaluator(kills_its_process_on_three), todo), todo)
     assert [verdict.state is RecordState.FAILED for verdict in verdicts] == [i == 3 for i in range(6)]
     assert verdicts[3].attempts == 2
-    assert "died 2 times, last by SIGKILL (out of memory?)" in verdicts[3].failure.reason
+    assert "given up after 2 attempts; in the last one its process died by SIGKILL" in verdicts[3].failure.reason
+
+
+def exits_on_three(subject):
+    if subject.genotype.genes[0] == 3:
+        os._exit(7)
+    return 1.0
+
+
+def hangs_on_three(subject):
+    if subject.genotype.genes[0] == 3:
+        threading.Event().wait()
+    return 1.0
+
+
+def runs_out_of_memory_on_three(subject):
+    if subject.genotype.genes[0] == 3:
+        raise MemoryError("no room for a third")
+    return 1.0
+
+
+def runs_out_of_cuda_memory_once(path, subject):
+    if subject.attempt == 1:
+        path.write_text(str(os.getpid()))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    return float(os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (exits_on_three, "its process died with exit code 7"),
+        (hangs_on_three, "it ran longer than execution.candidate_timeout_s = 0.3"),
+        (runs_out_of_memory_on_three, "it ran out of memory: MemoryError: no room for a third"),
+    ],
+)
+def test_a_process_lost_costs_its_candidate_two_attempts_and_nobody_else_anything(function, reason):
+    todo = jobs(5)
+    executor = ProcessPoolExecutor(n_workers=1, candidate_timeout_s=0.3)
+    verdicts = ends(run(executor, evaluator(function), todo), todo)
+    assert [verdict.state is RecordState.FAILED for verdict in verdicts] == [i == 3 for i in range(5)]
+    assert verdicts[3].failure.reason == f"given up after 2 attempts; in the last one {reason}"
+    assert verdicts[3].failure.stage == "execution"
+    assert verdicts[3].attempts == 2
+
+
+def test_want_of_memory_ends_the_process_that_held_it(tmp_path):
+    todo = jobs(1)
+    stage = FunctionStage("pid", functools.partial(runs_out_of_cuda_memory_once, tmp_path / "first"))
+    work = Evaluator({SPACE.name: SPACE}, (stage,), None, frozenset({"pid"}))
+    events = run(ProcessPoolExecutor(n_workers=1), work, todo)
+    (end,) = ends(events, todo)
+    assert (end.state, end.attempts) == (RecordState.COMPLETE, 2)
+    (reading,) = [event for event in events if isinstance(event, Reading)]
+    first = int((tmp_path / "first").read_text())
+    assert first != reading.observations[0].value
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
+
+
+def test_serially_want_of_memory_costs_an_attempt_too():
+    todo = jobs(5)
+    verdicts = ends(run(SerialExecutor(), evaluator(runs_out_of_memory_on_three), todo), todo)
+    assert [verdict.state is RecordState.FAILED for verdict in verdicts] == [i == 3 for i in range(5)]
+    assert verdicts[3].attempts == 2
+    assert "MemoryError: no room for a third" in verdicts[3].failure.reason
+
+
+def test_jobs_are_taken_when_there_is_a_place_and_after_none_when_nothing_runs(executor):
+    todo, running, log = jobs(6), set(), []
+
+    def source():
+        for index, job in enumerate(todo):
+            if index % 3 == 0:
+                yield None
+                log.append(len(running))
+            running.add(job.candidate.id)
+            yield job
+
+    def on_event(event):
+        if isinstance(event, Ended):
+            running.discard(event.candidate)
+
+    with executor:
+        executor.run(evaluator(first_gene), source(), on_event)
+    assert log == [0, 0]
+    assert not running
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_workers": 0}, "n_workers must be at least 1, got 0"),
+        ({"candidate_timeout_s": 0.0}, "candidate_timeout_s must be positive, got 0.0"),
+    ],
+)
+def test_options_of_the_pool_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ProcessPoolExecutor(**options)
 
 
 def test_a_candidate_whose_worker_died_once_is_tried_again():

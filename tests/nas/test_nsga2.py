@@ -53,6 +53,17 @@ def test_finds_the_ends_of_a_front_that_random_search_misses():
     assert best_distance(RandomSearch(600, 20), 30) >= 8
 
 
+def test_told_one_by_one_it_finds_the_ends_as_well():
+    controller = Nsga2(20, 30)
+    controller.setup(SearchProblem(Integers(n_genes=12, n_values=5), OBJECTIVES, seed=1))
+    best = np.inf
+    for _ in range(600):
+        records = evaluate(controller.ask(1))
+        controller.tell(records)
+        best = min(best, records[0].metrics["near_zero"])
+    assert best <= 4
+
+
 def population(controller):
     return {tuple(int(gene) for gene in genes) for genes in controller._algorithm.pop.get("X")}
 

@@ -6,15 +6,17 @@ import functools
 import numpy as np
 import pytest
 
+from nas.budget import Budget
 from nas.controllers import Nsga2, RandomSearch, SearchProblem
 from nas.drop_rule import DropRule
 from nas.errors import EvaluationError
-from nas.evaluation import Evaluator, FunctionStage, Need, Stage
+from nas.evaluation import Ended, Evaluator, FunctionStage, Need, Stage
 from nas.evaluation.base import PrunedError
 from nas.execution import SerialExecutor
+from nas.execution.base import JobQueue
 from nas.objectives import Constraint, Direction, Objective
 from nas.records import Pruning, RecordState
-from nas.search import Search, SearchListener, SearchParts
+from nas.search import Scheduling, Search, SearchListener, SearchParts
 from nas.store import RunFolder
 from search_spaces.integers import Integers
 
@@ -269,3 +271,183 @@ def test_a_killed_search_prunes_the_same_when_it_goes_on(tmp_path, n_calls):
     found, found_hypervolume = search(tmp_path / "run", **halving())
     assert found_hypervolume == hypervolume
     assert [(r.id, r.state, r.metrics) for r in found] == [(r.id, r.state, r.metrics) for r in expected]
+
+
+def steady(path, controller=None, **options):
+    return search(path, controller, scheduling=Scheduling.STEADY_STATE, **options)
+
+
+class Overtaking(SerialExecutor):
+    """Works on three candidates at a time and ends them in an order that depends on who they are."""
+
+    measures_apart = True
+
+    def run(self, evaluator, jobs, on_event):
+        queue, held = JobQueue(jobs, on_event), []
+        while True:
+            while len(held) < 3 and (job := queue.take(len(held))) is not None:
+                held.append(job)
+            if not held:
+                return
+            held.sort(key=lambda job: job.candidate.id)
+            evaluator.run(held.pop(0), on_event)
+
+
+class Tells(Nsga2):
+    """Writes down what it is asked and told."""
+
+    def ask(self, n):
+        candidates = super().ask(n)
+        self.log.append(("ask", [candidate.id for candidate in candidates]))
+        return candidates
+
+    def tell(self, records):
+        super().tell(records)
+        self.log.append(("tell", [record.id for record in records]))
+
+
+def test_steadily_each_ask_knows_all_who_ended_before(tmp_path):
+    controller = Tells(6, 4)
+    controller.log = []
+    records, _ = steady(tmp_path / "run", controller, executor=Overtaking())
+    assert len(records) == 24
+    told, asked = [], []
+    for kind, (candidate,) in controller.log:
+        (asked if kind == "ask" else told).append(candidate)
+        assert len(asked) - len(told) <= 3
+    assert sorted(told) == sorted(asked)
+    assert told != asked
+
+
+def test_steadily_one_at_a_time_killed_anywhere_and_resumed_it_ends_as_if_never_stopped(tmp_path):
+    expected, hypervolume = steady(tmp_path / "whole")
+    for kill_after in range(0, 90, 7):
+        path = tmp_path / f"killed{kill_after}"
+        with pytest.raises(Killed):
+            steady(path, kill_after=kill_after)
+        with pytest.raises(Killed):
+            steady(path, kill_after=11)
+        records, resumed = steady(path)
+        assert (plain(records), resumed) == (plain(expected), hypervolume)
+
+
+def test_a_resume_replays_the_order_of_tells(tmp_path):
+    path, first, again = tmp_path / "run", Tells(6, 4), Tells(6, 4)
+    first.log, again.log = [], []
+    with pytest.raises(Killed):
+        steady(path, first, kill_after=60, executor=Overtaking())
+    said = Messages()
+    steady(path, again, executor=Overtaking(), listeners=[said])
+    n_known = max(i for i, (kind, _) in enumerate(first.log) if kind == "tell")
+    assert again.log[:n_known] == first.log[:n_known]
+    assert not any("other candidates" in text for text in said.texts)
+
+
+def test_what_is_left_is_told_by_the_pace_of_this_process(tmp_path):
+    seen = []
+
+    class Listener(SearchListener):
+        def on_start(self, search):
+            seen.append(search.remaining_s)
+
+        def on_record(self, record, search):
+            seen.append(search.remaining_s)
+
+    search(tmp_path / "run", listeners=[Listener()])
+    assert seen[0] is None
+    assert all(seconds > 0 for seconds in seen[1:-1])
+    assert seen[-1] == 0
+
+
+class Messages(SearchListener):
+    def __init__(self):
+        self.texts = []
+
+    def on_message(self, text):
+        self.texts.append(text)
+
+
+class Still(Cost):
+    """Refuses to measure while something runs."""
+
+    def run(self, subject):
+        assert not RUNNING
+        return super().run(subject)
+
+
+RUNNING: list = []
+
+
+class Watched(Overtaking):
+    """Notes what runs; measurements need that nothing does."""
+
+    measures_apart = False
+
+    def run(self, evaluator, jobs, on_event):
+        def note(event):
+            if isinstance(event, Ended):
+                RUNNING.remove(event.candidate)
+            on_event(event)
+
+        def noted():
+            for job in jobs:
+                if job is not None:
+                    RUNNING.append(job.candidate.id)
+                yield job
+
+        super().run(evaluator, noted(), note)
+
+
+def test_steadily_nothing_runs_during_a_measurement(tmp_path):
+    RUNNING.clear()
+    measuring = Evaluator({SPACE.name: SPACE}, (Still(),), None, is_last=False)
+    records, _ = steady(tmp_path / "run", executor=Watched(), measuring=measuring)
+    assert len(records) == 24
+    assert all("cost" in record.metrics for record in records)
+
+
+def test_steadily_a_start_of_failures_alone_stops_the_run(tmp_path):
+    def fail(subject):
+        raise OSError("the data is not there")
+
+    working = Evaluator({SPACE.name: SPACE}, (FunctionStage("score", fail),), None, frozenset({"score"}))
+    with pytest.raises(EvaluationError, match="all 6 candidates of the first batch failed"):
+        steady(tmp_path / "run", constraints=(), working=working)
+
+
+@pytest.mark.parametrize("scheduling", Scheduling)
+def test_a_budget_of_trainings_is_kept_exactly_also_over_a_resume(tmp_path, scheduling):
+    budget = Budget(n_trained=9)
+    said = Messages()
+    path = tmp_path / "run"
+    with pytest.raises(Killed):
+        search(path, scheduling=scheduling, budget=budget, kill_after=35)
+    records, _ = search(path, scheduling=scheduling, budget=budget, listeners=[said])
+    assert sum(record.state is not RecordState.INFEASIBLE for record in records) == 9
+    assert all(record.state is not RecordState.ASKED for record in records)
+    assert "The budget (n_trained 9) is used up." in said.texts
+    whole, _ = search(tmp_path / "whole", scheduling=scheduling, budget=budget)
+    assert plain(records) == plain(whole)
+    with RunFolder.read(path) as folder:
+        assert folder.store.fact("usage")["n_trained"] == 9
+        assert folder.store.fact("finished_size") == len(records)
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_ended(tmp_path):
+    path = tmp_path / "run"
+    before, _ = search(path, budget=Budget(n_trained=6))
+    after, _ = search(path, budget=Budget(n_trained=12))
+    assert plain(after)[: len(before)] == plain(before)
+    assert sum(record.state is not RecordState.INFEASIBLE for record in after) == 12
+
+
+def test_hours_of_earlier_processes_count(tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(Killed):
+        search(path, kill_after=20)
+    with RunFolder.write(path) as folder:
+        usage = folder.store.fact("usage")
+        assert usage["hours"] > 0
+        folder.store.set_fact("usage", {**usage, "hours": 5.0})
+    records, _ = search(path, budget=Budget(hours=5.0))
+    assert len(records) == 6  # what was asked for is finished, nothing else is asked
