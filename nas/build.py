@@ -8,12 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from latency.complexity import count_model
 from latency.devices.base import Device
 from latency.errors import DeviceUnavailableError, LatencyError
 from nas.artifacts import ArtifactCache
 from nas.augmentation import Augmentation
-from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig, resolve_device
+from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig, resolve_device, resolve_precision
 from nas.config.kinds import imported, kind_class
 from nas.config.model import TrainingConfig
 from nas.controllers import SearchProblem
@@ -342,6 +344,7 @@ def _setting(
         seed=config.seed,
         device=device,
         n_threads=config.training.n_threads_alone if config.training else 1,
+        precision=resolve_precision(config.training.precision, device) if config.training else torch.float32,
         resident_bytes=int(config.training.resident_gib * 2**30) if config.training else 0,
     )
 

@@ -248,7 +248,15 @@ class _DryRun:
             if on_features and isinstance(model, StagedNetwork):
                 data = _random_features(model, setting, part, self._logits)
             start = time.perf_counter()
-            train(model, short, task=setting.task, data=data, seed=0, distillation=distillation)
+            train(
+                model,
+                short,
+                task=setting.task,
+                data=data,
+                seed=0,
+                distillation=distillation,
+                precision=setting.precision,
+            )
             return time.perf_counter() - start, model
 
         few, many = (min(n, len(examples) // batch_size) for n in _N_STEPS)

@@ -103,6 +103,7 @@ def pretrain(
                 data=setting.training_data(teacher_logits),
                 seed=setting.seed,
                 distillation=distillation,
+                precision=setting.precision,
                 on_epoch=on_epoch,
             )
         scores = score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)

@@ -79,6 +79,7 @@ def retrain(
             data=_all_but_test(parts),
             seed=subject.seed,
             distillation=parts.distillation,
+            precision=setting.precision,
             on_epoch=on_epoch,
         )
     folder.store.log_test_reading(subject.candidate.id, f"{RETRAINING}, {epochs} epochs")

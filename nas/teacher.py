@@ -102,6 +102,7 @@ def make_teacher(
                 task=setting.task,
                 data=setting.training_data(),
                 seed=setting.seed,
+                precision=setting.precision,
                 on_epoch=on_epoch,
             )
         save_weights(model, path)

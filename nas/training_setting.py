@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from nas.augmentation import Augmentation
 from nas.data.base import Examples
@@ -32,6 +33,7 @@ class TrainingSetting:
         device: A torch device.
         n_threads: CPU threads of trainings that have the machine to themselves.
         augmentation: How the images of a batch are varied; `None` for not at all.
+        precision: Of convolutions and the like in trainings.
         resident_bytes: How much of an accelerator's memory the examples of one training may take.
     """
 
@@ -47,6 +49,7 @@ class TrainingSetting:
     device: str
     n_threads: int
     augmentation: Augmentation | None = None
+    precision: torch.dtype = torch.float32
     resident_bytes: int = 0
 
     @property
@@ -57,6 +60,7 @@ class TrainingSetting:
             "task": dict(self.task_options),
             "seed": self.seed,
             "device": self.device,
+            "precision": str(self.precision),
             "n_threads": self.n_threads,
             "augmentation": asdict(self.augmentation) if self.augmentation else None,
         }

@@ -35,6 +35,7 @@ __all__ = [
     "differences",
     "load_config",
     "resolve_device",
+    "resolve_precision",
 ]
 
 
@@ -74,3 +75,10 @@ def resolve_device(device: str) -> str:
             "use auto or cpu"
         )
     return device
+
+
+def resolve_precision(precision: str, device: str) -> torch.dtype:
+    """Return what `training.precision` means for trainings on `device`, from `resolve_device`."""
+    if precision == "auto":
+        precision = "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]

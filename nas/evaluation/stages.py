@@ -187,6 +187,7 @@ class TrainingStage(Stage):
                 data=self._feature_data if is_decoder_alone else self._image_data,
                 seed=subject.seed + number - 1,
                 distillation=self._distillation,
+                precision=self._setting.precision,
                 on_epoch=lambda epoch, n_before=n_done: subject.on_epoch(  # type: ignore[misc]
                     replace(epoch, epoch=n_before + epoch.epoch, n_epochs=n_epochs)
                 ),
