@@ -11,7 +11,7 @@ LAYERS = {
     "values": {"errors", "records", "objectives", "pareto", "metrics", "version"},
     "components": {
         "files", "store", "artifacts", "data", "tasks", "teacher", "pretraining", "distillation", "training",
-        "controllers",
+        "controllers", "predictors",
     },
     "search": {"evaluation", "execution", "reference_point", "search", "retraining"},
     "surfaces": {

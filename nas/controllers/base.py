@@ -1,7 +1,7 @@
 """The contract of a controller, and the duties that each would otherwise do again."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -28,12 +28,15 @@ class SearchProblem:
         seed: The run's seed.
         keeps_cheap_bounds: Whether a genotype keeps the bounds on metrics that cost next to nothing to know exactly
             (parameters, MACs); genotypes that don't are asked for only when nothing better turns up.
+        known_costs: The metrics of a genotype that are known exactly without evaluating it, the same ones for every
+            genotype; controllers may call it thousands of times for one `ask`.
     """
 
     space: SearchSpace
     objectives: tuple[Objective, ...]
     seed: int
     keeps_cheap_bounds: Callable[[Genotype], bool] = lambda genotype: True
+    known_costs: Callable[[Genotype], Mapping[str, float]] = lambda genotype: {}
 
 
 @dataclass(frozen=True)

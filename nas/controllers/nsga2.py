@@ -101,11 +101,22 @@ class Nsga2(Controller):
         )
 
     def _propose(self, n: int) -> Iterable[Genotype]:
-        return [self._problem.space.genotype(genes) for genes in self._algorithm.ask().get("X")]
+        return [self._problem.space.nearest(genes) for genes in self._algorithm.ask().get("X")]
 
     def tell(self, records: Sequence[Record]) -> None:
         """Let the records of one generation compete with the parents for the next population."""
         told = self._told(records)
         if len(told.genes) == 0:
             return  # all failed: the parents stay, or the first generation is drawn again
-        self._algorithm.tell(infills=Population.new(X=told.genes, F=told.losses, G=told.violations[:, np.newaxis]))
+        self.tell_losses(told.genes, told.losses, told.violations)
+
+    def tell_losses(self, genes: np.ndarray, losses: np.ndarray, violations: np.ndarray | None = None) -> None:
+        """Let genotypes compete by numbers that need not come from records, e.g. predicted ones.
+
+        Args:
+            genes: `(n, n_genes)` integers, at least one row.
+            losses: `(n, n_objectives)`, minimised.
+            violations: `(n,)`, 0 for what is feasible; `None` where all is.
+        """
+        amounts = np.zeros(len(genes)) if violations is None else violations
+        self._algorithm.tell(infills=Population.new(X=genes, F=losses, G=amounts[:, np.newaxis]))

@@ -17,6 +17,7 @@ OBJECTIVES = (Objective("score", Direction.MAXIMIZE), Objective("cost", Directio
 SMALL = {
     "nsga2": {"population_size": 8, "n_generations": 10},
     "random": {"n_candidates": 80, "batch_size": 8},
+    "surrogate_nsga2": {"n_candidates": 80, "batch_size": 8, "n_initial": 8},
 }
 SPACE = Integers(n_genes=6, n_values=5)
 
