@@ -460,9 +460,7 @@ class UntestedFaces(SyntheticFaces):
 
 def test_9_search_and_teacher_never_read_it_and_a_retraining_logs_before_it_does(tiny_config, tmp_path):
     kind = f"data.kind={__name__}:UntestedClothes"
-    run = nas.run_search(
-        tiny_config, tmp_path / "run", trust_code=True, overrides=[kind, "references=[resnet]"]
-    )
+    run = nas.run_search(tiny_config, tmp_path / "run", trust_code=True, overrides=[kind, "references=[resnet]"])
     assert run.teacher is not None
     assert [record.is_complete for record in run.references] == [True]
     with RunFolder.read(run.path) as folder:
@@ -608,9 +606,7 @@ def test_11_show_and_plot_work_without_the_users_classes(tmp_path, monkeypatch):
 def test_11_a_retraining_on_other_data_is_refused(tiny_config, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(tiny_config.parent / "data", root)
-    run = nas.run_search(
-        tiny_config, tmp_path / "run", overrides=[f"data.root={root}", "controller.n_generations=1"]
-    )
+    run = nas.run_search(tiny_config, tmp_path / "run", overrides=[f"data.root={root}", "controller.n_generations=1"])
     labels = root / "train-labels-idx1-ubyte.gz"
     content = bytearray(gzip.decompress(labels.read_bytes()))
     content[-60:] = bytes((label + 1) % 10 for label in content[-60:])

@@ -77,7 +77,6 @@ class TrueFront:
 
 
 def median_of_reached(counts: Sequence[int | None]) -> float | None:
-    """Return the median of trainings, those that never got there counted as the largest; `None` if it is one of them."""
-    ordered = sorted(np.inf if count is None else count for count in counts)
-    median = float(np.median(ordered)) if np.isfinite(ordered[len(ordered) // 2]) else np.inf
+    """Return the median of trainings, never getting there counted as the most; `None` if the median never does."""
+    median = float(np.median([np.inf if count is None else count for count in counts]))
     return median if np.isfinite(median) else None

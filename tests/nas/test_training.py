@@ -186,8 +186,7 @@ def test_kl_divergence_counts_pixels_by_weight():
     weights = torch.zeros(2, 4, 5)
     weights[1, 2, 3], weights[0, 0, 0] = 3.0, 1.0
     one, three = (
-        kl_divergence(student[i, :, y, x][None], teacher[i, :, y, x][None], 2.0)
-        for i, y, x in ((0, 0, 0), (1, 2, 3))
+        kl_divergence(student[i, :, y, x][None], teacher[i, :, y, x][None], 2.0) for i, y, x in ((0, 0, 0), (1, 2, 3))
     )
     torch.testing.assert_close(kl_divergence(student, teacher, 2.0, weights), (one + 3 * three) / 4)
     assert float(kl_divergence(student, teacher, 2.0, torch.zeros(2, 4, 5))) == 0.0
