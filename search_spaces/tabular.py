@@ -114,6 +114,7 @@ class Tabular(SearchSpace):
     def nearest(self, values: Sequence[int]) -> Genotype:
         """Return the row that differs from `values` in the fewest genes, then by the smallest steps."""
         wanted = tuple(int(value) for value in values)
+        super().validate(Genotype(self.name, wanted))
         if wanted not in self._row_numbers:
             steps = np.abs(self.rows - np.array(wanted))
             row = np.lexsort((steps.sum(axis=1), (steps > 0).sum(axis=1)))[0]

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("search_spaces", "latency", "nas")
 LAYERS = {
-    "values": {"errors", "records", "objectives", "pareto", "metrics", "version"},
+    "values": {"errors", "records", "objectives", "pareto", "metrics", "version", "scalarization"},
     "components": {
         "files", "store", "artifacts", "data", "tasks", "teacher", "pretraining", "distillation", "training",
         "controllers", "predictors",

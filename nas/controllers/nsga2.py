@@ -80,7 +80,7 @@ class Nsga2(Controller):
         """Start on `problem`."""
         super().setup(problem)
         genes = problem.space.genes
-        self._algorithm = NSGA2(
+        self._algorithm = self._new_algorithm(
             pop_size=self._population_size,
             sampling=IntegerRandomSampling(),
             crossover=UniformCrossover(),
@@ -99,6 +99,10 @@ class Nsga2(Controller):
             seed=int(self._rng.integers(2**31)),
             termination=NoTermination(),
         )
+
+    def _new_algorithm(self, **options: Any) -> Any:
+        """Return pymoo's algorithm, which differs between the controllers of this family by how it selects."""
+        return NSGA2(**options)
 
     def _propose(self, n: int) -> Iterable[Genotype]:
         return [self._problem.space.nearest(genes) for genes in self._algorithm.ask().get("X")]

@@ -12,7 +12,7 @@ from nas.controllers.expected_gain import BoxPoints, Outlook, by_expected_gain, 
 from nas.controllers.nsga2 import Nsga2
 from nas.objectives import Objective
 from nas.pareto import non_dominated
-from nas.predictors import Ensemble, FeatureEncoder, FeatureGroups, GaussianProcess, Predictor, Trees
+from nas.predictors import FeatureEncoder, FeatureGroups, GaussianProcess, Predictor, Trees
 from nas.records import Record, RecordState
 from search_spaces.genotype import Genotype
 
@@ -62,8 +62,8 @@ class _Pool:
 class SurrogateNsga2(Controller):
     """Evaluates what a model of the objectives expects to add most to the front's hypervolume.
 
-    The first candidates fill the space. From then on, before each batch, a Gaussian process and extremely randomised
-    trees learn every objective that is not known beforehand; candidates come from the whole space where it is small,
+    The first candidates fill the space. From then on, before each batch, a Gaussian process
+    learns every objective that is not known beforehand; candidates come from the whole space where it is small,
     and from an inner NSGA-II over the model where it is not; and a batch is chosen greedily by expected gain, each
     choice lowering the gain of what lies near it. While the model ranks records that it has not seen no better than
     chance does, batches are plain NSGA-II steps.
@@ -163,7 +163,7 @@ class SurrogateNsga2(Controller):
             if not np.isnan(known.costs[:, index]).any():
                 continue
             scales[index] = LossScale.of(losses[:, index], self._reach(objective, losses[:, index]))
-            predictor = self._predictors.setdefault(index, Ensemble((GaussianProcess(), Trees(seed=index))))
+            predictor = self._predictors.setdefault(index, GaussianProcess())
             predictor.fit(features, scales[index](losses[:, index]))
         return scales
 

@@ -16,7 +16,11 @@ from search_spaces.integers import Integers
 OBJECTIVES = (Objective("score", Direction.MAXIMIZE), Objective("cost", Direction.MINIMIZE))
 SMALL = {
     "nsga2": {"population_size": 8, "n_generations": 10},
+    "nsga3": {"population_size": 8, "n_generations": 10},
+    "sms_emoa": {"population_size": 8, "n_generations": 10},
     "random": {"n_candidates": 80, "batch_size": 8},
+    "regularized_evolution": {"n_candidates": 80, "batch_size": 8, "population_size": 16},
+    "simulated_annealing": {"n_candidates": 80, "batch_size": 8},
     "surrogate_nsga2": {"n_candidates": 80, "batch_size": 8, "n_initial": 8},
 }
 SPACE = Integers(n_genes=6, n_values=5)
