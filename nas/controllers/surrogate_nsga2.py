@@ -23,6 +23,7 @@ _N_START_POOL = 300  # random genotypes that the first ones are chosen from
 _ANCHOR_SHARE = 0.2  # of the interest, below the best value: where the logarithmic scale starts
 _CAP_SHARE = 6.0  # of the interest, above the best value: all worse values count the same
 _CHANCE_DEVIATIONS = 1.0  # of Kendall's tau of unrelated rankings; a predictor must rank better than that
+_TRUST = 0.5  # of the predicted spread that counts: with few trainings, to exploit pays (measured on tables)
 _COST_MARGIN = 0.02  # of the range, beyond the largest cost of interest
 
 
@@ -190,7 +191,7 @@ class SurrogateNsga2(Controller):
         features = self._with_costs(pool)
         for index in scales:
             prediction = self._predictors[index].predict(features)
-            means[:, index], spreads[:, index] = prediction.mean, prediction.spread
+            means[:, index], spreads[:, index] = prediction.mean, _TRUST * prediction.spread
         return Outlook(means, spreads, self._chances(features))
 
     def _chances(self, features: FeatureGroups) -> np.ndarray:
