@@ -117,11 +117,14 @@ def _record(benchmark: Benchmark, candidate: Candidate) -> Record:
     return Record(candidate, RecordState.COMPLETE, metrics, number=0, batch=0)
 
 
-def summary(benchmark: Benchmark, runs: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Return medians over `runs`, quartiles beside them."""
+def summary(benchmark: Benchmark, runs: Sequence[np.ndarray], n_trainings: int) -> dict[str, Any]:
+    """Return medians over `runs`, quartiles beside them; `None` for what lies beyond `n_trainings`."""
     truth = benchmark.truth
     figures: dict[str, Any] = {"hypervolume": {}, "hypervolume_quartiles": {}}
     for n in CHECKPOINTS:
+        if n > n_trainings:
+            figures["hypervolume"][str(n)] = figures["hypervolume_quartiles"][str(n)] = None
+            continue
         shares = [truth.hypervolume_share(losses[:n]) for losses in runs]
         figures["hypervolume"][str(n)] = statistics.median(shares)
         figures["hypervolume_quartiles"][str(n)] = _quartiles(shares)
@@ -173,7 +176,7 @@ def main() -> None:
         n_trainings = arguments.trainings or MAX_TRAININGS[kind]
         search = optuna_losses if kind.startswith("optuna_") else controller_losses
         runs = [search(kind, benchmark, seed, n_trainings) for seed in seeds]
-        figures[kind] = summary(benchmark, [losses for losses, _ in runs])
+        figures[kind] = summary(benchmark, [losses for losses, _ in runs], n_trainings)
         figures[kind]["longest_ask_cpu_s"] = max(longest_s for _, longest_s in runs)
     report(
         {

@@ -203,7 +203,7 @@ class SurrogateNsga2(Controller):
         told = self._pool([record.candidate.genotype for record in self._records])
         trees = Trees(seed=-1 % 2**31)
         trees.fit(self._with_costs(told), completes)
-        return np.clip(trees.predict(features).mean, 0.02, 1.0)
+        return np.asarray(np.clip(trees.predict(features).mean, 0.02, 1.0))
 
     # What to choose from
 
@@ -305,4 +305,4 @@ class SurrogateNsga2(Controller):
             if index not in scales and hopeful.any():
                 nadir[index] = max(nadir[index], np.quantile(outlook.means[hopeful, index], 0.9))
         nadir += _COST_MARGIN * np.maximum(nadir - best, 1e-9)
-        return np.where(np.isfinite(worst), worst, nadir)
+        return np.asarray(np.where(np.isfinite(worst), worst, nadir))

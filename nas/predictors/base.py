@@ -62,4 +62,4 @@ class Ensemble(Predictor):
 
     def held_out(self) -> np.ndarray:
         """Return the mean over members; NaN where one does not know."""
-        return np.mean([member.held_out() for member in self._members], axis=0)
+        return np.asarray(np.mean([member.held_out() for member in self._members], axis=0))

@@ -75,7 +75,7 @@ class GaussianProcess(Predictor):
 
     def _kernel(self, distances: list[np.ndarray]) -> np.ndarray:
         assert self._parameters is not None  # noqa: S101 - as above
-        return np.sum(_kernels(self._parameters, distances), axis=0)
+        return np.asarray(np.sum(_kernels(self._parameters, distances), axis=0))
 
     def _fitted(self, distances: list[np.ndarray], targets: np.ndarray) -> np.ndarray:
         n_groups = len(distances)
