@@ -2,15 +2,14 @@
 
 import functools
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from latency.complexity import count_model
 from latency.devices.base import Device
-from latency.errors import DeviceUnavailableError, LatencyError
+from latency.errors import DeviceUnavailableError
 from nas.artifacts import ArtifactCache
 from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig, resolve_device
 from nas.config.kinds import imported, kind_class
@@ -27,12 +26,13 @@ from nas.evaluation import (
     ModelSignature,
     Stage,
     Subject,
+    TableStage,
     TrainingStage,
 )
 from nas.evaluation.stages import COMPLEXITY_METRICS
 from nas.files import file_hash
+from nas.known_costs import CountedCosts, TableCosts, bounds_check
 from nas.metrics import metric_info
-from nas.objectives import violations
 from nas.pretraining import PretrainedSpace, pretrain
 from nas.records import Candidate
 from nas.retraining import RetrainingParts
@@ -43,8 +43,9 @@ from nas.teacher import TrainingSetting, make_teacher, teacher_logits
 from nas.training import Normalization
 from nas.version import VERSION
 from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
-from search_spaces.genotype import Genotype
+from search_spaces.errors import SearchSpaceError
 from search_spaces.reference_models import ReferenceModel
+from search_spaces.tabular import Tabular
 
 
 @dataclass(frozen=True)
@@ -131,18 +132,23 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     """Return everything that a search joins. Reads data and trains the teacher if nobody did before.
 
     Raises:
-        InputError: If a device, the data or the teacher is not to be had.
+        InputError: If a device, the data, the teacher or the table is not to be had.
     """
     listener = listener or SearchListener()
     space = search_space(config)
+    try:
+        space.check()
+    except SearchSpaceError as error:
+        raise InputError(f"search_space: {error}") from error
     devices = {
         name: _device(name, kind_class("devices", section.kind)(**section.options))
         for name, section in config.devices.items()
     }
     inputs = training_inputs(config, folder)
     signature = inputs.signature if inputs else None
-    measuring = (*_complexity_stages(space, signature), *_device_stages(config, devices))
-    working: tuple[Stage, ...] = tuple(_function_stages(config))
+    costs, scores = _table_stages(config, space)
+    measuring = (*_complexity_stages(space, signature), *_device_stages(config, devices), *costs)
+    working: tuple[Stage, ...] = (*_function_stages(config), *scores)
     start = space
     if inputs and _trains(config):
         logits = _teacher_logits(config, inputs, folder, listener, (Split.TRAIN,))
@@ -150,16 +156,15 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         working += (_training_stage(config, inputs, folder, logits),)
     references = [ReferenceModel(kind) for kind in config.references]
     spaces: dict[str, SearchSpace] = {known.name: known for known in (start, *references)}
-    objectives, constraints = config.objective_values(), config.constraint_values()
-    required = frozenset(o.metric for o in objectives) | frozenset(c.metric for c in constraints)
+    required = frozenset(_wanted_metrics(config))
     chance_levels = {
         name: metric.chance_level for name, metric in config.metrics.items() if metric.chance_level is not None
     }
     if inputs:
         chance_levels |= {metric: inputs.task.chance_level(metric) for metric in inputs.task.metrics}
     return SearchParts(
-        problem=SearchProblem(space, objectives, config.seed, _cheap_bounds(config, space, signature)),
-        constraints=constraints,
+        problem=_search_problem(config, space, signature),
+        constraints=config.constraint_values(),
         controller=kind_class("controller", config.controller.kind)(**config.controller.options),
         measuring=Evaluator(spaces, measuring, signature, required, is_last=not working),
         working=Evaluator(spaces, working, signature, required),
@@ -247,14 +252,27 @@ def _device_stages(config: RunConfig, devices: Mapping[str, Device]) -> list[Sta
     return [DeviceStage(name, devices[name], keys) for name, keys in wanted.items()]
 
 
+def _table_stages(config: RunConfig, space: SearchSpace) -> tuple[list[Stage], list[Stage]]:
+    """Return the stages that read a table's costs and its scores, those of them that some metric asks."""
+    if not isinstance(space, Tabular):
+        return [], []
+    wanted = _wanted_metrics(config) - config.metrics.keys()
+    groups = (wanted & set(space.costs), wanted - set(space.costs))
+    costs, scores = ([TableStage(space, columns)] if columns else [] for columns in groups)
+    return list(costs), list(scores)
+
+
 def _function_stages(config: RunConfig) -> list[Stage]:
     return [FunctionStage(name, imported(metric.function)) for name, metric in config.metrics.items()]
 
 
 def _trains(config: RunConfig) -> bool:
     """Return whether some objective or constraint needs trained networks."""
-    keys = [o.metric for o in config.objective_values()] + [c.metric for c in config.constraint_values()]
-    return any((info := metric_info(key)) is not None and info.needs_training for key in keys)
+    return any((info := metric_info(key)) is not None and info.needs_training for key in _wanted_metrics(config))
+
+
+def _wanted_metrics(config: RunConfig) -> set[str]:
+    return {o.metric for o in config.objective_values()} | {c.metric for c in config.constraint_values()}
 
 
 def _distillation(config: RunConfig) -> Distillation | None:
@@ -351,24 +369,17 @@ def _told(listener: SearchListener, name: str, what: str) -> dict[str, Any]:
     }
 
 
-def _cheap_bounds(
-    config: RunConfig, space: SearchSpace, signature: ModelSignature | None
-) -> Callable[[Genotype], bool]:
-    """Return whether a genotype's counts keep their bounds; counted once for each genotype."""
-    bounds = tuple(c for c in config.constraint_values() if c.metric in COMPLEXITY_METRICS)
-    if not bounds or signature is None or not isinstance(space, ModelSpace):
-        return lambda genotype: True
-
-    @functools.cache
-    def keeps(genotype: Genotype) -> bool:
-        model = space.build(genotype, in_channels=signature.in_channels, n_classes=signature.n_classes, seed=0)
-        try:
-            counts = count_model(model.eval(), signature.input_shape)
-        except LatencyError:
-            return True  # the evaluation will say what is wrong with it
-        return not violations(bounds, {"n_params": counts.n_params, "n_macs": counts.n_macs})
-
-    return keeps
+def _search_problem(config: RunConfig, space: SearchSpace, signature: ModelSignature | None) -> SearchProblem:
+    """Return the problem with what can be known before anything is measured: a table's costs, counts and bounds."""
+    objectives, constraints = config.objective_values(), config.constraint_values()
+    if isinstance(space, Tabular):
+        known = TableCosts(space, _wanted_metrics(config))
+        keeps = bounds_check(known, constraints, space.costs)
+        return SearchProblem(space, objectives, config.seed, keeps, known)
+    if isinstance(space, ModelSpace) and signature is not None:
+        keeps = bounds_check(CountedCosts(space, signature), constraints, COMPLEXITY_METRICS)
+        return SearchProblem(space, objectives, config.seed, keeps)
+    return SearchProblem(space, objectives, config.seed)
 
 
 def _check_stored(folder: RunFolder, key: str, value: str) -> None:

@@ -81,6 +81,8 @@ def search(
         ("TensorBoard", f"tensorboard --logdir {run.path / 'tensorboard'}"),
         ("next", f"nas retrain {run.path} --candidate ID --epochs N; nas export {run.path} --knee"),
     ):
+        if what == "next" and not any((run.path / "weights").iterdir()):
+            continue  # nothing was trained
         console.print(f"{what:>12}: {place}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -60,6 +60,13 @@ class SearchSpace(ABC):
         assert dataclasses.is_dataclass(self)  # noqa: S101 - stated in the class's contract
         return dataclasses.asdict(self)
 
+    def check(self) -> None:  # noqa: B027 - most spaces rest on nothing outside
+        """Check what the space reads from outside, files say; a run calls it once at its start.
+
+        Raises:
+            SearchSpaceError: If something is missing or broken.
+        """
+
     @property
     def n_genotypes(self) -> int:
         """The number of genotypes, those that build the same network counted each."""

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,18 +34,35 @@ class Tabular(SearchSpace):
     differ. Rows with equal `ops` are told apart by a last gene, `repeat`.
 
     Attributes:
-        path: The file.
+        path: The file; `~` and `$VARIABLES` are expanded.
+        costs: The columns that would be known before training, finite in every row; the others are what training gives.
         ordinal: Whether neighbouring integers in `ops` mean similar things.
     """
 
     name: ClassVar[str] = "tabular"
     path: Path
+    costs: tuple[str, ...] = ()
     ordinal: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
         """The options as plain values."""
-        return {"path": str(self.path), "ordinal": self.ordinal}
+        return {"path": str(self.path), "costs": list(self.costs), "ordinal": self.ordinal}
+
+    def check(self) -> None:
+        """Check the file, and that the costs are columns of it.
+
+        Raises:
+            SearchSpaceError: If the table cannot be read, or a cost is no column of finite numbers.
+        """
+        for name in self.costs:
+            if name not in self.columns:
+                known = ", ".join(sorted(self.columns)) or "none"
+                raise SearchSpaceError(f"{self.path}: costs must be columns of the table, got {name!r}; known: {known}")
+            if not np.isfinite(self.columns[name]).all():
+                row = int(np.flatnonzero(~np.isfinite(self.columns[name]))[0])
+                raise SearchSpaceError(f"{self.path}: a cost must be finite in every row; {name!r} is not in row {row}")
+        self._row_numbers  # noqa: B018 - reads the genes of a table without costs
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
@@ -137,7 +156,11 @@ class Tabular(SearchSpace):
 
     @cached_property
     def _digest(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return hashlib.sha256(self._file.read_bytes()).hexdigest()
+
+    @property
+    def _file(self) -> Path:
+        return Path(os.path.expandvars(self.path)).expanduser()
 
     @cached_property
     def _row_numbers(self) -> Mapping[tuple[int, ...], int]:
@@ -152,8 +175,13 @@ class Tabular(SearchSpace):
     @cached_property
     def _arrays(self) -> Mapping[str, np.ndarray]:
         """The file's arrays, `ops` as int64, checked."""
+        if not self._file.exists():
+            variable = "; it names an environment variable that is not set" if "$" in str(self._file) else ""
+            raise SearchSpaceError(f"{self.path}: no such table: {self._file.absolute()}{variable}")
+        if not zipfile.is_zipfile(self._file):
+            raise SearchSpaceError(f"{self.path}: cannot be read as an npz table: it is no npz file")
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with np.load(self._file, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files if not _needs_pickle(file, name)}
         except (OSError, ValueError) as error:
             raise SearchSpaceError(f"{self.path}: cannot be read as an npz table: {error}") from error

@@ -13,7 +13,7 @@ LAYERS = {
         "files", "store", "artifacts", "data", "tasks", "teacher", "pretraining", "distillation", "training",
         "controllers", "predictors",
     },
-    "search": {"evaluation", "execution", "reference_point", "search", "retraining"},
+    "search": {"evaluation", "execution", "reference_point", "search", "retraining", "known_costs"},
     "surfaces": {
         "analysis", "export", "config", "build", "console", "runner", "profiling", "cli",
         "__init__", "__main__",

@@ -3,6 +3,7 @@
 from nas.evaluation.base import ModelSignature, Need, Stage, Subject
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Progress, Reading
 from nas.evaluation.stages import ComplexityStage, DeviceStage, FunctionStage, TrainingStage
+from nas.evaluation.table import TableStage
 
 __all__ = [
     "ComplexityStage",
@@ -18,5 +19,6 @@ __all__ = [
     "Reading",
     "Stage",
     "Subject",
+    "TableStage",
     "TrainingStage",
 ]

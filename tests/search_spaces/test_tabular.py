@@ -86,3 +86,22 @@ def test_a_file_that_is_no_table_is_refused(tmp_path):
     (tmp_path / "t.npz").write_text("no table")
     with pytest.raises(SearchSpaceError, match=r"t.npz: cannot be read as an npz table"):
         _ = Tabular(tmp_path / "t.npz").genes
+
+
+def test_costs_are_checked_columns(tmp_path):
+    path = write(tmp_path / "t.npz", accuracy=np.array([1.0, np.nan, 3.0, 4.0]), cost=np.array([4, 3, 0, 2]))
+    Tabular(path, costs=("cost",)).check()
+    with pytest.raises(
+        SearchSpaceError, match=r"costs must be columns of the table, got 'price'; known: accuracy, cost"
+    ):
+        Tabular(path, costs=("price",)).check()
+    with pytest.raises(SearchSpaceError, match="a cost must be finite in every row; 'accuracy' is not in row 1"):
+        Tabular(path, costs=("accuracy",)).check()
+
+
+def test_variables_in_the_path_are_expanded(path, monkeypatch):
+    monkeypatch.setenv("TABLES", str(path.parent))
+    Tabular("$TABLES/table.npz").check()
+    monkeypatch.delenv("TABLES")
+    with pytest.raises(SearchSpaceError, match="no such table: .*names an environment variable that is not set"):
+        Tabular("$TABLES/table.npz").check()
