@@ -1,9 +1,15 @@
 """One number for several losses, for controllers that follow a single one."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
+
+from nas.objectives import Direction, Objective
+
+_EXPONENT = -0.07  # MnasNet's, to start from
+_LEAST = 1e-12  # stands for 0 where a logarithm is taken
 
 
 class ScalarizationKind(StrEnum):
@@ -11,6 +17,7 @@ class ScalarizationKind(StrEnum):
 
     WEIGHTED = "weighted"  # the weighted sum: finds the convex part of a front
     CHEBYSHEV = "chebyshev"  # the largest weighted loss: finds any part of it
+    SOFT_CONSTRAINT = "soft_constraint"  # MnasNet's reward: finds the best score at target costs
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,7 @@ class Scalarization:
     """Joins losses, each scaled to 0 .. 1 by what is known, with weights that add up to 1.
 
     Attributes:
-        kind: How.
+        kind: `WEIGHTED` or `CHEBYSHEV`.
         weights: One for each objective, positive; scaled to add up to 1.
 
     Source:
@@ -82,3 +89,63 @@ def adapted_exponent(exponent: float, costs: np.ndarray, target: float, rate: fl
         rate: How fast: an exponent for a median twice the target grows by 2 ** rate.
     """
     return float(np.clip(exponent * (np.median(costs) / target) ** rate, -2.0, -0.005))
+
+
+@dataclass(frozen=True)
+class SoftConstraints:
+    """MnasNet's reward for any number of scores and costs, as a loss, with exponents that adapt to the targets.
+
+    Attributes:
+        targets: One for each objective; `None` for a score, which has none.
+        exponents: One for each objective, negative; those of scores are not used.
+    """
+
+    targets: tuple[float | None, ...]
+    exponents: tuple[float, ...]
+
+    @classmethod
+    def of(cls, objectives: Sequence[Objective], targets: Mapping[str, float]) -> "SoftConstraints":
+        """Return the reward in which the objectives that `targets` names are costs and the others scores.
+
+        Raises:
+            ValueError: If a minimised objective has no positive target, or something else has one.
+        """
+        costs = [objective.metric for objective in objectives if objective.direction is Direction.MINIMIZE]
+        for metric, target in targets.items():
+            if metric not in costs:
+                known = ", ".join(costs) or "none"
+                raise ValueError(f"targets must name objectives that are minimised, got {metric!r}; those are: {known}")
+            if not target > 0:
+                raise ValueError(f"targets must be positive, got {target} for {metric}")
+        if missing := [metric for metric in costs if metric not in targets]:
+            raise ValueError(f"targets must name every objective that is minimised; missing: {', '.join(missing)}")
+        if len(costs) == len(objectives):
+            raise ValueError("targets are for costs beside a score, and no objective is maximised")
+        return cls(tuple(targets.get(objective.metric) for objective in objectives), (_EXPONENT,) * len(objectives))
+
+    def __call__(self, losses: np.ndarray, ideal: np.ndarray, nadir: np.ndarray) -> np.ndarray:
+        """Return `(n,)`: the reward's negative logarithm, smaller is better.
+
+        Args:
+            losses: `(n, n_objectives)`, minimised, finite; a score below 0 counts as 0.
+            ideal: Not used: targets tell what is good.
+            nadir: Not used.
+        """
+        reward = np.ones(len(losses))
+        for column, target in enumerate(self.targets):
+            if target is None:
+                reward *= np.maximum(-losses[:, column], 0.0)
+        for column, (target, exponent) in enumerate(zip(self.targets, self.exponents, strict=True)):
+            if target is not None:
+                reward = soft_constraint(reward, np.maximum(losses[:, column], _LEAST * target), target, exponent)
+        return np.asarray(-np.log(np.maximum(reward, _LEAST)))
+
+    def adapted(self, losses: np.ndarray) -> "SoftConstraints":
+        """Return the reward to go on with after candidates with these `losses`, `(n, n_objectives)`."""
+        if len(losses) == 0:
+            return self
+        exponents = [
+            exponent if target is None else adapted_exponent(exponent, losses[:, column], target)
+            for column, (target, exponent) in enumerate(zip(self.targets, self.exponents, strict=True))
+        ]
+        return replace(self, exponents=tuple(exponents))

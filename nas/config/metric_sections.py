@@ -180,7 +180,7 @@ class MetricsReader:
                 continue
             objective = ObjectiveConfig(metric=keys["metric"], device=device, direction=direction)
             if any((o.metric, o.device) == (objective.metric, device) for o in objectives):
-                self._fault(path, f"{self._key(objective)} is an objective already.")
+                self._fault(path, f"{self.key(objective)} is an objective already.")
             objectives.append(objective)
         return objectives
 
@@ -211,7 +211,7 @@ class MetricsReader:
         if not isinstance(raw, Mapping):
             self.faults.append(must_be(("reference_point",), "a mapping of objectives to numbers", raw))
             return {}
-        keys = [self._key(objective) for objective in objectives]
+        keys = [self.key(objective) for objective in objectives]
         items = self._raw.get("objectives")
         are_all_read = isinstance(items, list) and len(keys) == len(items) > 0
         for name, value in raw.items():
@@ -226,7 +226,8 @@ class MetricsReader:
             return {}
         return {name: None if value is None else float(value) for name, value in raw.items()}
 
-    def _key(self, objective: ObjectiveConfig) -> str:
+    def key(self, objective: ObjectiveConfig) -> str:
+        """Return the name under which records keep the objective's metric."""
         return metric_key(objective.metric, objective.device, self._measuring(objective.metric))
 
     def _measuring(self, metric: str) -> list[str]:

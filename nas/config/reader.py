@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,9 +14,11 @@ from nas.config.metric_sections import MetricSections, MetricsReader, RunContext
 from nas.config.model import ComponentConfig, DeviceConfig, DistillationConfig, RunConfig, TrainingConfig
 from nas.config.options import construct, must_be, nearest, options_model, sentence, validate
 from nas.config.yaml_source import Fault, KeyPath, YamlSource
+from nas.controllers.base import Controller
 from nas.data.base import Dataset
 from nas.distillation import Distillation
 from nas.errors import InputError
+from nas.objectives import Objective
 from nas.tasks.base import Task
 from nas.teacher import TeacherSpec
 from nas.training import TrainingRecipe
@@ -78,6 +80,7 @@ class ConfigReader:
         )
         metrics = MetricsReader(self._raw, context, self._trust_code)
         metric_sections = metrics.read()
+        objectives = [Objective(metrics.key(o), o.direction) for o in metric_sections["objectives"]]
         self._faults += metrics.faults
         sections |= {
             "search_space": space_config,
@@ -87,7 +90,7 @@ class ConfigReader:
             "training": self._training(),
             "pretraining": self._pretraining(space),
             "distillation": self._distillation(has_teacher=teacher is not None),
-            "controller": self._component("controller")[0],
+            "controller": self._controller(objectives),
             "execution": self._component("execution", _DEFAULT_EXECUTION)[0],
         }
         self._check_references(sections.get("references", ()), task_kind)
@@ -182,6 +185,14 @@ class ConfigReader:
         else:
             return str(raw["kind"])
         return None
+
+    def _controller(self, objectives: Sequence[Objective]) -> ComponentConfig | None:
+        """Return the controller, its options checked against what is optimised."""
+        config, controller = self._component("controller")
+        if config is not None and isinstance(controller, Controller) and not self._faults:
+            _, faults = construct(lambda: controller.check_objectives(objectives), config.options, ("controller",))
+            self._faults += faults
+        return config
 
     def _task(self, dataset: object) -> tuple[ComponentConfig | None, Task | None]:
         """Return the task, by default what the data's targets are made for."""

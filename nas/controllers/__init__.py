@@ -3,6 +3,7 @@
 from nas.controllers.base import Controller, SearchProblem
 from nas.controllers.nsga2 import Nsga2
 from nas.controllers.nsga3 import Nsga3
+from nas.controllers.ppo import Ppo
 from nas.controllers.random_search import RandomSearch
 from nas.controllers.regularized_evolution import RegularizedEvolution
 from nas.controllers.simulated_annealing import SimulatedAnnealing
@@ -14,6 +15,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "nsga3": Nsga3,
     "sms_emoa": SmsEmoa,
     "random": RandomSearch,
+    "ppo": Ppo,
     "regularized_evolution": RegularizedEvolution,
     "simulated_annealing": SimulatedAnnealing,
     "surrogate_nsga2": SurrogateNsga2,
@@ -24,6 +26,7 @@ __all__ = [
     "Controller",
     "Nsga2",
     "Nsga3",
+    "Ppo",
     "RandomSearch",
     "RegularizedEvolution",
     "SearchProblem",

@@ -76,6 +76,13 @@ class Controller(ABC):
     def n_candidates(self) -> int:
         """How many candidates the whole search asks for."""
 
+    def check_objectives(self, objectives: Sequence[Objective]) -> None:  # noqa: B027 - most take any
+        """Check that the controller's options fit what is optimised; a configuration's check calls it.
+
+        Raises:
+            ValueError: If they don't; the message starts with the option's name.
+        """
+
     def setup(self, problem: SearchProblem) -> None:
         """Start on `problem`. Call once, before the first `ask`."""
         self._problem = problem

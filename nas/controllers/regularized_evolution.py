@@ -1,7 +1,7 @@
 """Regularised evolution: a population in which the oldest die, not the worst."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +21,7 @@ class RegularizedEvolution(ScalarizedController):
         population_size: How many of the latest candidates may be parents.
         tournament_size: How many of them are drawn for each choice of a parent.
         scalarization: How the losses are joined, with weights drawn anew for each tournament.
+        targets: Of `scalarization: soft_constraint`, by minimised metric: the cost to come to.
 
     Source:
         Real et al. 2019, arXiv:1802.01548, algorithm 1.
@@ -34,8 +35,9 @@ class RegularizedEvolution(ScalarizedController):
         population_size: int = 50,
         tournament_size: int = 10,
         scalarization: ScalarizationKind = ScalarizationKind.CHEBYSHEV,
+        targets: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(n_candidates, batch_size, scalarization)
+        super().__init__(n_candidates, batch_size, scalarization, targets)
         for name, value in (("population_size", population_size), ("tournament_size", tournament_size)):
             if value < 2:
                 raise ValueError(f"{name} must be at least 2, got {value}")
@@ -60,4 +62,4 @@ class RegularizedEvolution(ScalarizedController):
     def _parent(self) -> Genotype:
         size = min(self._tournament_size, len(self._population))
         drawn = [self._population[i] for i in self._rng.choice(len(self._population), size, replace=False)]
-        return drawn[int(np.argmin(self._ranking(drawn, self._drawn_scalarization())))].genotype
+        return drawn[int(np.argmin(self._ranking(drawn, self._drawn_weights())))].genotype

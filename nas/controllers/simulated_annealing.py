@@ -1,6 +1,6 @@
 """Simulated annealing: walks that take fewer and fewer steps uphill."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class SimulatedAnnealing(ScalarizedController):
         start_temperature: The scaled loss by which a step uphill is taken with probability 1/e at first.
         end_temperature: The same at the end; in between it falls by equal ratios.
         scalarization: How the losses are joined; each walk keeps its weights.
+        targets: Of `scalarization: soft_constraint`, by minimised metric: the cost to come to.
 
     Source:
         Kirkpatrick et al. 1983, doi:10.1126/science.220.4598.671; several walks with weights of their own as in
@@ -33,8 +34,9 @@ class SimulatedAnnealing(ScalarizedController):
         start_temperature: float = 0.1,
         end_temperature: float = 0.005,
         scalarization: ScalarizationKind = ScalarizationKind.CHEBYSHEV,
+        targets: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(n_candidates, batch_size, scalarization)
+        super().__init__(n_candidates, batch_size, scalarization, targets)
         if not end_temperature > 0:
             raise ValueError(f"end_temperature must be positive, got {end_temperature}")
         if start_temperature < end_temperature:
@@ -44,7 +46,7 @@ class SimulatedAnnealing(ScalarizedController):
     def setup(self, problem: SearchProblem) -> None:
         """Start on `problem`."""
         super().setup(problem)
-        self._directions = [self._drawn_scalarization() for _ in range(self._batch_size)]
+        self._directions = [self._drawn_weights() for _ in range(self._batch_size)]
         self._places: list[Member | None] = [None] * self._batch_size
         self._n_told = 0
 

@@ -18,6 +18,7 @@ SMALL = {
     "nsga2": {"population_size": 8, "n_generations": 10},
     "nsga3": {"population_size": 8, "n_generations": 10},
     "sms_emoa": {"population_size": 8, "n_generations": 10},
+    "ppo": {"n_candidates": 80, "batch_size": 8},
     "random": {"n_candidates": 80, "batch_size": 8},
     "regularized_evolution": {"n_candidates": 80, "batch_size": 8, "population_size": 16},
     "simulated_annealing": {"n_candidates": 80, "batch_size": 8},

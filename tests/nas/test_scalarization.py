@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from nas.scalarization import Scalarization, ScalarizationKind, adapted_exponent, soft_constraint
+from nas.objectives import Direction, Objective
+from nas.scalarization import Scalarization, ScalarizationKind, SoftConstraints, adapted_exponent, soft_constraint
 
 LOSSES = np.array([[0.0, 10.0], [2.0, 5.0], [4.0, 0.0]])
 BOX = (np.array([0.0, 0.0]), np.array([4.0, 10.0]))
@@ -52,3 +53,42 @@ def test_the_exponent_grows_while_costs_are_over_the_target_and_shrinks_below():
 def test_values_that_cannot_be_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+OBJECTIVES = (
+    Objective("accuracy", Direction.MAXIMIZE),
+    Objective("latency_ms", Direction.MINIMIZE),
+    Objective("n_params", Direction.MINIMIZE),
+)
+
+
+def test_soft_constraints_are_the_logarithm_of_the_papers_reward():
+    reward = SoftConstraints.of(OBJECTIVES, {"latency_ms": 80.0, "n_params": 10.0})
+    assert reward.targets == (None, 80.0, 10.0)
+    values = reward(np.array([[-0.75, 160.0, 10.0], [-0.5, 80.0, 20.0], [0.1, 1.0, 1.0]]), np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(np.exp(-values), [0.75 * 2**-0.07, 0.5 * 2**-0.07, 1e-12])
+
+
+def test_soft_constraints_adapt_each_exponent_by_its_own_cost():
+    reward = SoftConstraints.of(OBJECTIVES, {"latency_ms": 80.0, "n_params": 10.0})
+    adapted = reward.adapted(np.array([[-0.5, 160.0, 5.0]]))
+    assert adapted.exponents[1:] == (pytest.approx(-0.07 * 2**0.2), pytest.approx(-0.07 * 2**-0.2))
+    assert reward.adapted(np.empty((0, 3))) == reward
+
+
+@pytest.mark.parametrize(
+    ("objectives", "targets", "message"),
+    [
+        (OBJECTIVES, {"latency_ms": 1.0}, "targets must name every objective that is minimised; missing: n_params"),
+        (
+            OBJECTIVES,
+            {"accuracy": 1.0},
+            "targets must name objectives that are minimised, got 'accuracy'; those",
+        ),
+        (OBJECTIVES, {"latency_ms": 0.0}, "targets must be positive, got 0.0 for latency_ms"),
+        (OBJECTIVES[1:2], {"latency_ms": 1.0}, "targets are for costs beside a score"),
+    ],
+)
+def test_targets_that_fit_no_objective_are_refused(objectives, targets, message):
+    with pytest.raises(ValueError, match=message):
+        SoftConstraints.of(objectives, targets)
