@@ -93,11 +93,19 @@ def adapted_exponent(exponent: float, costs: np.ndarray, target: float, rate: fl
 
 @dataclass(frozen=True)
 class SoftConstraints:
-    """MnasNet's reward for any number of scores and costs, as a loss, with exponents that adapt to the targets.
+    """MnasNet's reward for any number of scores and costs, as a loss, with exponents that adapt until targets are met.
+
+    A cost below its target earns nothing more, so that candidates come up to the target; while the median cost is over
+    it, the exponent grows.
 
     Attributes:
         targets: One for each objective; `None` for a score, which has none.
         exponents: One for each objective, negative; those of scores are not used.
+
+    Source:
+        Tan et al. 2019, arXiv:1807.11626, equation 3 with exponent 0 up to the target.
+        Differs: with one fixed exponent on both sides costs end anywhere; shrinking it again below the target makes
+        them swing around it.
     """
 
     targets: tuple[float | None, ...]
@@ -137,7 +145,7 @@ class SoftConstraints:
                 reward *= np.maximum(-losses[:, column], 0.0)
         for column, (target, exponent) in enumerate(zip(self.targets, self.exponents, strict=True)):
             if target is not None:
-                reward = soft_constraint(reward, np.maximum(losses[:, column], _LEAST * target), target, exponent)
+                reward = soft_constraint(reward, np.maximum(losses[:, column], target), target, exponent)
         return np.asarray(-np.log(np.maximum(reward, _LEAST)))
 
     def adapted(self, losses: np.ndarray) -> "SoftConstraints":
@@ -145,7 +153,7 @@ class SoftConstraints:
         if len(losses) == 0:
             return self
         exponents = [
-            exponent if target is None else adapted_exponent(exponent, losses[:, column], target)
+            exponent if target is None else min(exponent, adapted_exponent(exponent, losses[:, column], target))
             for column, (target, exponent) in enumerate(zip(self.targets, self.exponents, strict=True))
         ]
         return replace(self, exponents=tuple(exponents))

@@ -109,7 +109,7 @@ class ScalarizedController(Controller):
         return self._rng.dirichlet(np.ones(len(self._problem.objectives)))
 
     def _ranking(self, members: Sequence[Member], weights: np.ndarray) -> np.ndarray:
-        """Return `(n,)`: smaller is better in the direction of `weights`; every COMPLETE member is before all others."""
+        """Return `(n,)`: smaller is better in the direction of `weights`; COMPLETE members are before all others."""
         scalarization = self._soft or Scalarization(self._kind, tuple(weights.tolist()))
         values = np.array([1e6 * (1 + member.violation) for member in members])
         complete = [i for i, member in enumerate(members) if member.violation == 0]

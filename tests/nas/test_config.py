@@ -258,7 +258,7 @@ FAULTS = [
         [("  kind: nsga2\n", "")],
         [
             "x.yaml:46: controller: missing key 'kind'. "
-            "Known: nsga2, nsga3, random, regularized_evolution, simulated_annealing, sms_emoa, surrogate_nsga2."
+            "Known: nsga2, nsga3, ppo, random, regularized_evolution, simulated_annealing, sms_emoa, surrogate_nsga2."
         ],
     ),
     ([("kind: nsga2", "knid: nsga2")], ["x.yaml:47: controller: unknown key 'knid'. Did you mean 'kind'?"]),
