@@ -3,7 +3,7 @@
 import functools
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from latency.errors import DeviceUnavailableError
 from nas.artifacts import ArtifactCache
 from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig, resolve_device
 from nas.config.kinds import imported, kind_class
-from nas.controllers import SearchProblem
+from nas.controllers import Controller, SearchProblem
 from nas.data.base import Dataset, Split
 from nas.data.cache import ExamplesFile, cache_examples
 from nas.distillation import Distillation
@@ -42,10 +42,13 @@ from nas.tasks.base import Task
 from nas.teacher import TrainingSetting, make_teacher, teacher_logits
 from nas.training import Normalization
 from nas.version import VERSION
+from nas.warm_start import warm_start
 from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
 from search_spaces.errors import SearchSpaceError
 from search_spaces.reference_models import ReferenceModel
 from search_spaces.tabular import Tabular
+
+_MIN_WARM_START = 10  # genotypes that earlier runs give, where a batch is smaller
 
 
 @dataclass(frozen=True)
@@ -162,10 +165,15 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     }
     if inputs:
         chance_levels |= {metric: inputs.task.chance_level(metric) for metric in inputs.task.metrics}
+    controller: Controller = kind_class("controller", config.controller.kind)(**config.controller.options)
+    problem = _search_problem(config, space, signature)
+    if runs := config.controller.warm_start:
+        n_first = max(controller.batch_size, _MIN_WARM_START)
+        problem = replace(problem, first=warm_start(folder, runs, space, problem.objectives, n_first))
     return SearchParts(
-        problem=_search_problem(config, space, signature),
+        problem=problem,
         constraints=config.constraint_values(),
-        controller=kind_class("controller", config.controller.kind)(**config.controller.options),
+        controller=controller,
         measuring=Evaluator(spaces, measuring, signature, required, is_last=not working),
         working=Evaluator(spaces, working, signature, required),
         executor=kind_class("execution", config.execution.kind)(**config.execution.options),

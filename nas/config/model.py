@@ -32,6 +32,16 @@ class ComponentConfig(_Section):
     options: Mapping[str, Any] = {}
 
 
+class ControllerConfig(ComponentConfig):
+    """The controller.
+
+    Attributes:
+        warm_start: Folders of earlier runs on the same space, whose best genotypes are asked for first.
+    """
+
+    warm_start: tuple[Path, ...] = ()
+
+
 class DeviceConfig(ComponentConfig):
     """A device.
 
@@ -149,7 +159,7 @@ class RunConfig(_Section):
     objectives: tuple[ObjectiveConfig, ...]
     constraints: tuple[ConstraintConfig, ...] = ()
     reference_point: Mapping[str, float | None] = {}
-    controller: ComponentConfig
+    controller: ControllerConfig
     execution: ComponentConfig
     references: tuple[str, ...] = ()
     tensorboard: bool = True
@@ -184,6 +194,8 @@ class RunConfig(_Section):
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     """Return `value` as YAML writes it."""
     match value:
+        case ControllerConfig():
+            return {"kind": value.kind, "warm_start": _plain(value.warm_start), **_plain(value.options)}
         case ComponentConfig():
             return {"kind": value.kind, **_plain(value.options)}
         case TeacherSpec():

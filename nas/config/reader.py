@@ -11,7 +11,14 @@ import torch
 from latency.devices.base import Device
 from nas.config.kinds import KINDS, REFERENCE_TASKS, Kinds, find_class
 from nas.config.metric_sections import MetricSections, MetricsReader, RunContext
-from nas.config.model import ComponentConfig, DeviceConfig, DistillationConfig, RunConfig, TrainingConfig
+from nas.config.model import (
+    ComponentConfig,
+    ControllerConfig,
+    DeviceConfig,
+    DistillationConfig,
+    RunConfig,
+    TrainingConfig,
+)
 from nas.config.options import construct, must_be, nearest, options_model, sentence, validate
 from nas.config.yaml_source import Fault, KeyPath, YamlSource
 from nas.controllers.base import Controller
@@ -128,9 +135,12 @@ class ConfigReader:
         return None
 
     def _component(
-        self, section: str, default: Mapping[str, Any] | None = None
+        self, section: str, default: Mapping[str, Any] | None = None, own: Sequence[str] = ()
     ) -> tuple[ComponentConfig | None, object]:
-        """Return a section with a kind, and the object that its options were checked on."""
+        """Return a section with a kind, and the object that its options were checked on.
+
+        Keys named in `own` are read elsewhere.
+        """
         kinds = self._kinds[section]
         example = f" such as {{kind: {next(iter(kinds.classes))}}}"
         raw = self._raw.get(section)
@@ -139,7 +149,7 @@ class ConfigReader:
         raw = self._mapping((section,), default if raw is None else raw, example)
         if raw is None:
             return None, None
-        cls, options = self._kind_and_options((section,), raw, kinds)
+        cls, options = self._kind_and_options((section,), raw, kinds, dict.fromkeys(own))
         if cls is None or options is None:
             return None, None
         return self._checked((section,), raw["kind"], cls, options)
@@ -186,13 +196,24 @@ class ConfigReader:
             return str(raw["kind"])
         return None
 
-    def _controller(self, objectives: Sequence[Objective]) -> ComponentConfig | None:
+    def _controller(self, objectives: Sequence[Objective]) -> ControllerConfig | None:
         """Return the controller, its options checked against what is optimised."""
-        config, controller = self._component("controller")
-        if config is not None and isinstance(controller, Controller) and not self._faults:
+        raw = self._raw.get("controller")
+        own: dict[str, Any] = {}
+        if isinstance(raw, Mapping) and raw.get("warm_start") is not None:
+            values, faults = validate(
+                options_model(ControllerConfig, frozenset({"kind", "options"})),
+                {"warm_start": raw["warm_start"]},
+                ("controller",),
+            )
+            own, self._faults = values or {}, self._faults + faults
+        config, controller = self._component("controller", own=("warm_start",))
+        if config is None or not isinstance(controller, Controller):
+            return None
+        if not self._faults:
             _, faults = construct(lambda: controller.check_objectives(objectives), config.options, ("controller",))
             self._faults += faults
-        return config
+        return ControllerConfig(kind=config.kind, options=config.options, **own)
 
     def _task(self, dataset: object) -> tuple[ComponentConfig | None, Task | None]:
         """Return the task, by default what the data's targets are made for."""

@@ -30,6 +30,7 @@ class SearchProblem:
             (parameters, MACs); genotypes that don't are asked for only when nothing better turns up.
         known_costs: The metrics of a genotype that are known exactly without evaluating it, the same ones for every
             genotype; controllers may call it thousands of times for one `ask`.
+        first: Genotypes that are asked for before the controller proposes its own: what earlier runs found.
     """
 
     space: SearchSpace
@@ -37,6 +38,7 @@ class SearchProblem:
     seed: int
     keeps_cheap_bounds: Callable[[Genotype], bool] = lambda genotype: True
     known_costs: Callable[[Genotype], Mapping[str, float]] = lambda genotype: {}
+    first: tuple[Genotype, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ class Controller(ABC):
     def ask(self, n: int) -> tuple[Candidate, ...]:
         """Return `n` candidates, canonical and never asked for before; fewer only when the space runs out.
 
-        The controller's own proposals come first; what they leave open is filled by sampling, at last by
-        enumeration.
+        What earlier runs found comes first, then the controller's own proposals; what they leave open is filled by
+        sampling, at last by enumeration.
 
         Raises:
             SpaceExhaustedError: If every genotype was asked for already.
@@ -147,6 +149,8 @@ class Controller(ABC):
 
     def _new_genotypes(self, n: int, chosen: list[Genotype]) -> Iterator[Genotype]:
         """Yield canonical genotypes that were not asked for, marking each as asked."""
+        for genotype in self._problem.first:
+            yield from self._if_new(genotype)
         for _ in range(_MAX_PROPOSAL_ROUNDS):
             for genotype in self._propose(n - len(chosen)):
                 yield from self._if_new(genotype)

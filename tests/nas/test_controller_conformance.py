@@ -156,6 +156,15 @@ def test_asks_outside_the_cheap_bounds_rather_than_stop(kind):
     assert sum(sum(candidate.genotype.genes) == 0 for candidate in first) == 1
 
 
+def test_asks_first_for_what_it_is_given_and_goes_on_from_there(kind):
+    first = tuple(SPACE.genotype([i % 5, 1, 2, 3, 4, i // 5]) for i in range(11))
+    asked = [candidate.genotype for batch in search(start(kind, first=first), 4) for candidate in batch]
+    assert tuple(asked[:11]) == first
+    assert len(set(asked)) == 32
+    replayed = start(kind, first=first)
+    assert [candidate.genotype for batch in search(replayed, 4) for candidate in batch] == asked
+
+
 def test_asks_for_batches_that_add_up_to_its_candidates(kind):
     controller = start(kind)
     assert controller.n_candidates == 80
