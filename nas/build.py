@@ -24,6 +24,7 @@ from nas.evaluation import (
     Evaluator,
     FunctionStage,
     ModelSignature,
+    SeededStage,
     Stage,
     Subject,
     TableStage,
@@ -152,11 +153,15 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     costs, scores = _table_stages(config, space)
     measuring = (*_complexity_stages(space, signature), *_device_stages(config, devices), *costs)
     working: tuple[Stage, ...] = (*_function_stages(config), *scores)
-    start = space
+    start, front_training = space, None
     if inputs and _trains(config):
         logits = _teacher_logits(config, inputs, folder, listener, (Split.TRAIN,))
         start = _starting_space(config, inputs, folder, listener, logits)
-        working += (_training_stage(config, inputs, folder, logits),)
+        training = _training_stage(config, inputs, folder, logits)
+        n_seeds = config.seeds_per_candidate
+        working += (SeededStage(training, range(n_seeds)) if n_seeds > 1 else training,)
+        if config.front_seeds:
+            front_training = SeededStage(training.without_weights(), range(n_seeds, n_seeds + config.front_seeds))
     references = [ReferenceModel(kind) for kind in config.references]
     spaces: dict[str, SearchSpace] = {known.name: known for known in (start, *references)}
     required = frozenset(_wanted_metrics(config))
@@ -176,6 +181,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         controller=controller,
         measuring=Evaluator(spaces, measuring, signature, required, is_last=not working),
         working=Evaluator(spaces, working, signature, required),
+        front_training=Evaluator(spaces, (front_training,), signature, is_last=False) if front_training else None,
         executor=kind_class("execution", config.execution.kind)(**config.execution.options),
         given_reference_point={k: v for k, v in config.reference_point.items() if v is not None},
         chance_levels=chance_levels,

@@ -10,13 +10,13 @@ import numpy as np
 from latency.errors import LatencyError
 from nas.controllers.base import Controller, SearchProblem
 from nas.errors import EvaluationError, SpaceExhaustedError
-from nas.evaluation.base import Need
+from nas.evaluation.base import Need, Stage
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Progress, Reading
 from nas.evaluation.stages import DeviceStage, confirm
 from nas.execution.base import Executor
 from nas.objectives import Constraint
 from nas.pareto import ParetoArchive, pareto_front
-from nas.records import Candidate, Record, RecordState, Role
+from nas.records import Candidate, Observation, Record, RecordState, Role
 from nas.reference_point import choose_reference_point
 from nas.store import CONFIRMATION, RETRAINING, RunFolder
 from nas.training import EpochSummary, torch_threads
@@ -61,6 +61,7 @@ class SearchParts:
         given_reference_point: By metric, from the configuration.
         chance_levels: By metric, from the task.
         references: Networks to compare with, not from the space.
+        front_training: Trains the members of the final front again, under other seeds; `None` for not at all.
     """
 
     problem: SearchProblem
@@ -72,6 +73,7 @@ class SearchParts:
     given_reference_point: Mapping[str, float] = dataclasses.field(default_factory=dict)
     chance_levels: Mapping[str, float] = dataclasses.field(default_factory=dict)
     references: tuple[Candidate, ...] = ()
+    front_training: Evaluator | None = None
 
 
 class Search:
@@ -281,27 +283,62 @@ class Search:
         return sample
 
     def _confirm_front(self) -> None:
-        """Measure the front's members again, side by side, until all that stand on it have been.
+        """Train and measure the front's members again, until all that stand on it have been.
 
         What is confirmed may let others onto the front; each time at least one more is confirmed, so this ends.
         """
-        stages = [stage for stage in self.parts.measuring.stages if isinstance(stage, DeviceStage)]
-        while stages:
+        training = self.parts.front_training.stages if self.parts.front_training else ()
+        measuring = [stage for stage in self.parts.measuring.stages if isinstance(stage, DeviceStage)]
+        failed: set[str] = set()
+        goes_on = True
+        while goes_on:
             front = pareto_front(self._store.records(), self._objectives, self.parts.constraints)
-            if all(self._is_confirmed(record, stages) for record in front):
-                return
-            self._say(f"Measuring the {len(front)} members of the front again, side by side.")
-            subjects = [self.parts.measuring.subject(Job(record.candidate)) for record in front]
-            for stage in stages:
-                try:
-                    confirmed = confirm(stage, subjects, _CONFIRMATION_ROUNDS)
-                except LatencyError as error:
-                    self._say(f"{stage.name}: the front could not be measured again, first readings stand: {error}")
-                    return
-                for observations in confirmed.values():
-                    self._store.add_observations([dataclasses.replace(o, stage=CONFIRMATION) for o in observations])
+            untrained = [r for r in front if not self._is_confirmed(r, training) and r.id not in failed]
+            if untrained:
+                failed |= self._train_again(untrained)
+            elif not all(self._is_confirmed(record, measuring) for record in front):
+                goes_on = self._measure_again(front, measuring)
+            else:
+                goes_on = False
 
-    def _is_confirmed(self, record: Record, stages: Sequence[DeviceStage]) -> bool:
+    def _train_again(self, records: Sequence[Record]) -> set[str]:
+        """Train members of the front under other seeds; return the ids of those whose trainings failed."""
+        self._say(f"Training {len(records)} members of the front again, under other seeds.")
+        failed: set[str] = set()
+
+        def take(event: Event) -> None:
+            if isinstance(event, Reading):
+                self._store_confirmed(event.observations)
+            elif isinstance(event, Ended) and event.failure is not None:
+                failed.add(event.candidate)
+                self._say(f"{event.candidate}: the first score stands, its training failed: {event.failure.reason}")
+            elif isinstance(event, Progress):
+                self._take(event)
+
+        assert self.parts.front_training is not None  # noqa: S101 - without it nothing is untrained
+        with self.parts.executor:
+            jobs = [Job(record.candidate) for record in records]
+            self.parts.executor.run(self.parts.front_training, jobs, take)
+        return failed
+
+    def _measure_again(self, front: Sequence[Record], stages: Sequence[DeviceStage]) -> bool:
+        """Measure the front's members side by side; return whether that could be done."""
+        self._say(f"Measuring the {len(front)} members of the front again, side by side.")
+        subjects = [self.parts.measuring.subject(Job(record.candidate)) for record in front]
+        for stage in stages:
+            try:
+                confirmed = confirm(stage, subjects, _CONFIRMATION_ROUNDS)
+            except LatencyError as error:
+                self._say(f"{stage.name}: the front could not be measured again, first readings stand: {error}")
+                return False
+            for observations in confirmed.values():
+                self._store_confirmed(observations)
+        return True
+
+    def _store_confirmed(self, observations: Sequence[Observation]) -> None:
+        self._store.add_observations([dataclasses.replace(o, stage=CONFIRMATION) for o in observations])
+
+    def _is_confirmed(self, record: Record, stages: Sequence[Stage]) -> bool:
         confirmed = {o.metric for o in self._store.observations(record.id) if o.stage == CONFIRMATION}
         return all(stage.provides <= confirmed for stage in stages)
 

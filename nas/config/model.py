@@ -141,6 +141,9 @@ class RunConfig(_Section):
         reference_point: Of the hypervolume, by the objectives' keys; `None` or missing: the run fixes it.
         controller: Chooses what to evaluate.
         execution: Where candidates are evaluated; by default one after the other in this process.
+        seeds_per_candidate: Trainings of each candidate, each under a seed of its own; their mean score is what counts.
+        front_seeds: Trainings of each member of the final front under seeds that played no part in its selection; their
+            mean takes the place of its score.
         references: Reference models trained and measured to compare with.
         tensorboard: Whether events are written for TensorBoard.
     """
@@ -161,6 +164,8 @@ class RunConfig(_Section):
     reference_point: Mapping[str, float | None] = {}
     controller: ControllerConfig
     execution: ComponentConfig
+    seeds_per_candidate: int = 1
+    front_seeds: int = 0
     references: tuple[str, ...] = ()
     tensorboard: bool = True
 

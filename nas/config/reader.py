@@ -31,7 +31,7 @@ from nas.teacher import TeacherSpec
 from nas.training import TrainingRecipe
 from search_spaces.base import PretrainableSpace, SearchSpace
 
-_SCALARS = ("name", "seed", "references", "tensorboard")
+_SCALARS = ("name", "seed", "seeds_per_candidate", "front_seeds", "references", "tensorboard")
 _REQUIRED = ("search_space", "controller", "objectives")
 _SECTIONS = frozenset(RunConfig.model_fields) - set(_SCALARS)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -126,6 +126,12 @@ class ConfigReader:
         if isinstance(name, str) and not _FILE_NAME.fullmatch(name):
             what = "letters, digits, '.', '_' and '-', the first a letter or digit"
             self._faults.append(must_be(("name",), what, name))
+        for key, least in (("seeds_per_candidate", 1), ("front_seeds", 0)):
+            value = (values or {}).get(key, least)
+            if value < least:
+                self._faults.append(must_be((key,), f"an integer of at least {least}", value))
+            elif value > least and "training" not in self._given:
+                self._fault((key,), f"{key} needs a training section: only trainings depend on the seed.")
         return values or {}
 
     def _mapping(self, path: KeyPath, raw: Any, example: str = "") -> Mapping[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from nas.evaluation.base import ModelSignature, Need, Stage, Subject
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Progress, Reading
+from nas.evaluation.seeds import SeededStage
 from nas.evaluation.stages import ComplexityStage, DeviceStage, FunctionStage, TrainingStage
 from nas.evaluation.table import TableStage
 
@@ -17,6 +18,7 @@ __all__ = [
     "Need",
     "Progress",
     "Reading",
+    "SeededStage",
     "Stage",
     "Subject",
     "TableStage",

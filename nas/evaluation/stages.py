@@ -1,5 +1,6 @@
 """The stages of an evaluation, in the order of a candidate's way: counts, device, function, training."""
 
+import copy
 import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -174,6 +175,12 @@ class TrainingStage(Stage):
         extra = {"distillation_ratio": summary.distillation_ratio} if self._distillation else {}
         conditions = {"epochs": self._recipe.epochs, "device": self._device}
         return subject.observe(self.name, {**scores, **extra}, conditions)
+
+    def without_weights(self) -> "TrainingStage":
+        """Return the same training, of which no weights are kept."""
+        stage = copy.copy(self)
+        stage._weights = None
+        return stage
 
     @functools.cached_property
     def _data(self) -> TrainingData:
