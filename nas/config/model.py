@@ -199,10 +199,9 @@ class RunConfig(_Section):
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     """Return `value` as YAML writes it."""
     match value:
-        case ControllerConfig():
-            return {"kind": value.kind, "warm_start": _plain(value.warm_start), **_plain(value.options)}
         case ComponentConfig():
-            return {"kind": value.kind, **_plain(value.options)}
+            own = {"warm_start": _plain(value.warm_start)} if isinstance(value, ControllerConfig) else {}
+            return {"kind": value.kind, **own, **_plain(value.options)}
         case TeacherSpec():
             trained = {"recipe": _plain(value.recipe)} if value.weights is None else {}
             own = {"kind": value.kind, "weights": _plain(value.weights)} | trained
