@@ -14,6 +14,7 @@ from nas.errors import ConfigurationError, EvaluationError
 from nas.evaluation import Need, SeededStage, Stage, Subject
 from nas.evaluation.seeds import seed_number
 from nas.records import Candidate, Observation
+from nas.search import Search
 from nas.store import CONFIRMATION, RunFolder
 from nas.training import EpochSummary
 from search_spaces.integers import Integers
@@ -118,6 +119,28 @@ def test_the_kept_weights_are_those_of_the_candidates_own_seed(run, tiny_config,
     for name in first:
         files = [path / "weights" / f"{name}.quick.safetensors" for path in (run.path, single.path)]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+class Killed(BaseException):
+    """Stands for a `kill -9`."""
+
+
+def test_killed_while_the_front_is_trained_again_a_run_ends_as_if_it_never_was(run, tiny_config, tmp_path, monkeypatch):
+    store_confirmed, n_calls = Search._store_confirmed, []
+
+    def kill_at_the_second(self, observations):
+        n_calls.append(1)
+        if len(n_calls) == 2:
+            raise Killed
+        store_confirmed(self, observations)
+
+    path = tmp_path / "runs" / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "_store_confirmed", kill_at_the_second)
+        with pytest.raises(Killed):
+            nas.run_search(tiny_config, path, overrides=OVERRIDES)
+    resumed = nas.run_search(tiny_config, path, overrides=OVERRIDES, resume=True)
+    assert to_json(resumed, all_records=True) == to_json(run, all_records=True)
 
 
 @pytest.mark.parametrize(
