@@ -48,21 +48,35 @@ class SimulatedAnnealing(ScalarizedController):
         super().setup(problem)
         self._directions = [self._drawn_weights() for _ in range(self._batch_size)]
         self._places: list[Member | None] = [None] * self._batch_size
+        self._steps: dict[Genotype, int] = {}  # by what was proposed since the last tell, the walk that it is a step of
         self._n_told = 0
 
     def tell(self, records: Sequence[Record]) -> None:
-        """Let each walk step to its neighbour or stay; walks are in the order of the batch."""
-        by_genotype = {member.genotype: member for member in self._members(records)}
-        for walk, record in enumerate(records):
-            member = by_genotype.get(record.candidate.genotype)
-            if member is not None and walk < self._batch_size and self._accepts(walk, member):
-                self._places[walk] = member
+        """Let each walk step to its neighbour or stay; what was no walk's step is one of a walk that has none."""
+        genotypes = [record.candidate.genotype for record in records]
+        taken = {self._steps[genotype] for genotype in genotypes if genotype in self._steps}
+        others = iter([walk for walk in range(self._batch_size) if walk not in taken])
+        members = {member.genotype: member for member in self._members(records)}
+        for genotype in genotypes:
+            walk = self._steps[genotype] if genotype in self._steps else next(others, None)
+            if walk is not None and genotype in members and self._accepts(walk, members[genotype]):
+                self._places[walk] = members[genotype]
+        self._steps.clear()
         self._n_told += len(records)
 
     def _propose(self, n: int) -> Iterable[Genotype]:
+        """Return a step of each walk that has none yet; those that cannot be asked for are left to the next try."""
+        waiting = sorted(set(range(self._batch_size)) - set(self._steps.values()))
+        for walk in waiting[:n]:
+            step = self._step(self._places[walk])
+            is_new = step.genes not in self._asked and step not in self._steps
+            if is_new and self._problem.keeps_cheap_bounds(step):
+                self._steps[step] = walk
+                yield step
+
+    def _step(self, place: Member | None) -> Genotype:
         space = self._problem.space
-        places = self._places[-n:]  # those that are still open
-        return [space.sample(self._rng) if at is None else mutated(space, at.genotype, self._rng) for at in places]
+        return space.canonical(space.sample(self._rng) if place is None else mutated(space, place.genotype, self._rng))
 
     def _accepts(self, walk: int, member: Member) -> bool:
         place = self._places[walk]

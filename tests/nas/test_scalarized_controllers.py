@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nas.config import load_config
-from nas.controllers import CONTROLLERS, SearchProblem
+from nas.controllers import CONTROLLERS, SearchProblem, SimulatedAnnealing
 from nas.controllers.ppo import GenePolicy, Ppo
 from nas.errors import ConfigurationError
 from nas.objectives import Direction, Objective
@@ -40,9 +40,27 @@ def median_costs(controller, n_batches):
 @pytest.mark.parametrize("kind", ["regularized_evolution", "simulated_annealing"])
 def test_a_soft_constraint_brings_the_costs_to_its_target(kind):
     options = {"scalarization": ScalarizationKind.SOFT_CONSTRAINT, "targets": {"cost": 9.0}}
-    costs = median_costs(CONTROLLERS[kind](n_candidates=300, **options), 30)
+    costs = median_costs(CONTROLLERS[kind](n_candidates=500, **options), 50)
     assert np.median(costs[:3]) > 11  # random genotypes cost 13.5 on average
     assert abs(np.median(costs[-5:]) - 9.0) <= 1.5
+
+
+def test_each_walk_of_annealing_steps_to_neighbours_of_its_own_place():
+    controller = SimulatedAnnealing(n_candidates=200, batch_size=6, end_temperature=1e-6, start_temperature=1e-6)
+    controller.setup(SearchProblem(SPACE, OBJECTIVES, 0))
+    n_steps = 0
+    for _ in range(20):
+        places = list(controller._places)
+        batch = controller.ask(6)
+        steps = dict(controller._steps)
+        for candidate in batch:
+            place = places[steps[candidate.genotype]] if candidate.genotype in steps else None
+            if place is not None:
+                differences = np.array(candidate.genotype.genes) - place.genotype.genes
+                assert np.abs(differences).sum() == 1  # one step of one ordinal gene
+                n_steps += 1
+        controller.tell([judged(candidate) for candidate in batch])
+    assert n_steps > 80
 
 
 def test_the_policy_follows_the_score_until_the_exponent_has_grown():
