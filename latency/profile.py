@@ -29,7 +29,8 @@ class ModuleCosts:
         n_operators: Views are operators too.
         output_shape: Of its last operator's first result, with the batch; empty if it runs none.
         activation_bytes: Of the tensors that it makes, whether or not all are alive at once.
-        time_share: Of the whole inference; `None` if it was not measured.
+        time_share: Of the time spent in all rows' modules, which leaves out containers that run no operators of
+            their own; `None` if it was not measured.
     """
 
     module: str
@@ -54,7 +55,7 @@ def module_costs(
     Args:
         graph: The model's operators; shapes and bytes are those of its batch.
         complexity: The model's counts.
-        module_times_s: By module, each module's own time; shares are of their sum.
+        module_times_s: By module, each module's own time.
         depth: Fold modules deeper than this into the one that holds them; 1 keeps the model's direct children.
 
     Raises:
@@ -79,7 +80,8 @@ def module_costs(
         if operator.outputs:
             shapes[module] = graph.tensors[operator.outputs[0]].shape
     times = _folded(module_times_s, depth) if module_times_s else None
-    total_time = sum(times.values()) if times else 0.0
+    modules = tuple(dict.fromkeys((*n_operators, *params)))
+    total_time = sum(times.get(module, 0.0) for module in modules) if times else 0.0
     return tuple(
         ModuleCosts(
             module=module,
@@ -91,7 +93,7 @@ def module_costs(
             activation_bytes=activation_bytes[module],
             time_share=times.get(module, 0.0) / total_time if times and total_time > 0 else None,
         )
-        for module in dict.fromkeys((*n_operators, *params))
+        for module in modules
     )
 
 

@@ -15,7 +15,7 @@ LAYERS = {
     },
     "search": {"evaluation", "execution", "reference_point", "search", "retraining", "known_costs"},
     "surfaces": {
-        "analysis", "export", "config", "build", "console", "runner", "profiling", "cli", "warm_start",
+        "analysis", "export", "config", "build", "console", "runner", "profiling", "profile_tables", "cli", "warm_start",
         "__init__", "__main__",
     },
 }  # fmt: skip
