@@ -15,8 +15,8 @@ LAYERS = {
     },
     "search": {"evaluation", "execution", "reference_point", "search", "retraining", "known_costs"},
     "surfaces": {
-        "analysis", "export", "config", "build", "console", "runner", "profiling", "profile_tables", "cli", "warm_start",
-        "__init__", "__main__",
+        "analysis", "export", "config", "build", "console", "runner", "profiling", "profile_tables", "cli",
+        "warm_start", "__init__", "__main__",
     },
 }  # fmt: skip
 ORDER = {room: level for level, rooms in enumerate(LAYERS.values()) for room in rooms}
