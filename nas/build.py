@@ -2,23 +2,22 @@
 
 import functools
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from latency.complexity import count_model
 from latency.devices.base import Device
-from latency.errors import DeviceUnavailableError, LatencyError
+from latency.errors import DeviceUnavailableError
 from nas.artifacts import ArtifactCache
 from nas.augmentation import Augmentation
 from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig, resolve_device, resolve_precision
 from nas.config.kinds import imported, kind_class
 from nas.config.model import TrainingConfig
-from nas.controllers import SearchProblem
+from nas.controllers import Controller, SearchProblem
 from nas.data.base import Dataset, Split
 from nas.data.cache import ExamplesFile, cache_examples
 from nas.distillation import Distillation
@@ -30,17 +29,19 @@ from nas.evaluation import (
     Evaluator,
     FunctionStage,
     ModelSignature,
+    SeededStage,
     Stage,
     Subject,
+    TableStage,
     TrainingStage,
 )
 from nas.evaluation.stages import COMPLEXITY_METRICS
 from nas.execution import Executor
 from nas.features import StoredFeatures, store_features, store_views
 from nas.files import file_hash
+from nas.known_costs import CountedCosts, TableCosts, bounds_check
 from nas.metrics import metric_info
 from nas.normalization import Normalization
-from nas.objectives import violations
 from nas.pretraining import PretrainedSpace, pretrain
 from nas.records import Candidate
 from nas.retraining import RetrainingParts
@@ -50,9 +51,13 @@ from nas.tasks.base import Task
 from nas.teacher import Teacher, TeacherSpec, make_teacher, teacher_logits
 from nas.training_setting import TrainingSetting
 from nas.version import VERSION
+from nas.warm_start import warm_start
 from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
-from search_spaces.genotype import Genotype
+from search_spaces.errors import SearchSpaceError
 from search_spaces.reference_models import ReferenceModel
+from search_spaces.tabular import Tabular
+
+_MIN_WARM_START = 10  # genotypes that earlier runs give, where a batch is smaller
 
 
 @dataclass(frozen=True)
@@ -117,47 +122,60 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     """Return everything that a search joins. Reads data and trains the teacher if nobody did before.
 
     Raises:
-        InputError: If a device, the data or the teacher is not to be had.
+        InputError: If a device, the data, the teacher or the table is not to be had.
     """
     listener = listener or SearchListener()
     space = search_space(config)
+    try:
+        space.check()
+    except SearchSpaceError as error:
+        raise InputError(f"search_space: {error}") from error
     runs_on = executor(config)
     devices = checked_devices(config, runs_on)
     inputs = training_inputs(config, folder)
     if config.budget.gpu_hours is not None and (inputs is None or inputs.setting.device == "cpu"):
         raise InputError("budget.gpu_hours: no training of this run uses a GPU; give hours or n_trained")
     signature = inputs.signature if inputs else None
-    measuring = measuring_stages(config, space, signature, devices)
-    working: tuple[Stage, ...] = tuple(_function_stages(config))
-    start, files = space, tuple[Path, ...]()
+    costs, scores = _table_stages(config, space)
+    measuring = (*measuring_stages(config, space, signature, devices), *costs)
+    working: tuple[Stage, ...] = (*_function_stages(config), *scores)
+    start, files, front_training = space, tuple[Path, ...](), None
     if inputs and trains(config):
         start, training = _training(config, inputs.setting, folder, listener)
-        working += (training,)
+        n_seeds = config.seeds_per_candidate
+        working += (SeededStage(training, range(n_seeds)) if n_seeds > 1 else training,)
+        if config.front_seeds:
+            front_training = SeededStage(training.without_weights(), range(n_seeds, n_seeds + config.front_seeds))
         files = training.files
         files += (start.weights,) if isinstance(start, PretrainedSpace) else ()
     references = [ReferenceModel(kind) for kind in config.references]
     spaces: dict[str, SearchSpace] = {known.name: known for known in (start, *references)}
-    objectives, constraints = config.objective_values(), config.constraint_values()
-    required = frozenset(o.metric for o in objectives) | frozenset(c.metric for c in constraints)
+    required = frozenset(_wanted_metrics(config))
     chance_levels = {
         name: metric.chance_level for name, metric in config.metrics.items() if metric.chance_level is not None
     }
     if inputs:
         chance_levels |= {metric: inputs.setting.task.chance_level(metric) for metric in inputs.setting.task.metrics}
+    controller: Controller = kind_class("controller", config.controller.kind)(**config.controller.options)
+    problem = search_problem(config, space, signature)
+    if runs := config.controller.warm_start:
+        n_first = max(controller.batch_size, _MIN_WARM_START)
+        problem = replace(problem, first=warm_start(folder, runs, space, problem.objectives, n_first))
+    trained_on = functools.partial(
+        Evaluator,
+        spaces,
+        signature=signature,
+        device=inputs.setting.device if inputs else "cpu",
+        files=files,
+        weights=functools.partial(weights_path, folder.path) if files else None,
+    )
     return SearchParts(
-        problem=SearchProblem(space, objectives, config.seed, cheap_bounds(config, space, signature)),
-        constraints=constraints,
-        controller=kind_class("controller", config.controller.kind)(**config.controller.options),
+        problem=problem,
+        constraints=config.constraint_values(),
+        controller=controller,
         measuring=Evaluator(spaces, measuring, signature, required, is_last=not working),
-        working=Evaluator(
-            spaces,
-            working,
-            signature,
-            required,
-            device=inputs.setting.device if inputs else "cpu",
-            files=files,
-            weights=functools.partial(weights_path, folder.path) if files else None,
-        ),
+        working=trained_on(working, required=required),
+        front_training=trained_on((front_training,), is_last=False) if front_training else None,
         executor=runs_on,
         given_reference_point={k: v for k, v in config.reference_point.items() if v is not None},
         chance_levels=chance_levels,
@@ -308,14 +326,27 @@ def _device_stages(config: RunConfig, devices: Mapping[str, Device]) -> list[Sta
     return [DeviceStage(name, devices[name], keys) for name, keys in wanted.items()]
 
 
+def _table_stages(config: RunConfig, space: SearchSpace) -> tuple[list[Stage], list[Stage]]:
+    """Return the stages that read a table's costs and its scores, those of them that some metric asks."""
+    if not isinstance(space, Tabular):
+        return [], []
+    wanted = _wanted_metrics(config) - config.metrics.keys()
+    groups = (wanted & set(space.costs), wanted - set(space.costs))
+    costs, scores = ([TableStage(space, columns)] if columns else [] for columns in groups)
+    return list(costs), list(scores)
+
+
 def _function_stages(config: RunConfig) -> list[Stage]:
     return [FunctionStage(name, imported(metric.function)) for name, metric in config.metrics.items()]
 
 
 def trains(config: RunConfig) -> bool:
     """Return whether some objective or constraint needs trained networks."""
-    keys = [o.metric for o in config.objective_values()] + [c.metric for c in config.constraint_values()]
-    return any((info := metric_info(key)) is not None and info.needs_training for key in keys)
+    return any((info := metric_info(key)) is not None and info.needs_training for key in _wanted_metrics(config))
+
+
+def _wanted_metrics(config: RunConfig) -> set[str]:
+    return {o.metric for o in config.objective_values()} | {c.metric for c in config.constraint_values()}
 
 
 def distillation(config: RunConfig) -> Distillation | None:
@@ -483,22 +514,17 @@ def _told(listener: SearchListener, name: str, what: str) -> dict[str, Any]:
     }
 
 
-def cheap_bounds(config: RunConfig, space: SearchSpace, signature: ModelSignature | None) -> Callable[[Genotype], bool]:
-    """Return whether a genotype's counts keep their bounds; counted once for each genotype."""
-    bounds = tuple(c for c in config.constraint_values() if c.metric in COMPLEXITY_METRICS)
-    if not bounds or signature is None or not isinstance(space, ModelSpace):
-        return lambda genotype: True
-
-    @functools.cache
-    def keeps(genotype: Genotype) -> bool:
-        model = space.build(genotype, in_channels=signature.in_channels, n_classes=signature.n_classes, seed=0)
-        try:
-            counts = count_model(model.eval(), signature.input_shape)
-        except LatencyError:
-            return True  # the evaluation will say what is wrong with it
-        return not violations(bounds, {"n_params": counts.n_params, "n_macs": counts.n_macs})
-
-    return keeps
+def search_problem(config: RunConfig, space: SearchSpace, signature: ModelSignature | None) -> SearchProblem:
+    """Return the problem with what can be known before anything is measured: a table's costs, counts and bounds."""
+    objectives, constraints = config.objective_values(), config.constraint_values()
+    if isinstance(space, Tabular):
+        known = TableCosts(space, _wanted_metrics(config))
+        keeps = bounds_check(known, constraints, space.costs)
+        return SearchProblem(space, objectives, config.seed, keeps, known)
+    if isinstance(space, ModelSpace) and signature is not None:
+        keeps = bounds_check(CountedCosts(space, signature), constraints, COMPLEXITY_METRICS)
+        return SearchProblem(space, objectives, config.seed, keeps)
+    return SearchProblem(space, objectives, config.seed)
 
 
 def _check_stored(folder: RunFolder, key: str, value: str) -> None:

@@ -36,6 +36,8 @@ app = typer.Typer(
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+analyse_app = typer.Typer(help="Look into a run: what helped, and what would have.", no_args_is_help=True)
+app.add_typer(analyse_app, name="analyse")
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of the run.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, e.g. runs/quickstart.")]
@@ -97,6 +99,8 @@ def search(
         ("TensorBoard", f"tensorboard --logdir {run.path / 'tensorboard'}"),
         ("next", f"nas retrain {run.path} --candidate ID --epochs N; nas export {run.path} --knee"),
     ):
+        if what == "next" and not any((run.path / "weights").iterdir()):
+            continue  # nothing was trained
         console.print(f"{what:>12}: {place}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -155,6 +159,23 @@ def plot(run_dir: RunDir) -> None:
     run = runner.load_run(run_dir)
     for path in save_plots(run, run.path / "plots"):
         print(path)
+
+
+@analyse_app.command()
+def predictor(
+    run_dir: RunDir,
+    metric: Annotated[str | None, typer.Option(help="One objective. Default: those trained for.")] = None,
+    k: Annotated[int | None, typer.Option("--k", help="Of precision@k and N@k. Default: a fifth of all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Show how well predictors rank a run's candidates that they were not fitted to."""
+    _allow_local_modules(trust_code)
+    report = runner.analyse_predictor(run_dir, metric=metric, k=k, trust_code=trust_code)
+    if as_json:
+        print(json.dumps(report.to_plain(), indent=2))
+    else:
+        Console().print(report.table(run_dir.name))
 
 
 @app.command()

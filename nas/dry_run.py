@@ -154,7 +154,7 @@ class _DryRun:
     def _sampled(self) -> tuple[list[Genotype], int]:
         """Return a few genotypes inside the bounds on counts, and how many were drawn for them."""
         rng = np.random.default_rng([self._config.seed, 2])
-        keeps = build.cheap_bounds(self._config, self._space, self._signature)
+        keeps = build.search_problem(self._config, self._space, self._signature).keeps_cheap_bounds
         found: dict[Genotype, None] = {}
         n_drawn = 0
         while len(found) < _N_SAMPLES and n_drawn < _MAX_DRAWS:

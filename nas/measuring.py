@@ -6,16 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from latency.errors import LatencyError
 from nas.controllers.base import SearchProblem
 from nas.evaluation.base import Need
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
-from nas.evaluation.stages import DeviceStage, confirm
 from nas.execution.base import Executor
-from nas.objectives import Constraint
-from nas.pareto import pareto_front
-from nas.records import Candidate, Record
-from nas.store import CONFIRMATION, RunStore
+from nas.records import Candidate
 from nas.training import torch_threads
 
 _SAMPLE_SIZE = 16  # genotypes whose costs fix the reference point where nothing else does
@@ -53,37 +48,3 @@ def sample_costs(
             executor.measure(evaluator, [Job(Candidate.create(space, genotype, problem.seed))], keep)
         sample.append({"genes": genotype.genes, "metrics": metrics})
     return sample
-
-
-def confirm_front(
-    store: RunStore,
-    problem: SearchProblem,
-    constraints: Sequence[Constraint],
-    measuring: Evaluator,
-    executor: Executor,
-    say: Callable[[str], None],
-) -> None:
-    """Measure the front's members again, side by side, until all that stand on it have been.
-
-    What is confirmed may let others onto the front; each time at least one more is confirmed, so this ends.
-    """
-    stages = [stage for stage in measuring.stages if isinstance(stage, DeviceStage)]
-    while stages:
-        front = pareto_front(store.records(), problem.objectives, constraints)
-        if all(_is_confirmed(store, record, stages) for record in front):
-            return
-        say(f"Measuring the {len(front)} members of the front again, side by side.")
-        subjects = [measuring.subject(Job(record.candidate)) for record in front]
-        for stage in stages:
-            try:
-                confirmed = executor.at_device(stage.name, confirm, stage, subjects, _CONFIRMATION_ROUNDS)
-            except LatencyError as error:
-                say(f"{stage.name}: the front could not be measured again, first readings stand: {error}")
-                return
-            for observations in confirmed.values():
-                store.add_observations([dataclasses.replace(o, stage=CONFIRMATION) for o in observations])
-
-
-def _is_confirmed(store: RunStore, record: Record, stages: Sequence[DeviceStage]) -> bool:
-    confirmed = {o.metric for o in store.observations(record.id) if o.stage == CONFIRMATION}
-    return all(stage.provides <= confirmed for stage in stages)

@@ -15,6 +15,7 @@ class MetricSource(StrEnum):
     DEVICE = "device"  # measured on a device
     TASK = "task"  # scored on the validation split after training
     FUNCTION = "function"  # returned by a user's Python function
+    TABLE = "table"  # read from the table that is searched
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ CLASS_METRICS = {"iou": _score("segmentation"), "f1": _score("segmentation")}
 """Metrics of one class, written with its name: `iou[skin]`."""
 
 FUNCTION_METRIC = MetricInfo(MetricSource.FUNCTION, None)
+
+
+def table_metric(column: str) -> MetricInfo:
+    """Return what is known of the metric in a table's column: a name that is known says which way it is better."""
+    known = METRICS.get(column)
+    return MetricInfo(MetricSource.TABLE, known.direction if known else None)
 
 
 def split_key(key: str) -> tuple[str, str | None]:

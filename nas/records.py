@@ -135,6 +135,11 @@ class Record:
         """The candidate's id."""
         return self.candidate.id
 
+    def spread(self, metric: str) -> float | None:
+        """Return the standard deviation of a metric over several seeds; `None` where it is of one training."""
+        value = self.conditions.get(metric, {}).get("spread")
+        return None if value is None else float(value)
+
     @property
     def is_complete(self) -> bool:
         """Whether it counts for the front."""

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from nas import build
 from nas.analysis.live import PlotListener, TensorBoardListener
+from nas.analysis.predictor import PredictorReport
 from nas.analysis.run import Run
 from nas.config import Difference, RunConfig, differences, load_config
 from nas.config.kinds import kind_class
@@ -282,6 +283,25 @@ def draw(run_dir: Path | str, candidate: str, path: Path, *, trust_code: bool = 
         write_text(path, build.space_of(settings, found).draw(found.genotype))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}") from error
+
+
+def analyse_predictor(
+    run_dir: Path | str, *, metric: str | None = None, k: int | None = None, trust_code: bool = False
+) -> PredictorReport:
+    """Return how well predictors of trained metrics would have done in a run.
+
+    Args:
+        run_dir: The run's folder.
+        metric: One objective; by default all that only an evaluation tells.
+        k: Of precision@k and n@k; by default a fifth of the records.
+        trust_code: Whether Python code that the run's configuration names may be imported.
+
+    Raises:
+        InputError: If there is no such run or objective, or the run is too small.
+    """
+    run = Run.load(run_dir)
+    space = build.search_space(load_config(run.path / "config.yaml", trust_code=trust_code))
+    return PredictorReport.of(run, space, metric=metric, k=k)
 
 
 def _check_same_run(folder: RunFolder, settings: RunConfig, *, resume: bool, trust_code: bool) -> None:

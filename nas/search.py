@@ -10,12 +10,13 @@ from enum import StrEnum
 import numpy as np
 
 from nas.budget import Budget, BudgetMeter, Usage
+from nas.confirmation import FrontConfirmation
 from nas.controllers.base import Controller, SearchProblem
 from nas.errors import EvaluationError, SpaceExhaustedError
 from nas.evaluation.base import Need
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Progress, Reading
 from nas.execution.base import Executor
-from nas.measuring import confirm_front, sample_costs
+from nas.measuring import sample_costs
 from nas.objectives import Constraint
 from nas.pareto import ParetoArchive
 from nas.records import Candidate, Record, RecordState, Role
@@ -74,6 +75,7 @@ class SearchParts:
             order in which a batch's trainings end does not matter.
         budget: What may be used up.
         scheduling: When the controller is asked and told.
+        front_training: Trains the members of the final front again, under other seeds; `None` for not at all.
     """
 
     problem: SearchProblem
@@ -88,6 +90,7 @@ class SearchParts:
     thresholds: Thresholds = lambda costs, finished: {}
     budget: Budget = dataclasses.field(default_factory=Budget)
     scheduling: Scheduling = Scheduling.GENERATIONAL
+    front_training: Evaluator | None = None
 
 
 class Search:
@@ -371,7 +374,16 @@ class Search:
 
     def _confirm_front(self) -> None:
         parts = self.parts
-        confirm_front(self._store, parts.problem, parts.constraints, parts.measuring, parts.executor, self._say)
+        FrontConfirmation(
+            self._store,
+            parts.problem,
+            parts.constraints,
+            measuring=parts.measuring,
+            training=parts.front_training,
+            executor=parts.executor,
+            on_event=self._take,
+            say=self._say,
+        ).run()
 
     def _say(self, text: str) -> None:
         for listener in self._listeners:

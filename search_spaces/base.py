@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from search_spaces.cell_graph import CellGraph
 from search_spaces.drawing import draw_lines
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Gene, Genotype
@@ -60,10 +61,22 @@ class SearchSpace(ABC):
         return draw_lines(self.name, lines or [self.describe(genotype)])
 
     @property
+    def cell_graph(self) -> CellGraph | None:
+        """The graph whose edges the genes fill, for predictors that read it; `None` where genes mean something else."""
+        return None
+
+    @property
     def options(self) -> dict[str, Any]:
         """The space's options by name, as plain values."""
         assert dataclasses.is_dataclass(self)  # noqa: S101 - stated in the class's contract
         return dataclasses.asdict(self)
+
+    def check(self) -> None:  # noqa: B027 - most spaces rest on nothing outside
+        """Check what the space reads from outside, files say; a run calls it once at its start.
+
+        Raises:
+            SearchSpaceError: If something is missing or broken.
+        """
 
     @property
     def n_genotypes(self) -> int:
@@ -79,6 +92,16 @@ class SearchSpace(ABC):
         genotype = Genotype(self.name, tuple(int(value) for value in values))
         self.validate(genotype)
         return genotype
+
+    def nearest(self, values: Sequence[int]) -> Genotype:
+        """Return the genotype with these gene values or, where that combination is not of the space, one close by.
+
+        Controllers that make genotypes out of others' genes call this.
+
+        Raises:
+            GenotypeError: If a value is missing or out of its gene's range.
+        """
+        return self.genotype(values)
 
     def validate(self, genotype: Genotype) -> None:
         """Check that `genotype` is one of this space.

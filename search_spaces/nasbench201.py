@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from search_spaces.base import ModelSpace
+from search_spaces.cell_graph import CellGraph
 from search_spaces.cells import DagCell
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Gene, GeneKind, Genotype
@@ -58,6 +59,11 @@ class NasBench201(ModelSpace):
     def genes(self) -> tuple[Gene, ...]:
         """One operation for each edge, in the order of `NASBENCH201_EDGES`."""
         return _GENES
+
+    @property
+    def cell_graph(self) -> CellGraph:
+        """The published cell."""
+        return CellGraph(NASBENCH201_EDGES, NASBENCH201_OPERATIONS)
 
     def canonical(self, genotype: Genotype) -> Genotype:
         """Return the lexicographically smallest genotype of the published class of `genotype`."""

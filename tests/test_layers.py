@@ -8,16 +8,20 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("search_spaces", "latency", "nas")
 LAYERS = {
-    "values": {"errors", "records", "objectives", "pareto", "metrics", "version"},
+    "values": {"errors", "records", "objectives", "pareto", "metrics", "version", "scalarization"},
     "components": {
         "files", "store", "artifacts", "data", "tasks", "teacher", "onnx_teacher", "pretraining", "distillation",
         "training", "training_step", "constants", "training_data", "training_setting", "student", "averaging",
-        "normalization", "augmentation", "features", "drop_rule", "controllers",
+        "normalization", "augmentation", "features", "drop_rule", "controllers", "predictors", "successive_halving",
+        "learning_curves",
     },
-    "search": {"evaluation", "execution", "reference_point", "budget", "measuring", "search", "retraining"},
+    "search": {
+        "evaluation", "execution", "reference_point", "budget", "measuring", "confirmation", "search", "retraining",
+        "known_costs",
+    },
     "surfaces": {
         "analysis", "export", "config", "build", "dry_run", "console", "runner", "profiling", "profile_tables",
-        "cli", "__init__", "__main__",
+        "cli", "warm_start", "__init__", "__main__",
     },
 }  # fmt: skip
 ORDER = {room: level for level, rooms in enumerate(LAYERS.values()) for room in rooms}

@@ -110,6 +110,11 @@ class Run:
                 "batch": record.batch,
                 "on_front": record.id in front,
                 **record.metrics,
+                **{
+                    f"{metric}_spread": spread
+                    for metric in record.metrics
+                    if (spread := record.spread(metric)) is not None
+                },
                 **{f"test_{metric}": value for metric, value in record.retrained.items()},
                 "description": record.candidate.description,
             }

@@ -33,6 +33,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2g} s"
 
 
+def _shown(record: Record, metric: str) -> str:
+    """Return a metric's value, with the standard deviation over seeds where there were several."""
+    value, spread = format_value(metric, record.metrics[metric]), record.spread(metric)
+    return value if spread is None else f"{value} ± {spread:.2g}"
+
+
 def front_table(run: Run) -> Table:
     """Return the front, best in the first objective first, with the knee and ties marked."""
     table = Table(title=escape(f"Pareto front of {run.name}"), title_justify="left", expand=True)
@@ -48,12 +54,17 @@ def front_table(run: Run) -> Table:
     for record in run.front:
         mark = " *" if record.id == knee else ""
         mark += " ≈" if record.id in ties else ""
-        values = [format_value(o.metric, record.metrics[o.metric]) for o in run.objectives]
+        values = [_shown(record, o.metric) for o in run.objectives]
         tested = [
             format_value(metric, record.retrained[metric]) if metric in record.retrained else "" for metric in retrained
         ]
         table.add_row(record.id + mark, *values, *tested, escape(record.candidate.description))
-    notes = ["* knee"] + (["≈ ahead of another member by no more than noise"] if ties else [])
+    has_spread = any(record.spread(o.metric) is not None for record in run.front for o in run.objectives)
+    notes = (
+        ["* knee"]
+        + (["± standard deviation over seeds"] if has_spread else [])
+        + (["≈ ahead of another member by no more than noise"] if ties else [])
+    )
     table.caption = "; ".join(notes)
     return table
 
@@ -67,10 +78,7 @@ def records_table(run: Run) -> Table:
         table.add_column(escape(objective.metric), justify="right", no_wrap=True)
     table.add_column("remark", overflow="ellipsis", no_wrap=True, ratio=1)
     for record in (*run.references, *run.records):
-        values = [
-            format_value(o.metric, record.metrics[o.metric]) if o.metric in record.metrics else ""
-            for o in run.objectives
-        ]
+        values = [_shown(record, o.metric) if o.metric in record.metrics else "" for o in run.objectives]
         table.add_row(record.id, str(record.state), *values, escape(remark(record)))
     return table
 
@@ -115,6 +123,8 @@ def _plain(record: Record, ties: Iterable[str]) -> dict[str, Any]:
         "attempts": record.attempts,
         "role": str(record.role),
     }
+    if spreads := _spreads(record):
+        plain["spreads"] = spreads
     if ties := list(ties):
         plain["tied_with"] = ties
     if record.retrained:
@@ -130,6 +140,15 @@ def _plain(record: Record, ties: Iterable[str]) -> dict[str, Any]:
             "score": record.pruning.score,
         }
     return plain
+
+
+def _spreads(record: Record) -> dict[str, Any]:
+    """Return by metric over how many seeds a score is the mean, and their standard deviation."""
+    return {
+        metric: {"n_seeds": len(record.conditions[metric]["rounds"]), "standard_deviation": spread}
+        for metric in record.metrics
+        if (spread := record.spread(metric)) is not None
+    }
 
 
 def _objective_metrics(run: Run) -> set[str]:

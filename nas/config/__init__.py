@@ -9,6 +9,7 @@ import torch
 from nas.config.model import (
     ComponentConfig,
     ConstraintConfig,
+    ControllerConfig,
     DeviceConfig,
     Difference,
     DistillationConfig,
@@ -25,6 +26,7 @@ from nas.errors import InputError
 __all__ = [
     "ComponentConfig",
     "ConstraintConfig",
+    "ControllerConfig",
     "DeviceConfig",
     "Difference",
     "DistillationConfig",

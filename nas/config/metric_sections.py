@@ -26,10 +26,13 @@ from nas.metrics import (
     MetricSource,
     metric_key,
     split_key,
+    table_metric,
 )
 from nas.objectives import Constraint, Direction
 from nas.tasks.base import Task
 from search_spaces.base import ModelSpace, SearchSpace
+from search_spaces.errors import SearchSpaceError
+from search_spaces.tabular import Tabular
 
 _METRIC_NAME = re.compile(r"[A-Za-z_]\w*")
 
@@ -105,6 +108,8 @@ class MetricsReader:
     def read(self) -> MetricSections:
         """Return what could be read; with faults, some may be missing."""
         functions = self._functions()
+        if isinstance(self._context.space, Tabular) and "data" in self._context.given:
+            self._fault(("data",), "a table holds all that is known of its rows; leave the data section out.")
         objectives = self._objectives()
         return MetricSections(
             metrics=functions,
@@ -175,7 +180,7 @@ class MetricsReader:
                 continue
             objective = ObjectiveConfig(metric=keys["metric"], device=device, direction=direction)
             if any((o.metric, o.device) == (objective.metric, device) for o in objectives):
-                self._fault(path, f"{self._key(objective)} is an objective already.")
+                self._fault(path, f"{self.key(objective)} is an objective already.")
             objectives.append(objective)
         return objectives
 
@@ -206,7 +211,7 @@ class MetricsReader:
         if not isinstance(raw, Mapping):
             self.faults.append(must_be(("reference_point",), "a mapping of objectives to numbers", raw))
             return {}
-        keys = [self._key(objective) for objective in objectives]
+        keys = [self.key(objective) for objective in objectives]
         items = self._raw.get("objectives")
         are_all_read = isinstance(items, list) and len(keys) == len(items) > 0
         for name, value in raw.items():
@@ -221,7 +226,8 @@ class MetricsReader:
             return {}
         return {name: None if value is None else float(value) for name, value in raw.items()}
 
-    def _key(self, objective: ObjectiveConfig) -> str:
+    def key(self, objective: ObjectiveConfig) -> str:
+        """Return the name under which records keep the objective's metric."""
         return metric_key(objective.metric, objective.device, self._measuring(objective.metric))
 
     def _measuring(self, metric: str) -> list[str]:
@@ -232,6 +238,8 @@ class MetricsReader:
         name, class_name = split_key(metric)
         if metric in self._function_names:
             return FUNCTION_METRIC
+        if isinstance(self._context.space, Tabular):
+            return self._table_info(self._context.space, metric, path)
         info = CLASS_METRICS.get(name) if class_name is not None else METRICS.get(name)
         if info is None:
             known = [*METRICS, *self._function_names, *self._class_metrics()]
@@ -239,6 +247,16 @@ class MetricsReader:
             return None
         self._check_available(metric, info, path)
         return info
+
+    def _table_info(self, table: Tabular, metric: str, path: KeyPath) -> MetricInfo | None:
+        try:
+            columns = table.columns
+        except SearchSpaceError:  # the check at the run's start says what is wrong with the table
+            return table_metric(metric)
+        if metric not in columns:
+            self._fault(path, f"the table has no column {metric!r}.{nearest(metric, columns)}")
+            return None
+        return table_metric(metric)
 
     def _class_metrics(self) -> list[str]:
         if self._context.task is None:

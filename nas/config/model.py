@@ -36,6 +36,16 @@ class ComponentConfig(_Section):
     options: Mapping[str, Any] = {}
 
 
+class ControllerConfig(ComponentConfig):
+    """The controller.
+
+    Attributes:
+        warm_start: Folders of earlier runs on the same space, whose best genotypes are asked for first.
+    """
+
+    warm_start: tuple[Path, ...] = ()
+
+
 class DeviceConfig(ComponentConfig):
     """A device.
 
@@ -156,6 +166,9 @@ class RunConfig(_Section):
         scheduling: `generational`: a batch at a time; `steady_state`: a new candidate for each that ended.
         budget: At which the search stops asking; by default at none.
         execution: Where candidates are evaluated; by default one after the other in this process.
+        seeds_per_candidate: Trainings of each candidate, each under a seed of its own; their mean score is what counts.
+        front_seeds: Trainings of each member of the final front under seeds that played no part in its selection; their
+            mean takes the place of its score.
         references: Reference models trained and measured to compare with.
         tensorboard: Whether events are written for TensorBoard.
     """
@@ -175,10 +188,12 @@ class RunConfig(_Section):
     objectives: tuple[ObjectiveConfig, ...]
     constraints: tuple[ConstraintConfig, ...] = ()
     reference_point: Mapping[str, float | None] = {}
-    controller: ComponentConfig
+    controller: ControllerConfig
     scheduling: Scheduling = Scheduling.GENERATIONAL
     budget: Budget = Budget()
     execution: ComponentConfig
+    seeds_per_candidate: int = 1
+    front_seeds: int = 0
     references: tuple[str, ...] = ()
     tensorboard: bool = True
 
@@ -213,7 +228,8 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     """Return `value` as YAML writes it."""
     match value:
         case ComponentConfig():
-            return {"kind": value.kind, **_plain(value.options)}
+            own = {"warm_start": _plain(value.warm_start)} if isinstance(value, ControllerConfig) else {}
+            return {"kind": value.kind, **own, **_plain(value.options)}
         case TeacherSpec():
             trained = {"recipe": _plain(value.recipe)} if value.given is None else {}
             own = {"kind": value.kind, "weights": _plain(value.weights)} | trained

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,12 +14,21 @@ from nas.augmentation import Augmentation
 from nas.budget import Budget
 from nas.config.kinds import KINDS, REFERENCE_TASKS, Kinds, find_class
 from nas.config.metric_sections import MetricSections, MetricsReader, RunContext
-from nas.config.model import ComponentConfig, DeviceConfig, DistillationConfig, RunConfig, TrainingConfig
+from nas.config.model import (
+    ComponentConfig,
+    ControllerConfig,
+    DeviceConfig,
+    DistillationConfig,
+    RunConfig,
+    TrainingConfig,
+)
 from nas.config.options import construct, must_be, nearest, options_model, sentence, validate
 from nas.config.yaml_source import Fault, KeyPath, YamlSource
+from nas.controllers.base import Controller
 from nas.data.base import Dataset
 from nas.distillation import Distillation
 from nas.errors import InputError
+from nas.objectives import Objective
 from nas.onnx_teacher import OnnxTeacher
 from nas.tasks.base import Task
 from nas.teacher import TeacherSpec
@@ -27,7 +36,7 @@ from nas.training import TrainingRecipe
 from search_spaces.base import PretrainableSpace, SearchSpace
 from search_spaces.reference_models import REFERENCE_MODELS
 
-_SCALARS = ("name", "seed", "scheduling", "references", "tensorboard")
+_SCALARS = ("name", "seed", "scheduling", "seeds_per_candidate", "front_seeds", "references", "tensorboard")
 _REQUIRED = ("search_space", "controller", "objectives")
 _SECTIONS = frozenset(RunConfig.model_fields) - set(_SCALARS)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -83,6 +92,7 @@ class ConfigReader:
         )
         metrics = MetricsReader(self._raw, context, self._trust_code)
         metric_sections = metrics.read()
+        objectives = [Objective(metrics.key(o), o.direction) for o in metric_sections["objectives"]]
         self._faults += metrics.faults
         sections |= {
             "search_space": space_config,
@@ -93,7 +103,7 @@ class ConfigReader:
             "pretraining": self._pretraining(space),
             "augmentation": self._augmentation(task),
             "distillation": self._distillation(teacher is not None, task_kind),
-            "controller": self._component("controller")[0],
+            "controller": self._controller(objectives),
             "budget": self._value("budget", Budget, self._mapping(("budget",), self._raw.get("budget")) or {}, ()),
             "execution": self._component("execution", _DEFAULT_EXECUTION)[0],
         }
@@ -123,6 +133,12 @@ class ConfigReader:
         if isinstance(name, str) and not _FILE_NAME.fullmatch(name):
             what = "letters, digits, '.', '_' and '-', the first a letter or digit"
             self._faults.append(must_be(("name",), what, name))
+        for key, least in (("seeds_per_candidate", 1), ("front_seeds", 0)):
+            value = (values or {}).get(key, least)
+            if value < least:
+                self._faults.append(must_be((key,), f"an integer of at least {least}", value))
+            elif value > least and "training" not in self._given:
+                self._fault((key,), f"{key} needs a training section: only trainings depend on the seed.")
         return values or {}
 
     def _mapping(self, path: KeyPath, raw: Any, example: str = "") -> Mapping[str, Any] | None:
@@ -132,9 +148,12 @@ class ConfigReader:
         return None
 
     def _component(
-        self, section: str, default: Mapping[str, Any] | None = None
+        self, section: str, default: Mapping[str, Any] | None = None, own: Sequence[str] = ()
     ) -> tuple[ComponentConfig | None, object]:
-        """Return a section with a kind, and the object that its options were checked on."""
+        """Return a section with a kind, and the object that its options were checked on.
+
+        Keys named in `own` are read elsewhere.
+        """
         kinds = self._kinds[section]
         example = f" such as {{kind: {next(iter(kinds.classes))}}}"
         raw = self._raw.get(section)
@@ -143,7 +162,7 @@ class ConfigReader:
         raw = self._mapping((section,), default if raw is None else raw, example)
         if raw is None:
             return None, None
-        cls, options = self._kind_and_options((section,), raw, kinds)
+        cls, options = self._kind_and_options((section,), raw, kinds, dict.fromkeys(own))
         if cls is None or options is None:
             return None, None
         return self._checked((section,), raw["kind"], cls, options)
@@ -189,6 +208,25 @@ class ConfigReader:
         else:
             return str(raw["kind"])
         return None
+
+    def _controller(self, objectives: Sequence[Objective]) -> ControllerConfig | None:
+        """Return the controller, its options checked against what is optimised."""
+        raw = self._raw.get("controller")
+        own: dict[str, Any] = {}
+        if isinstance(raw, Mapping) and raw.get("warm_start") is not None:
+            values, faults = validate(
+                options_model(ControllerConfig, frozenset({"kind", "options"})),
+                {"warm_start": raw["warm_start"]},
+                ("controller",),
+            )
+            own, self._faults = values or {}, self._faults + faults
+        config, controller = self._component("controller", own=("warm_start",))
+        if config is None or not isinstance(controller, Controller):
+            return None
+        if not self._faults:
+            _, faults = construct(lambda: controller.check_objectives(objectives), config.options, ("controller",))
+            self._faults += faults
+        return ControllerConfig(kind=config.kind, options=config.options, **own)
 
     def _task(self, dataset: object) -> tuple[ComponentConfig | None, Task | None]:
         """Return the task, by default what the data's targets are made for."""

@@ -1,7 +1,7 @@
 """The contract of a controller, and the duties that each would otherwise do again."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -28,12 +28,17 @@ class SearchProblem:
         seed: The run's seed.
         keeps_cheap_bounds: Whether a genotype keeps the bounds on metrics that cost next to nothing to know exactly
             (parameters, MACs); genotypes that don't are asked for only when nothing better turns up.
+        known_costs: The metrics of a genotype that are known exactly without evaluating it, the same ones for every
+            genotype; controllers may call it thousands of times for one `ask`.
+        first: Genotypes that are asked for before the controller proposes its own: what earlier runs found.
     """
 
     space: SearchSpace
     objectives: tuple[Objective, ...]
     seed: int
     keeps_cheap_bounds: Callable[[Genotype], bool] = lambda genotype: True
+    known_costs: Callable[[Genotype], Mapping[str, float]] = lambda genotype: {}
+    first: tuple[Genotype, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,13 @@ class Controller(ABC):
     def n_candidates(self) -> int:
         """How many candidates the whole search asks for."""
 
+    def check_objectives(self, objectives: Sequence[Objective]) -> None:  # noqa: B027 - most take any
+        """Check that the controller's options fit what is optimised; a configuration's check calls it.
+
+        Raises:
+            ValueError: If they don't; the message starts with the option's name.
+        """
+
     def setup(self, problem: SearchProblem) -> None:
         """Start on `problem`. Call once, before the first `ask`."""
         self._problem = problem
@@ -84,8 +96,8 @@ class Controller(ABC):
     def ask(self, n: int) -> tuple[Candidate, ...]:
         """Return `n` candidates, canonical and never asked for before; fewer only when the space runs out.
 
-        The controller's own proposals come first; what they leave open is filled by sampling, at last by
-        enumeration.
+        What earlier runs found comes first, then the controller's own proposals; what they leave open is filled by
+        sampling, at last by enumeration.
 
         Raises:
             SpaceExhaustedError: If every genotype was asked for already.
@@ -137,6 +149,8 @@ class Controller(ABC):
 
     def _new_genotypes(self, n: int, chosen: list[Genotype]) -> Iterator[Genotype]:
         """Yield canonical genotypes that were not asked for, marking each as asked."""
+        for genotype in self._problem.first:
+            yield from self._if_new(genotype)
         for _ in range(_MAX_PROPOSAL_ROUNDS):
             for genotype in self._propose(n - len(chosen)):
                 yield from self._if_new(genotype)

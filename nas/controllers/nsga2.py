@@ -81,7 +81,7 @@ class Nsga2(Controller):
         super().setup(problem)
         genes = problem.space.genes
         self._first: list[Record] | None = []  # told before there is a population
-        self._algorithm = NSGA2(
+        self._algorithm = self._new_algorithm(
             pop_size=self._population_size,
             sampling=IntegerRandomSampling(),
             crossover=UniformCrossover(),
@@ -101,8 +101,12 @@ class Nsga2(Controller):
             termination=NoTermination(),
         )
 
+    def _new_algorithm(self, **options: Any) -> Any:
+        """Return pymoo's algorithm, which differs between the controllers of this family by how it selects."""
+        return NSGA2(**options)
+
     def _propose(self, n: int) -> Iterable[Genotype]:
-        return [self._problem.space.genotype(genes) for genes in self._algorithm.ask().get("X")]
+        return [self._problem.space.nearest(genes) for genes in self._algorithm.ask().get("X")]
 
     def tell(self, records: Sequence[Record]) -> None:
         """Let the records of one generation, or fewer, compete with the parents for the next population.
@@ -118,4 +122,15 @@ class Nsga2(Controller):
         if len(told.genes) == 0:
             return  # all failed: the parents stay, or the first generation is drawn again
         self._first = None
-        self._algorithm.tell(infills=Population.new(X=told.genes, F=told.losses, G=told.violations[:, np.newaxis]))
+        self.tell_losses(told.genes, told.losses, told.violations)
+
+    def tell_losses(self, genes: np.ndarray, losses: np.ndarray, violations: np.ndarray | None = None) -> None:
+        """Let genotypes compete by numbers that need not come from records, e.g. predicted ones.
+
+        Args:
+            genes: `(n, n_genes)` integers, at least one row.
+            losses: `(n, n_objectives)`, minimised.
+            violations: `(n,)`, 0 for what is feasible; `None` where all is.
+        """
+        amounts = np.zeros(len(genes)) if violations is None else violations
+        self._algorithm.tell(infills=Population.new(X=genes, F=losses, G=amounts[:, np.newaxis]))

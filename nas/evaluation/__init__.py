@@ -2,7 +2,9 @@
 
 from nas.evaluation.base import ModelSignature, Need, Stage, Subject
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Progress, Reading
+from nas.evaluation.seeds import SeededStage
 from nas.evaluation.stages import ComplexityStage, DeviceStage, FunctionStage, TrainingStage
+from nas.evaluation.table import TableStage
 
 __all__ = [
     "ComplexityStage",
@@ -16,7 +18,9 @@ __all__ = [
     "Need",
     "Progress",
     "Reading",
+    "SeededStage",
     "Stage",
     "Subject",
+    "TableStage",
     "TrainingStage",
 ]

@@ -1,5 +1,6 @@
 """The stages of an evaluation, in the order of a candidate's way: counts, device, function, training."""
 
+import copy
 import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -216,6 +217,12 @@ class TrainingStage(Stage):
     def _scores(self, model: nn.Module) -> dict[str, float]:
         setting = self._setting
         return score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
+
+    def without_weights(self) -> "TrainingStage":
+        """Return the same training, of which no weights are kept."""
+        stage = copy.copy(self)
+        stage._weights = None
+        return stage
 
     @functools.cached_property
     def _image_data(self) -> TrainingData:

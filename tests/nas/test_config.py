@@ -331,11 +331,17 @@ FAULTS = [
     ([("controller:", "controler:")], ["x.yaml:46: unknown key 'controler'. Did you mean 'controller'?"]),
     ([("training:", "trainign:")], ["x.yaml:17: unknown key 'trainign'. Did you mean 'training'?"]),
     (
-        [("kind: nsga2", "kind: nsga3")],
-        ["x.yaml:47: controller.kind: unknown kind 'nsga3'. Did you mean 'nsga2'?"],
+        [("kind: nsga2", "kind: nsgaa2")],
+        ["x.yaml:47: controller.kind: unknown kind 'nsgaa2'. Did you mean 'nsga2'?"],
     ),
     ([("kind: nsga2", "kind: [a]")], ["x.yaml:47: controller.kind must be text, got ['a']."]),
-    ([("  kind: nsga2\n", "")], ["x.yaml:46: controller: missing key 'kind'. Known: nsga2, random."]),
+    (
+        [("  kind: nsga2\n", "")],
+        [
+            "x.yaml:46: controller: missing key 'kind'. "
+            "Known: nsga2, nsga3, ppo, random, regularized_evolution, simulated_annealing, sms_emoa, surrogate_nsga2."
+        ],
+    ),
     ([("kind: nsga2", "knid: nsga2")], ["x.yaml:47: controller: unknown key 'knid'. Did you mean 'kind'?"]),
     (
         [("size: 8", "size: 7")],

@@ -16,7 +16,13 @@ from search_spaces.integers import Integers
 OBJECTIVES = (Objective("score", Direction.MAXIMIZE), Objective("cost", Direction.MINIMIZE))
 SMALL = {
     "nsga2": {"population_size": 8, "n_generations": 10},
+    "nsga3": {"population_size": 8, "n_generations": 10},
+    "sms_emoa": {"population_size": 8, "n_generations": 10},
+    "ppo": {"n_candidates": 80, "batch_size": 8},
     "random": {"n_candidates": 80, "batch_size": 8},
+    "regularized_evolution": {"n_candidates": 80, "batch_size": 8, "population_size": 16},
+    "simulated_annealing": {"n_candidates": 80, "batch_size": 8},
+    "surrogate_nsga2": {"n_candidates": 80, "batch_size": 8, "n_initial": 8},
 }
 SPACE = Integers(n_genes=6, n_values=5)
 
@@ -167,6 +173,15 @@ def test_asks_outside_the_cheap_bounds_rather_than_stop(kind):
     first = controller.ask(8)
     assert len(first) == 8
     assert sum(sum(candidate.genotype.genes) == 0 for candidate in first) == 1
+
+
+def test_asks_first_for_what_it_is_given_and_goes_on_from_there(kind):
+    first = tuple(SPACE.genotype([i % 5, 1, 2, 3, 4, i // 5]) for i in range(11))
+    asked = [candidate.genotype for batch in search(start(kind, first=first), 4) for candidate in batch]
+    assert tuple(asked[:11]) == first
+    assert len(set(asked)) == 32
+    replayed = start(kind, first=first)
+    assert [candidate.genotype for batch in search(replayed, 4) for candidate in batch] == asked
 
 
 def test_asks_for_batches_that_add_up_to_its_candidates(kind):

@@ -1,0 +1,204 @@
+"""How many trainings does each controller need? Whole searches on a table of known results, against its exact front."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.common import parser, report
+from experiments.tabular_search.optuna_search import optuna_losses
+from nas.analysis.benchmark import TrueFront, median_of_reached
+from nas.controllers import CONTROLLERS, Controller, SearchProblem
+from nas.errors import SpaceExhaustedError
+from nas.objectives import Direction, Objective
+from nas.records import Candidate, Record, RecordState
+from search_spaces.tabular import Tabular
+
+CHECKPOINTS = (25, 50, 100, 200)
+SHARES = (0.95, 0.99)
+BATCH = 20  # trainings between two looks at whether all is reached
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A table as a search problem whose truth is known.
+
+    Attributes:
+        table: The architectures.
+        losses: `(n_rows, n_objectives)`: the error in percent, then the costs.
+        costs: Names of the cost columns.
+        usable: How much larger than the best error one may be.
+        truth: The front of it all.
+    """
+
+    table: Tabular
+    losses: np.ndarray
+    costs: tuple[str, ...]
+    usable: float
+    truth: TrueFront
+
+    @classmethod
+    def load(cls, path: Path, error: str, costs: Sequence[str], usable: float) -> "Benchmark":
+        """Read a table; `error` is the column of an accuracy in percent.
+
+        Raises:
+            SystemExit: If a column is missing or not finite.
+        """
+        table = Tabular(path)
+        for name in (error, *costs):
+            if name not in table.columns:
+                raise SystemExit(f"{path}: no column {name!r}; there are {', '.join(sorted(table.columns))}")
+            if not np.isfinite(table.columns[name]).all():
+                raise SystemExit(f"{path}: column {name!r} must be finite in every row")
+        losses = np.column_stack([100 - table.columns[error], *(table.columns[name] for name in costs)])
+        return cls(table, losses, tuple(costs), usable, TrueFront.of(losses, usable))
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The error and the costs, all to be minimised."""
+        return tuple(Objective(name, Direction.MINIMIZE) for name in ("error", *self.costs))
+
+    def metrics(self, row: int) -> dict[str, float]:
+        """Return the metrics of a row."""
+        return dict(zip(("error", *self.costs), map(float, self.losses[row]), strict=True))
+
+    def is_done(self, losses: np.ndarray) -> bool:
+        """Return whether a search has reached all that is asked about."""
+        return len(losses) >= CHECKPOINTS[-1] and self.truth.hypervolume_share(losses) >= SHARES[-1]
+
+
+def controller_losses(kind: str, benchmark: Benchmark, seed: int, n_trainings: int) -> tuple[np.ndarray, float]:
+    """Run one search.
+
+    Returns:
+        `(n, n_objectives)`: the losses in the order of the trainings; and the most processor time of an ask, in s.
+    """
+    controller = make_controller(kind, benchmark, n_trainings)
+    table = benchmark.table
+
+    def known_costs(genotype: Any) -> Mapping[str, float]:
+        metrics = benchmark.metrics(table.row(genotype))
+        return {name: metrics[name] for name in benchmark.costs}
+
+    controller.setup(SearchProblem(table, benchmark.objectives, seed, known_costs=known_costs))
+    rows: list[int] = []
+    longest_s = 0.0
+    while len(rows) < n_trainings:
+        start = time.process_time()
+        try:
+            candidates = controller.ask(min(controller.batch_size, n_trainings - len(rows)))
+        except SpaceExhaustedError:
+            break
+        longest_s = max(longest_s, time.process_time() - start)
+        controller.tell([_record(benchmark, candidate) for candidate in candidates])
+        before = len(rows)
+        rows += [table.row(candidate.genotype) for candidate in candidates]
+        if before // BATCH != len(rows) // BATCH and benchmark.is_done(benchmark.losses[rows]):
+            break
+    return benchmark.losses[rows], longest_s
+
+
+def make_controller(kind: str, benchmark: Benchmark, n_trainings: int) -> Controller:
+    """Return a controller with the options that it has here, large enough for `n_trainings`."""
+    options: dict[str, dict[str, Any]] = {
+        "nsga2": {"population_size": 20, "n_generations": -(-n_trainings // 20)},
+        "random": {"n_candidates": n_trainings, "batch_size": 20},
+        "surrogate_nsga2": {"n_candidates": n_trainings, "interest": {"error": benchmark.usable}},
+    }
+    return CONTROLLERS[kind](**options[kind])
+
+
+def _record(benchmark: Benchmark, candidate: Candidate) -> Record:
+    metrics = benchmark.metrics(benchmark.table.row(candidate.genotype))
+    return Record(candidate, RecordState.COMPLETE, metrics, number=0, batch=0)
+
+
+def summary(benchmark: Benchmark, runs: Sequence[np.ndarray], n_trainings: int) -> dict[str, Any]:
+    """Return medians over `runs`, quartiles beside them; `None` for what lies beyond `n_trainings`."""
+    truth = benchmark.truth
+    figures: dict[str, Any] = {"hypervolume": {}, "hypervolume_quartiles": {}}
+    for n in CHECKPOINTS:
+        if n > n_trainings:
+            figures["hypervolume"][str(n)] = figures["hypervolume_quartiles"][str(n)] = None
+            continue
+        shares = [truth.hypervolume_share(losses[:n]) for losses in runs]
+        figures["hypervolume"][str(n)] = statistics.median(shares)
+        figures["hypervolume_quartiles"][str(n)] = _quartiles(shares)
+    by_name: dict[str, Callable[[np.ndarray], float]] = {
+        "igd_plus_100": truth.igd_plus,
+        "front_found_100": truth.front_share,
+    }
+    for name, measure in by_name.items():
+        values = [measure(losses[:100]) for losses in runs]
+        figures[name], figures[f"{name}_quartiles"] = statistics.median(values), _quartiles(values)
+    for share in SHARES:
+        name = f"trainings_to_{round(100 * share)}"
+        counts = [truth.trainings_to(losses, share) for losses in runs]
+        figures[name] = median_of_reached(counts)
+        figures[f"{name}_quartiles"] = [_reached_quantile(counts, q) for q in (0.25, 0.75)]
+    return figures
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    return [float(value) for value in np.quantile(values, (0.25, 0.75))]
+
+
+def _reached_quantile(counts: Sequence[int | None], q: float) -> float | None:
+    """Return a quantile of `counts`, `None` where that many never got there."""
+    ordered = sorted(np.inf if count is None else float(count) for count in counts)
+    value = ordered[min(int(q * len(ordered)), len(ordered) - 1)]
+    return value if np.isfinite(value) else None
+
+
+def main() -> None:
+    """Run all searches and report how they fared."""
+    arguments_of = parser(__doc__ or "")
+    arguments_of.add_argument("--table", type=Path, required=True, metavar="FILE", help="an npz table")
+    arguments_of.add_argument("--error", required=True, metavar="COLUMN", help="an accuracy in percent")
+    arguments_of.add_argument("--usable", type=float, required=True, metavar="POINTS", help="above the best error")
+    arguments_of.add_argument("--costs", required=True, metavar="COLUMN,...")
+    arguments_of.add_argument("--controllers", default="random,nsga2,surrogate_nsga2", metavar="A,B")
+    arguments_of.add_argument("--seeds", type=int, default=20, metavar="N", help="how many, from --first-seed on")
+    arguments_of.add_argument("--first-seed", type=int, default=0, metavar="SEED")
+    arguments_of.add_argument("--trainings", type=int, metavar="N", help="at most, instead of each controller's own")
+    arguments = arguments_of.parse_args()
+    benchmark = Benchmark.load(arguments.table, arguments.error, arguments.costs.split(","), arguments.usable)
+    kinds = arguments.controllers.split(",")
+    if unknown := [kind for kind in kinds if kind not in MAX_TRAININGS]:
+        raise SystemExit(f"unknown controllers {', '.join(unknown)}; known: {', '.join(MAX_TRAININGS)}")
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    figures = {}
+    for kind in kinds:
+        n_trainings = arguments.trainings or MAX_TRAININGS[kind]
+        search = optuna_losses if kind.startswith("optuna_") else controller_losses
+        runs = [search(kind, benchmark, seed, n_trainings) for seed in seeds]
+        figures[kind] = summary(benchmark, [losses for losses, _ in runs], n_trainings)
+        figures[kind]["longest_ask_cpu_s"] = max(longest_s for _, longest_s in runs)
+    report(
+        {
+            "controllers": figures,
+            "table": arguments.table.name,
+            "error": arguments.error,
+            "costs": list(benchmark.costs),
+            "usable": arguments.usable,
+            "seeds": list(seeds),
+        },
+        arguments,
+    )
+
+
+MAX_TRAININGS = {
+    "random": 12_000,
+    "nsga2": 3_000,
+    "surrogate_nsga2": 500,
+    "optuna_nsga2": 500,
+    "optuna_tpe": 300,
+}
+"""How long each searches on, unless 99 % is reached before; what they cannot reach by then is reported as null."""
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The stage of a search in a table: known results instead of measurements and trainings."""
+
+from collections.abc import Collection, Sequence
+
+from nas.evaluation.base import Need, Stage, Subject
+from nas.records import Observation
+from search_spaces.tabular import Tabular
+
+
+class TableStage(Stage):
+    """Reads a row's numbers.
+
+    Args:
+        table: What is searched.
+        columns: The metrics to read. A table's costs are read before its scores, as costs are measured before a
+            training; the stage's name tells which of the two it reads.
+    """
+
+    needs = frozenset[Need]()
+
+    def __init__(self, table: Tabular, columns: Collection[str]) -> None:
+        self.name = "table:costs" if set(columns) <= set(table.costs) else "table:scores"
+        self.provides = frozenset(columns)
+        self._values = {metric: table.columns[metric] for metric in sorted(columns)}
+
+    def run(self, subject: Subject) -> Sequence[Observation]:
+        """Return what the candidate's row says.
+
+        Raises:
+            EvaluationError: If one of its numbers is not finite.
+        """
+        assert isinstance(subject.space, Tabular)  # noqa: S101 - build.py makes this stage for no other space
+        row = subject.space.row(subject.genotype)
+        return subject.observe(self.name, {metric: float(values[row]) for metric, values in self._values.items()})
