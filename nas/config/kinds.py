@@ -59,7 +59,7 @@ REFERENCE_TASKS = {
 
 
 def kind_class(section: str, kind: str) -> type[Any]:
-    """Return the class that a checked configuration names; `build.py` makes objects of it.
+    """Return the class that a checked configuration names; `nas.build` makes objects of it.
 
     Raises:
         KeyError: If there is no such kind or section.

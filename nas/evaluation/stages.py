@@ -35,7 +35,7 @@ class ComplexityStage(Stage):
 
     def run(self, subject: Subject) -> Sequence[Observation]:
         """Return `n_params` and `n_macs` for one image."""
-        assert subject.signature is not None  # noqa: S101 - build.py gives one to every model space
+        assert subject.signature is not None  # noqa: S101 - nas.build gives one to every model space
         model = subject.model.eval()
         complexity = count_model(model, subject.signature.input_shape)
         complexity.require_complete()
@@ -230,7 +230,7 @@ class TrainingStage(Stage):
 
     @functools.cached_property
     def _feature_data(self) -> TrainingData:
-        assert self._features is not None  # noqa: S101 - build.py gives them where a stage trains the decoder alone
+        assert self._features is not None  # noqa: S101 - nas.build gives them where a stage trains the decoder alone
         return self._features.load(self._setting.device, self._setting.resident_bytes)
 
     def __getstate__(self) -> dict[str, Any]:

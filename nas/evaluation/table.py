@@ -29,6 +29,6 @@ class TableStage(Stage):
         Raises:
             EvaluationError: If one of its numbers is not finite.
         """
-        assert isinstance(subject.space, Tabular)  # noqa: S101 - build.py makes this stage for no other space
+        assert isinstance(subject.space, Tabular)  # noqa: S101 - nas.build makes this stage for no other space
         row = subject.space.row(subject.genotype)
         return subject.observe(self.name, {metric: float(values[row]) for metric, values in self._values.items()})
