@@ -80,6 +80,14 @@ def test_a_module_is_charged_for_its_own_time_only():
     assert not nn.modules.module._global_forward_pre_hooks
 
 
+def test_modules_inside_a_transformer_layer_have_times_of_their_own():
+    # torch would fuse such a layer in inference: linear1 would not run and its share would be 0.
+    model = nn.TransformerEncoderLayer(16, 2, dim_feedforward=32, batch_first=True).eval()
+    times = module_times_s(model, (4, 16), n_runs=2)
+    assert {name for name, seconds in times.items() if seconds > 0} >= {"self_attn", "linear1", "linear2", "norm1"}
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_module_times_stop_at_their_limit_and_explain_failures():
     world = World()
     module_times_s(nn.Sequential(Slow(world, 2.0)).eval(), (4,), n_runs=100, time_limit_s=11, clock=world.clock)
