@@ -98,11 +98,11 @@ def test_an_importable_model(factories):
 
 
 def test_a_model_that_cannot_be_traced_is_still_measured(factories):
-    output = run(
-        "--model", f"{factories}:Branching", "--input", "1,4", "--trust-code", "--device", "torch_cpu:n_runs=3"
-    )
+    arguments = ("--model", f"{factories}:Branching", "--input", "1,4", "--trust-code")
+    output = run(*arguments, "--device", "torch_cpu:n_runs=3", "--plot", "memory.png")
     assert "Not counted: cannot trace Branching" in output
     assert "latency on torch_cpu:n_runs=3: " in output
+    assert "--plot: memory.png was not drawn, as the network cannot be traced" in output
 
 
 def test_where_the_memory_goes(factories):
@@ -141,7 +141,10 @@ def test_a_wrong_input_is_one_error(factories):
         (("--model", "a:b", "--input", "1,x"), r"--input must be positive sizes .* got '1,x'"),
         (("--model", "made_for_profiles:number", "--input", "1,4", "--trust-code"), r"torch.nn.Module, got a int"),
         (("--model", "made_for_profiles:broken", "--input", "1,4", "--trust-code"), r"failed: RuntimeError: no weig"),
-        (("gone.onnx",), r"cannot read gone.onnx as ONNX"),
+        (("gone.onnx",), r"there is no gone.onnx: give a configuration, a run's folder or an ONNX file"),
+        (("CONFIG", "--genotype", "1,1,1,1,1,1", "--input", "8,1,28,28"), r"--input has no effect with a configurat"),
+        (("RUN", "--candidate", "a", "--set", "seed=1"), r"--set has no effect with a run"),
+        (("--model", "a:b", "--input", "1,4", "--genotype", "1"), r"--genotype has no effect with --model"),
         (("CONFIG",), r"--genotype must be given"),
         (("CONFIG", "--genotype", "1,2"), r"--genotype: a genotype of 'nasbench201' has 6 genes, got 2"),
         (("CONFIG", "--genotype", "|x"), r"--genotype: an architecture string has 3 nodes"),
