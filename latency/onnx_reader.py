@@ -104,8 +104,8 @@ def _close_sizes(graph: onnx.GraphProto, shape: tuple[int, ...] | None, batch_si
                 name = "batch_size" if axis == 0 else "input_shape"
                 raise ValueError(
                     f"{name} does not fit {path}: size {axis} of its input {value.name!r} is "
-                    f"{dimension.dim_value}, not {wanted}. Counts need a batch of 1: export the file with open sizes "
-                    "or with those wanted"
+                    f"{dimension.dim_value}, not {wanted}. Counts are of one sample: give the file's own "
+                    "sizes to measure it, and export it with an open batch to count it too"
                 )
             dimension.dim_value = wanted or dimension.dim_value
     del graph.value_info[:]

@@ -1,6 +1,8 @@
 import json
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from torch import nn
 from typer.testing import CliRunner
 
@@ -86,6 +88,18 @@ def test_an_onnx_file_with_its_plot(tmp_path):
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads(run(tmp_path / "net.onnx", "--device", "fake", "--json"))
     assert found["problems"] == ["No latency on fake: an ONNX file runs on devices of kind onnxruntime only"]
+
+
+def test_an_onnx_file_for_a_fixed_batch_is_measured_with_that_batch(tmp_path):
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 2, 3]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path := tmp_path / "four.onnx")
+    found = json.loads(run(path, "--input", "4,2,3", "--device", "onnxruntime:n_runs=3", "--json"))
+    assert found["latency"]["onnxruntime:n_runs=3"]["conditions"]["batch_size"] == 4
+    assert found["problems"][0].startswith("Not counted: batch_size does not fit")
+    with pytest.raises(InputError, match=r"size 0 of its input 'x' is 4, not 1"):
+        run(path)
 
 
 def test_an_importable_model(factories):
