@@ -37,7 +37,8 @@ def graph_from_onnx(
 
     Operators are called `onnx.Conv` and so on, those of other domains by their domain. Modules are those that the
     exporter wrote into names of operators or weights, empty where it wrote none. Reshapes are views of their input.
-    Weights are read by their shapes alone, so external data need not be there.
+    Weights are read by their shapes alone, so external data need not be there. Parameters are the floating-point ones;
+    integers (indices, and the weights of a quantised file) are buffers.
 
     Args:
         path: The file.

@@ -7,7 +7,7 @@ from latency.errors import MeasurementError
 from latency.graph import OperatorGraph
 from latency.memory.estimate import estimate_peak_memory
 from latency.profile import module_costs, module_times_s
-from latency.profile_plot import draw_memory, peak_lines
+from latency.profile_plot import draw_memory, peak_lines, readable_bytes
 
 
 class Slow(nn.Module):
@@ -106,6 +106,11 @@ def test_the_peak_in_words_and_in_a_figure():
     assert max(axes.lines[0].get_ydata()) == 1.5
     assert list(axes.lines[1].get_xdata()) == [estimate.peak_operator]
     assert lines[1] in axes.texts[0].get_text()
+
+
+def test_bytes_stand_in_the_unit_that_suits_them():
+    sizes = (32, 1536, 3 * 2**20, 2**30 - 2**20, 3 * 2**29)
+    assert [readable_bytes(size) for size in sizes] == ["32 B", "1.5 KiB", "3.00 MiB", "1023.00 MiB", "1.50 GiB"]
 
 
 def test_memory_of_a_model_that_computes_nothing_can_be_drawn():
