@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -110,7 +111,8 @@ def module_times_s(
     """Return the seconds that each module spends in one inference outside the modules inside it: medians of runs.
 
     Watching every module costs some microseconds each: take shares from this, and latency from a device. torch's
-    threads are left as they are.
+    threads are left as they are. torch's fused path of transformer layers, which runs without the modules inside
+    them, is switched off meanwhile: the operators timed are those that `OperatorGraph` lists.
 
     Args:
         model: In eval mode. Left as it was.
@@ -118,7 +120,7 @@ def module_times_s(
         batch_size: Of the input.
         device: A torch device; a CUDA device is timed by its events, without waiting in between.
         n_runs: Inferences, at most; one more is made before.
-        time_limit_s: For all of them.
+        time_limit_s: For all of them, looked at between inferences, and in the first between modules.
         clock: Returns the time in seconds, for the limit and for a device that is not CUDA.
 
     Raises:
@@ -130,7 +132,7 @@ def module_times_s(
     place, shape = torch.device(device), (batch_size, *require_input_shape(input_shape))
     mark, seconds = (_record_event, _event_seconds) if place.type == "cuda" else (clock, _difference)
     own_times: defaultdict[str, list[float]] = defaultdict(list)
-    with failures_explained(str(place), shape), torch.inference_mode():
+    with failures_explained(str(place), shape), torch.inference_mode(), _without_fused_path():
         moved = placed(model, place, torch.float32, channels_last=False)
         image = example_input(shape, place, torch.float32)
         start = clock()
@@ -146,6 +148,16 @@ def module_times_s(
             if run and clock() - start > time_limit_s:
                 break
     return {name: max(0.0, median(values)) for name, values in own_times.items()}
+
+
+@contextmanager
+def _without_fused_path() -> Iterator[None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 class _ModuleWatch:

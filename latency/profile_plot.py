@@ -44,10 +44,12 @@ def draw_memory(estimate: MemoryEstimate, title: str = "") -> Figure:
 
 
 def readable_bytes(n_bytes: int) -> str:
-    """Return `n_bytes` in the unit that suits it: `"32 B"`, `"96.1 KiB"`, `"3.25 MiB"`."""
+    """Return `n_bytes` in the unit that suits it: `"32 B"`, `"96.1 KiB"`, `"3.25 MiB"`, `"1.50 GiB"`."""
     if abs(n_bytes) < 2**10:
         return f"{n_bytes} B"
-    return f"{n_bytes / 2**10:.1f} KiB" if abs(n_bytes) < _MIB else f"{n_bytes / _MIB:.2f} MiB"
+    if abs(n_bytes) < _MIB:
+        return f"{n_bytes / 2**10:.1f} KiB"
+    return f"{n_bytes / _MIB:.2f} MiB" if abs(n_bytes) < 2**10 * _MIB else f"{n_bytes / 2**30:.2f} GiB"
 
 
 def peak_lines(estimate: MemoryEstimate, max_listed: int = _MAX_LISTED) -> list[str]:

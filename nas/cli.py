@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -256,7 +256,9 @@ def profile(
     target = _profile_target(source, genotype, candidate, model, input_sizes, overrides or [], trust_code)
     named = profiling.devices_named(devices or (), target)
     found = profiling.profile(target, named, depth=depth, breakdown_device=breakdown)
-    if memory_plot is not None and found.memory is not None:
+    if memory_plot is not None and found.memory is None:
+        print(f"--plot: {memory_plot} was not drawn, as the network cannot be traced", file=sys.stderr)
+    elif memory_plot is not None and found.memory is not None:
         try:
             draw_memory(found.memory, target.title[:60]).savefig(memory_plot, dpi=130)
         except (OSError, ValueError) as error:
@@ -349,19 +351,33 @@ def _profile_target(
 ) -> profiling.Target:
     """Return what the arguments of `nas profile` name."""
     sizes = _sizes(input_sizes)
+    given = {"--genotype": genotype, "--candidate": candidate, "--input": sizes, "--set": overrides}
     if (source is None) == (model is None):
         raise InputError("give one of CONFIG, RUN, FILE.onnx and --model PACKAGE.MODULE:FACTORY")
     if source is None:
+        _reject_unused(given, "--model", used=("--input",))
         return profiling.model_target(str(model), sizes, trust_code)
+    if not source.exists():
+        raise InputError(f"there is no {source}: give a configuration, a run's folder or an ONNX file")
     if source.suffix == ".onnx":
+        _reject_unused(given, "an ONNX file", used=("--input",))
         return profiling.onnx_target(source, sizes)
     if source.is_dir():
+        _reject_unused(given, "a run", used=("--candidate",))
         if candidate is None:
             raise InputError(f"--candidate ID must be given for the run {source}; nas show {source} lists them")
         return profiling.run_target(source, candidate, trust_code)
+    _reject_unused(given, "a configuration", used=("--genotype", "--set"))
     if genotype is None:
         raise InputError(f"--genotype must be given for the configuration {source}")
     return profiling.config_target(source, genotype, overrides, trust_code)
+
+
+def _reject_unused(given: Mapping[str, object], source: str, used: Collection[str]) -> None:
+    """Check that no option was given that would be ignored: its figures would be taken for what was asked."""
+    for name, value in given.items():
+        if value and name not in used:
+            raise InputError(f"{name} has no effect with {source}: leave it out, or give what it belongs to")
 
 
 def _sizes(text: str | None) -> list[int] | None:

@@ -107,7 +107,9 @@ def profile(
     except TracingError as error:
         problems.append(f"Not counted: {error}")
     except ValueError as error:
-        raise InputError(str(error)) from error
+        if not isinstance(target.network, Path):
+            raise InputError(str(error)) from error
+        problems.append(f"Not counted: {error}")  # a file for a fixed batch still runs with that one
     else:
         complexity, memory = count(sample), estimate_peak_memory(graph)
         modules = module_costs(graph, complexity, module_times_s=_times(target, problems), depth=depth)

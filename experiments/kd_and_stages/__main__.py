@@ -35,7 +35,7 @@ _PRETRAINING = {"epochs": 16, "batch_size": 8, "learning_rate": 0.02}
 _KD = {"teacher": _TEACHER, "distillation": {"weight": 1.0, "temperature": 4.0}}
 _STAGES = [
     {"epochs": 2, "train": "decoder", "learning_rate": 0.02},
-    {"epochs": 1, "train": "all", "learning_rate": 0.01},
+    {"epochs": 1, "train": "all", "learning_rate": 0.01, "batch_size": 16},
 ]
 
 
@@ -153,8 +153,8 @@ def main() -> None:
     """Train the candidates by each recipe, and compare the orders."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--n-candidates", type=int, default=64 if torch.cuda.is_available() else 32)
-    arguments.add_argument("--n-train", type=int, default=512, help="training images")
-    arguments.add_argument("--epochs", type=int, default=6, help="of plain short training")
+    arguments.add_argument("--n-train", type=int, default=256, help="training images")
+    arguments.add_argument("--epochs", type=int, default=8, help="of plain short training")
     arguments.add_argument("--n-workers", type=int, default=2)
     arguments.add_argument("--recipes", nargs="*", default=["plain", "kd", "pretrained", "stages", "truth"])
     arguments.add_argument(

@@ -16,6 +16,7 @@ from nas.drop_rule import DropRule
 from nas.metrics import metric_key
 from nas.objectives import Constraint, Direction, Objective
 from nas.search import Scheduling
+from nas.successive_halving import SuccessiveHalving
 from nas.teacher import TeacherSpec
 from nas.training import StageRecipe, TrainingRecipe
 
@@ -69,7 +70,8 @@ class TrainingConfig(_Section):
             stays memory-mapped on the host.
         n_views: Of each training image, varied by the augmentation, whose encoder features are stored for stages that
             train the decoder alone.
-        drop_rule: Which candidates are stopped between two stages; `None` for none.
+        drop_rule: Which candidates are stopped between two stages, by peers of like cost; `None` for none.
+        successive_halving: The same, by the share that goes on; at most one of the two is given.
         recipe: The other keys of the section: of stages that don't say otherwise, and of retrainings.
         stages: What candidates go through; one that trains everything by the recipe where none are given.
     """
@@ -80,8 +82,14 @@ class TrainingConfig(_Section):
     resident_gib: float = 4.0
     n_views: int = 4
     drop_rule: DropRule | None = None
+    successive_halving: SuccessiveHalving | None = None
     recipe: TrainingRecipe = TrainingRecipe()
     stages: tuple[StageRecipe, ...] = (StageRecipe(),)
+
+    @property
+    def stopping_rule(self) -> DropRule | SuccessiveHalving | None:
+        """What ends candidates between two stages; `None` if nothing does."""
+        return self.drop_rule or self.successive_halving
 
     @property
     def has_stages(self) -> bool:

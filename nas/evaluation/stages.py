@@ -136,6 +136,7 @@ class TrainingStage(Stage):
         distillation: How to learn from the teacher; `None` for not at all.
         teacher_logits: A `.npy` file with the teacher's logits of the training split.
         features: Of the shared encoder, for stages that train the decoder alone.
+        scores_between: Whether a score is taken after each stage but the last, for candidates to be stopped there.
         weights: Where to keep a candidate's weights, by its id; `None` to drop them.
     """
 
@@ -149,6 +150,7 @@ class TrainingStage(Stage):
         distillation: Distillation | None = None,
         teacher_logits: Path | None = None,
         features: StoredFeatures | None = None,
+        scores_between: bool = False,
         weights: Callable[[str], Path] | None = None,
     ) -> None:
         self.needs = frozenset({Need.MODEL, Need.DATA} | ({Need.TEACHER} if distillation else set()))
@@ -158,6 +160,7 @@ class TrainingStage(Stage):
         self._distillation = distillation
         self._teacher_logits = teacher_logits
         self._features = features
+        self._scores_between = scores_between
         self._weights = weights
 
     @property
@@ -194,7 +197,7 @@ class TrainingStage(Stage):
                 ),
             )
             n_done += stage.epochs
-            if number < len(self._stages):
+            if self._scores_between and number < len(self._stages):
                 interim += self._interim(subject, number)
         scores = self._scores(model)
         if self._weights is not None:

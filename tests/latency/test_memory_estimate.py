@@ -4,15 +4,19 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from latency.errors import TracingError
 from latency.graph import OperatorGraph, StorageKind
 from latency.inference import weights_bytes
+from latency.mac_formulas import MAC_FORMULAS
 from latency.memory.estimate import CUDA_BLOCK_BYTES, estimate_peak_memory
 from latency.memory.lifetimes import Lifetime, Release, lifetimes, timeline
 from latency.memory.measure import allocation_peak_cpu
 from latency.memory.scratch import im2col_bytes, scratch_bytes
 from latency.memory.training import trace_training_step
+from latency.onnx_graph import write_onnx
+from latency.onnx_reader import graph_from_onnx
 from search_spaces.nasbench201 import NasBench201
 from search_spaces.segmentation_cell import SegmentationCell
 
@@ -86,6 +90,15 @@ def test_the_parts_add_up():
     assert (largest.operator, largest.module) == ("aten.convolution", "0")
     assert found.scratch_bytes == 2 * 4 * 8
     assert found.n_unknown_scratch == 1
+
+
+def test_scratch_that_is_not_known_is_not_zero(tmp_path):
+    attention = Function(lambda x: functional.scaled_dot_product_attention(x, x, x)).eval()
+    graph = OperatorGraph.from_torch(attention, (2, 64, 8))
+    unknown = {operator.name for operator in graph.operators if scratch_bytes(graph, operator) is None}
+    assert unknown & set(MAC_FORMULAS)
+    write_onnx(nn.ReLU().eval(), (4,), tmp_path / "relu.onnx")
+    assert estimate_peak_memory(graph_from_onnx(tmp_path / "relu.onnx")).n_unknown_scratch == 1
 
 
 def test_blocks_are_rounded_up():

@@ -7,7 +7,7 @@ from latency.errors import MeasurementError
 from latency.graph import OperatorGraph
 from latency.memory.estimate import estimate_peak_memory
 from latency.profile import module_costs, module_times_s
-from latency.profile_plot import draw_memory, peak_lines
+from latency.profile_plot import draw_memory, peak_lines, readable_bytes
 
 
 class Slow(nn.Module):
@@ -80,6 +80,14 @@ def test_a_module_is_charged_for_its_own_time_only():
     assert not nn.modules.module._global_forward_pre_hooks
 
 
+def test_modules_inside_a_transformer_layer_have_times_of_their_own():
+    # torch would fuse such a layer in inference: linear1 would not run and its share would be 0.
+    model = nn.TransformerEncoderLayer(16, 2, dim_feedforward=32, batch_first=True).eval()
+    times = module_times_s(model, (4, 16), n_runs=2)
+    assert {name for name, seconds in times.items() if seconds > 0} >= {"self_attn", "linear1", "linear2", "norm1"}
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_module_times_stop_at_their_limit_and_explain_failures():
     world = World()
     module_times_s(nn.Sequential(Slow(world, 2.0)).eval(), (4,), n_runs=100, time_limit_s=11, clock=world.clock)
@@ -98,6 +106,11 @@ def test_the_peak_in_words_and_in_a_figure():
     assert max(axes.lines[0].get_ydata()) == 1.5
     assert list(axes.lines[1].get_xdata()) == [estimate.peak_operator]
     assert lines[1] in axes.texts[0].get_text()
+
+
+def test_bytes_stand_in_the_unit_that_suits_them():
+    sizes = (32, 1536, 3 * 2**20, 2**30 - 2**20, 3 * 2**29)
+    assert [readable_bytes(size) for size in sizes] == ["32 B", "1.5 KiB", "3.00 MiB", "1023.00 MiB", "1.50 GiB"]
 
 
 def test_memory_of_a_model_that_computes_nothing_can_be_drawn():

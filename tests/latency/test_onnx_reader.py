@@ -99,6 +99,22 @@ def test_an_operator_of_another_domain_keeps_its_name_and_is_uncounted(tmp_path)
         graph_from_onnx(path)
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "n_macs"),
+    [
+        ((3, 4), (2, 4, 5), 2 * 3 * 4 * 5),  # the first operand's batch is broadcast
+        ((2, 3, 4), (4, 5), 2 * 3 * 4 * 5),
+        ((2, 1, 3, 4), (6, 4, 5), 2 * 6 * 3 * 4 * 5),
+        ((2, 3, 4), (4,), 2 * 3 * 4),
+        ((4,), (2, 4, 5), 2 * 4 * 5),
+    ],
+)
+def test_matrix_products_count_a_broadcast_batch(tmp_path, left, right, n_macs):
+    nodes = [helper.make_node("MatMul", ["left", "right"], ["p"]), helper.make_node("Relu", ["x"], ["y"])]
+    path = write(tmp_path / "a.onnx", nodes, [1, 2], [weight("left", *left), weight("right", *right)])
+    assert count(graph_from_onnx(path)).n_macs == n_macs
+
+
 def test_sizes_left_open_must_be_given_and_given_ones_must_fit(tmp_path):
     nodes = [helper.make_node("Relu", ["x"], ["y"])]
     open_path = write(tmp_path / "open.onnx", nodes, ["batch", 2, "height", "width"])

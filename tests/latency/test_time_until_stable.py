@@ -73,6 +73,12 @@ def test_an_unstable_reading_is_repeated_once_and_the_narrower_one_kept():
     assert (n_readings, world.n_calls, times.is_stable(0.1)) == (2, 40, False)
 
 
+def test_fewer_than_six_readings_never_count_as_stable():
+    assert not CallTimes((1.0,), n_warmup=0, is_settled=True).is_stable(0.1)
+    assert not CallTimes((1.0,) * 5, n_warmup=0, is_settled=True).is_stable(0.1)
+    assert CallTimes((1.0,) * 6, n_warmup=0, is_settled=True).is_stable(0.1)
+
+
 def test_no_second_reading_where_nobody_asked_or_no_time_is_left():
     world = World(1.0, 2.0)
     assert time_until_stable(world.call, relative_interval=None, n_runs=20, n_warmup=0, clock=world.clock)[1] == 1

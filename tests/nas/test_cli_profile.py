@@ -1,6 +1,8 @@
 import json
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from torch import nn
 from typer.testing import CliRunner
 
@@ -88,6 +90,18 @@ def test_an_onnx_file_with_its_plot(tmp_path):
     assert found["problems"] == ["No latency on fake: an ONNX file runs on devices of kind onnxruntime only"]
 
 
+def test_an_onnx_file_for_a_fixed_batch_is_measured_with_that_batch(tmp_path):
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 2, 3]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path := tmp_path / "four.onnx")
+    found = json.loads(run(path, "--input", "4,2,3", "--device", "onnxruntime:n_runs=3", "--json"))
+    assert found["latency"]["onnxruntime:n_runs=3"]["conditions"]["batch_size"] == 4
+    assert found["problems"][0].startswith("Not counted: batch_size does not fit")
+    with pytest.raises(InputError, match=r"size 0 of its input 'x' is 4, not 1"):
+        run(path)
+
+
 def test_an_importable_model(factories):
     arguments = ("--model", f"{factories}:network", "--input", "2,3,8,8", "--trust-code", "--device", "fake")
     found = json.loads(run(*arguments, "--json"))
@@ -98,11 +112,11 @@ def test_an_importable_model(factories):
 
 
 def test_a_model_that_cannot_be_traced_is_still_measured(factories):
-    output = run(
-        "--model", f"{factories}:Branching", "--input", "1,4", "--trust-code", "--device", "torch_cpu:n_runs=3"
-    )
+    arguments = ("--model", f"{factories}:Branching", "--input", "1,4", "--trust-code")
+    output = run(*arguments, "--device", "torch_cpu:n_runs=3", "--plot", "memory.png")
     assert "Not counted: cannot trace Branching" in output
     assert "latency on torch_cpu:n_runs=3: " in output
+    assert "--plot: memory.png was not drawn, as the network cannot be traced" in output
 
 
 def test_where_the_memory_goes(factories):
@@ -141,7 +155,10 @@ def test_a_wrong_input_is_one_error(factories):
         (("--model", "a:b", "--input", "1,x"), r"--input must be positive sizes .* got '1,x'"),
         (("--model", "made_for_profiles:number", "--input", "1,4", "--trust-code"), r"torch.nn.Module, got a int"),
         (("--model", "made_for_profiles:broken", "--input", "1,4", "--trust-code"), r"failed: RuntimeError: no weig"),
-        (("gone.onnx",), r"cannot read gone.onnx as ONNX"),
+        (("gone.onnx",), r"there is no gone.onnx: give a configuration, a run's folder or an ONNX file"),
+        (("CONFIG", "--genotype", "1,1,1,1,1,1", "--input", "8,1,28,28"), r"--input has no effect with a configurat"),
+        (("RUN", "--candidate", "a", "--set", "seed=1"), r"--set has no effect with a run"),
+        (("--model", "a:b", "--input", "1,4", "--genotype", "1"), r"--genotype has no effect with --model"),
         (("CONFIG",), r"--genotype must be given"),
         (("CONFIG", "--genotype", "1,2"), r"--genotype: a genotype of 'nasbench201' has 6 genes, got 2"),
         (("CONFIG", "--genotype", "|x"), r"--genotype: an architecture string has 3 nodes"),

@@ -5,6 +5,7 @@ import pytest
 from nas.config import load_config
 from nas.drop_rule import DropRule
 from nas.errors import ConfigurationError
+from nas.successive_halving import SuccessiveHalving
 from nas.training import StageRecipe, TrainingRecipe
 
 STAGED = """\
@@ -52,6 +53,11 @@ def test_a_training_without_stages_is_one_by_the_recipe(load):
     assert training.drop_rule is None
 
 
+def test_successive_halving_stops_candidates_as_the_drop_rule_does(load):
+    training = load(STAGED.replace("drop_rule: {quantile: 0.5}", "successive_halving: {reduction: 3}")).training
+    assert training.stopping_rule == SuccessiveHalving(reduction=3.0)
+
+
 def test_a_staged_configuration_survives_its_own_yaml(load):
     config = load(STAGED)
     assert load(config.to_yaml()) == config
@@ -69,9 +75,10 @@ def test_a_staged_configuration_survives_its_own_yaml(load):
             r"training.stages\[0\].train must be one of 'decoder', 'all', got 'encoder'",
         ),
         ("{quantile: 0.5}", "{quantile: 2}", "training.drop_rule.quantile must be more than 0 and less than 1"),
-        ("    - {learning_rate: 0.005, epochs: 1}\n", "", "training.drop_rule: candidates are dropped between stages"),
+        ("    - {learning_rate: 0.005, epochs: 1}\n", "", "training.drop_rule: candidates are stopped between stages"),
         ("train: decoder", "trains: decoder", r"training.stages\[0\]: unknown key 'trains'. Did you mean 'train'\?"),
         ("  n_views: 2", "  resident_gib: -1", "training.resident_gib must be at least 0, got -1"),
+        ("  n_views: 2", "  successive_halving: {}", "training.successive_halving: there is a drop_rule already"),
         ("n_views", "n_view", "training: unknown key 'n_view'. Did you mean 'n_views'?"),
     ],
 )
