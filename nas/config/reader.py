@@ -315,9 +315,13 @@ class ConfigReader:
             self._faults.append(must_be(("training", "resident_gib"), "at least 0", config.resident_gib))
         if not config.stages:
             self._fault(("training", "stages"), "training.stages must hold at least one stage, got none.")
-        if config.drop_rule is not None and len(config.stages) < 2:
-            text = "training.drop_rule: candidates are dropped between stages; give at least two of them."
-            self._fault(("training", "drop_rule"), text)
+        for name in ("drop_rule", "successive_halving"):
+            if getattr(config, name) is not None and len(config.stages) < 2:
+                text = f"training.{name}: candidates are stopped between stages; give at least two of them."
+                self._fault(("training", name), text)
+        if config.drop_rule is not None and config.successive_halving is not None:
+            text = "training.successive_halving: there is a drop_rule already; leave one out."
+            self._fault(("training", "successive_halving"), text)
         for number, stage in enumerate(config.stages):
             if stage.train == "decoder" and "pretraining" not in self._given:
                 text = "needs a pretraining section: the encoder's features are stored once it is trained."
