@@ -301,7 +301,8 @@ class Search:
             front = pareto_front(self._store.records(), self._objectives, self.parts.constraints)
             if all(self._is_confirmed(record, stages) for record in front):
                 return
-            self._say(f"Measuring the {len(front)} members of the front again, side by side.")
+            members = "only member" if len(front) == 1 else f"{len(front)} members"
+            self._say(f"Measuring the {members} of the front again, side by side.")
             subjects = [self.parts.measuring.subject(Job(record.candidate)) for record in front]
             for stage in stages:
                 try:
