@@ -111,7 +111,7 @@ def main() -> None:
     arguments.add_argument("--whole", action="store_true", help="the configuration as it stands, for a GPU")
     arguments.add_argument("--image-size", type=int, nargs=2, default=(60, 80), metavar=("HEIGHT", "WIDTH"))
     arguments.add_argument("--n-candidates", type=int, default=2 * _POPULATION, help=f"a multiple of {_POPULATION}")
-    arguments.add_argument("--epochs", type=int, default=10, help="of each retraining")
+    arguments.add_argument("--epochs", type=int, default=16, help="of each retraining")
     arguments.add_argument("--run-dir", type=Path, default=Path("runs/camvid_cut"), help="an unfinished run goes on")
     arguments.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="as in nas search")
     options = arguments.parse_args()

@@ -75,7 +75,8 @@ def remark(record: Record) -> str:
         case RecordState.FAILED if record.failure:
             return f"{record.failure.stage}: {record.failure.reason}"
         case RecordState.PRUNED if record.pruning:
-            return f"stopped after {record.pruning.stage} with {record.pruning.metric} {record.pruning.score:.4g}"
+            pruning = record.pruning
+            return f"stopped in {pruning.stage}, behind its peers: {pruning.metric} {pruning.score:.4g}"
     return record.candidate.description
 
 
