@@ -14,7 +14,7 @@ from nas.analysis.run import Run
 from nas.config import RunConfig, load_config
 from nas.config.kinds import kind_class
 from nas.evaluation.stages import DeviceStage, confirm
-from nas.records import Record
+from nas.records import Observation, Record
 from nas.store import RunFolder
 
 _CONFIG = Path(__file__).parents[2] / "configs" / "camvid.yaml"
@@ -56,31 +56,31 @@ def most_accurate(run: Run) -> Record:
     return max(small, key=lambda record: record.metrics["mean_iou"])
 
 
-def retrained(run: Run, record: Record, epochs: int, console: Console) -> Record:
+def retrained(run: Run, name: str, record: Record, epochs: int, console: Console) -> Record:
     """Return the record with its scores on the test split, which is read once, however often this is started."""
     if record.retrained_conditions.get("epochs") == epochs:
         return record
-    name = record.candidate.description
-    console.print(f"Training {name} for {epochs} epochs on all but the test split.", markup=False, highlight=False)
+    console.print(f"Training {record.id} ({name}) for {epochs} epochs on all but the test split.", highlight=False)
     return nas.retrain(run.path, record.id, epochs, console=console)
 
 
-def latencies_ms(run: Run, records: Sequence[Record]) -> dict[str, float]:
-    """Return the latencies by candidate, measured side by side: each search measures only its front like that."""
+def latencies(run: Run, records: Sequence[Record]) -> dict[str, Observation]:
+    """Return the latencies by candidate, measured side by side: a search measures only its front like that."""
     config = load_config(run.path / "config.yaml")
     name, device = next(iter(config.devices.items()))
     stage = DeviceStage(name, kind_class("devices", device.kind)(**device.options), {_LATENCY: _LATENCY})
     with RunFolder.read(run.path) as folder:
         subjects = [build.stored_subject(config, folder, record.candidate) for record in records]
-    return {candidate: observed[0].value for candidate, observed in confirm(stage, subjects, _N_ROUNDS).items()}
+    return {candidate: observed[0] for candidate, observed in confirm(stage, subjects, _N_ROUNDS).items()}
 
 
-def row(record: Record, latency_ms: float) -> dict[str, Any]:
+def row(record: Record, latency: Observation) -> dict[str, Any]:
     """Return what the result says of one network."""
     return {
         "n_params": int(record.metrics["n_params"]),
         "n_macs": int(record.metrics["n_macs"]),
-        "latency_ms": latency_ms,
+        "latency_ms": latency.value,
+        "latency_ms_rounds": latency.conditions["rounds"],
         "validation_mean_iou": record.metrics["mean_iou"],
         "test_mean_iou": record.retrained["mean_iou"],
         "test_mean_accuracy": record.retrained["mean_accuracy"],
@@ -92,8 +92,8 @@ def compare(run: Run, config: RunConfig, epochs: int, console: Console) -> dict[
     """Retrain what the search found and the references, and return the experiment's result."""
     found = most_accurate(run)
     chosen: Mapping[str, Record] = {"found": found} | {r.candidate.description: r for r in run.references}
-    final = {name: retrained(run, record, epochs, console) for name, record in chosen.items()}
-    measured = latencies_ms(run, list(final.values()))
+    final = {name: retrained(run, name, record, epochs, console) for name, record in chosen.items()}
+    measured = latencies(run, list(final.values()))
     assert config.data is not None  # noqa: S101 - the file has it
     return {
         "image_size": list(config.data.options["image_size"]),
