@@ -78,10 +78,12 @@ def test_the_summary_counts_every_record(run):
 def test_the_summary_says_what_references_reach(run):
     (first, *_), metrics = run.front, run.front[0].metrics
     failed = dataclasses.replace(first, state=RecordState.FAILED, metrics={})
-    lines = summary_lines(dataclasses.replace(run, references=(first, failed)))
+    tested = dataclasses.replace(first, retrained={"accuracy": 0.5})
+    lines = summary_lines(dataclasses.replace(run, references=(first, failed, tested)))
     latency = format_value("latency_ms", metrics["latency_ms"])
     name = f"Reference {first.candidate.description}: "
     assert f"{name}accuracy {metrics['accuracy']:.4g}, latency_ms {latency}." in lines
+    assert f"{name}accuracy {metrics['accuracy']:.4g}, latency_ms {latency}, test accuracy 0.5." in lines
     assert f"{name}failed." in lines
 
 
