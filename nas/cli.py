@@ -181,7 +181,9 @@ def predictor(
 @app.command()
 def retrain(
     run_dir: RunDir,
-    candidate: Annotated[str, typer.Option(metavar="ID", help="Its id, or a unique beginning.")],
+    candidate: Annotated[
+        str, typer.Option(metavar="ID", help="Its id, or a unique beginning; or a reference model's name.")
+    ],
     epochs: Annotated[int, typer.Option(help="Of the full training.")],
     trust_code: TrustCode = False,
 ) -> None:

@@ -71,7 +71,7 @@ class FrontConfirmation:
 
     def _train_again(self, records: Sequence[Record]) -> set[str]:
         """Train members of the front under other seeds; return the ids of those whose trainings failed."""
-        self._say(f"Training {len(records)} members of the front again, under other seeds.")
+        self._say(f"Training the {_members(records)} of the front again, under other seeds.")
         failed: set[str] = set()
 
         def take(event: Event) -> None:
@@ -90,7 +90,7 @@ class FrontConfirmation:
 
     def _measure_again(self, front: Sequence[Record], stages: Sequence[DeviceStage]) -> bool:
         """Measure the front's members side by side; return whether that could be done."""
-        self._say(f"Measuring the {len(front)} members of the front again, side by side.")
+        self._say(f"Measuring the {_members(front)} of the front again, side by side.")
         subjects = [self._measuring.subject(Job(record.candidate)) for record in front]
         for stage in stages:
             try:
@@ -108,3 +108,7 @@ class FrontConfirmation:
     def _is_confirmed(self, record: Record, stages: Sequence[Stage]) -> bool:
         confirmed = {o.metric for o in self._store.observations(record.id) if o.stage == CONFIRMATION}
         return all(stage.provides <= confirmed for stage in stages)
+
+
+def _members(records: Sequence[Record]) -> str:
+    return "only member" if len(records) == 1 else f"{len(records)} members"

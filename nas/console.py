@@ -59,7 +59,7 @@ class ConsoleListener(SearchListener):
 
     def on_message(self, text: str) -> None:
         """Print what a person should know."""
-        self._console.print(text, style="cyan", markup=False, highlight=False)
+        self._console.print(text, style="cyan", markup=False, highlight=False, soft_wrap=True)
 
     def on_epoch(self, candidate: str, epoch: EpochSummary) -> None:
         """Move the bar of a training: opened at its first epoch, closed when its candidate or network is done."""
@@ -79,6 +79,8 @@ class ConsoleListener(SearchListener):
         )
         on_front = any(member.id == record.id for member in search.archive.front)
         remarks = "" if record.is_complete else remark(record)
+        if record.role is Role.REFERENCE:
+            remarks = f"{record.candidate.description} {remarks}"
         self._console.print(
             f"[dim]{position:>9}[/dim] {record.id} [{_STYLES[record.state]}]{record.state:<10}[/] "
             f"{escape(values)}{' [bold]on the front[/bold]' if on_front else ''} [dim]{escape(remarks)}[/dim]",

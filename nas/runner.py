@@ -184,7 +184,7 @@ def retrain(
 
     Args:
         run_dir: The run's folder.
-        candidate: Its id, or as much of its beginning as is unique.
+        candidate: Its id, or as much of its beginning as is unique; or the name of a reference model.
         epochs: Of the training; everything else is as in the run's recipe.
         trust_code: Whether Python code that the run's configuration names may be imported.
         console: Where to show progress; nothing is shown by default.

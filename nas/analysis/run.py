@@ -89,12 +89,13 @@ class Run:
         return front[knee(to_losses(self.objectives, [record.metrics for record in front]))]
 
     def find(self, candidate: str) -> Record:
-        """Return the record whose id starts with `candidate`.
+        """Return the record whose id starts with `candidate`, or the reference model of that name.
 
         Raises:
             InputError: If none does, or several do.
         """
-        found = [record for record in (*self.records, *self.references) if record.id.startswith(candidate)]
+        named = [record for record in self.references if record.candidate.description == candidate]
+        found = named or [r for r in (*self.records, *self.references) if r.id.startswith(candidate)]
         if len(found) == 1:
             return found[0]
         what = f"{len(found)} candidates whose ids start" if found else "no candidate whose id starts"

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -91,7 +91,8 @@ def remark(record: Record) -> str:
         case RecordState.FAILED if record.failure:
             return f"{record.failure.stage}: {record.failure.reason}"
         case RecordState.PRUNED if record.pruning:
-            return f"stopped after {record.pruning.stage} with {record.pruning.metric} {record.pruning.score:.4g}"
+            pruning = record.pruning
+            return f"stopped in {pruning.stage}, behind its peers: {pruning.metric} {pruning.score:.4g}"
     return record.candidate.description
 
 
@@ -151,6 +152,12 @@ def _spreads(record: Record) -> dict[str, Any]:
     }
 
 
+def _reached(run: Run, metrics: Mapping[str, float], prefix: str = "") -> list[str]:
+    """Return what is known of each objective, its name before its value."""
+    known = [o.metric for o in run.objectives if o.metric in metrics]
+    return [f"{prefix}{metric} {format_value(metric, metrics[metric])}" for metric in known]
+
+
 def _objective_metrics(run: Run) -> set[str]:
     return {objective.metric for objective in run.objectives}
 
@@ -166,16 +173,12 @@ def summary_lines(run: Run) -> Sequence[str]:
         shown = ", ".join(f"{o.metric} {scores[o.metric]:.4g}" for o in run.objectives if o.metric in scores)
         lines.append(f"Teacher {run.teacher['kind']}: {run.teacher['n_params']:,} parameters, {shown}.")
     for record in run.references:
-        values = [
-            f"{o.metric} {format_value(o.metric, record.metrics[o.metric])}"
-            for o in run.objectives
-            if o.metric in record.metrics
-        ]
+        values = [*_reached(run, record.metrics), *_reached(run, record.retrained, "test ")]
         state = [] if record.is_complete else [str(record.state)]
         lines.append(f"Reference {record.candidate.description}: {', '.join([*state, *values])}.")
     if outside := run.outside_reference_point():
         lines.append(
-            f"{len(outside)} front members lie outside the reference point and add nothing to the hypervolume: "
+            "Outside the reference point, adding nothing to the hypervolume: "
             + ", ".join(record.id for record in outside)
         )
     return lines

@@ -90,7 +90,7 @@ def test_equal_points_read_once_are_no_ties():
 def test_a_candidate_is_found_by_a_unique_beginning():
     everybody = run(A, B, C, references=(FAILED,))
     assert everybody.find(B.id[:8]) == B
-    assert everybody.find(FAILED.id) == FAILED
+    assert everybody.find(FAILED.id) == everybody.find(FAILED.candidate.description) == FAILED
     with pytest.raises(InputError, match="4 candidates whose ids start with ''"):
         everybody.find("")
     with pytest.raises(InputError, match="no candidate whose id starts with 'xyz'; nas show runs/x --all"):

@@ -56,7 +56,7 @@ def test_values_are_shown_with_their_units(metric, value, text):
         ({"state": RecordState.COMPLETE}, "x0=1"),
         ({"state": RecordState.FAILED, "failure": Failure("training", "loss is NaN", "")}, "training: loss is NaN"),
         ({"state": RecordState.PRUNED, "pruning": Pruning("epoch 2", "score", 0.12345)},
-         "stopped after epoch 2 with score 0.1235"),
+         "stopped in epoch 2, behind its peers: score 0.1235"),
         ({"state": RecordState.INFEASIBLE, "violations": (Violation("cost", 12.0, None, 10.0, 0.2),)},
          "cost = 12 is over its maximum 10"),
     ],
@@ -86,10 +86,12 @@ def test_the_summary_counts_every_record(run):
 def test_the_summary_says_what_references_reach(run):
     (first, *_), metrics = run.front, run.front[0].metrics
     failed = dataclasses.replace(first, state=RecordState.FAILED, metrics={})
-    lines = summary_lines(dataclasses.replace(run, references=(first, failed)))
+    tested = dataclasses.replace(first, retrained={"accuracy": 0.5})
+    lines = summary_lines(dataclasses.replace(run, references=(first, failed, tested)))
     latency = format_value("latency_ms", metrics["latency_ms"])
     name = f"Reference {first.candidate.description}: "
     assert f"{name}accuracy {metrics['accuracy']:.4g}, latency_ms {latency}." in lines
+    assert f"{name}accuracy {metrics['accuracy']:.4g}, latency_ms {latency}, test accuracy 0.5." in lines
     assert f"{name}failed." in lines
 
 

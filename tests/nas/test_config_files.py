@@ -44,12 +44,16 @@ def test_class_weights_of_camvid_are_median_frequencies():
 def test_a_cut_of_camvid_runs(tmp_path):
     cut = [
         "data.image_size=[24, 32]", "teacher.recipe.epochs=1", "teacher.width=4", "pretraining.epochs=1",
-        "training.epochs=1", "controller.population_size=4", "controller.n_generations=1", "tensorboard=false",
-        "training.n_threads_alone=1", "execution.n_threads=1", "devices.cpu={kind: fake}", "references=[]",
+        "training.stages.0.epochs=1", "training.stages.1.epochs=1", "training.n_views=1", "training.n_threads_alone=1",
+        "controller.population_size=4", "controller.n_generations=1", "tensorboard=false", "execution.n_threads=1",
+        "devices.cpu={kind: fake}", "references=[enet]",
     ]  # fmt: skip
     run = nas.run_search(CAMVID, tmp_path / "run", overrides=cut)
     candidates = [record for record in run.records if record.role == "candidate"]
     assert len(candidates) == 4
     assert {record.state for record in candidates} == {"complete"}
     assert all(record.metrics["n_params"] <= 400_000 for record in candidates)
-    assert all("iou[road]" in record.metrics for record in candidates)
+    assert all({"mean_iou@1", "mean_iou", "iou[road]"} <= record.metrics.keys() for record in candidates)
+    retrained = nas.retrain(run.path, run.references[0].id, epochs=1)
+    assert (retrained.candidate.description, retrained.retrained_conditions["n_images"]) == ("enet", 233)
+    assert 0 < retrained.retrained["mean_iou"] < 1
