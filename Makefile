@@ -1,11 +1,11 @@
 # make demo   install, run the quickstart, show its Pareto front
-# make test   install with what tests need, run the tests
+# make test   install with what tests need, run the tests but the slow ones (make test-all: these too)
 # make check  what CI runs: lint, format, types, layers, tests
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-all check format clean
 
 .venv/installed: pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv
@@ -18,21 +18,24 @@ BIN := .venv/bin
 	touch $@ .venv/installed
 
 demo: .venv/installed
-	$(BIN)/nas search configs/quickstart.yaml
+	$(BIN)/nas search configs/quickstart.yaml --resume
 	$(BIN)/nas export runs/quickstart --knee
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not slow"
 
+test-all: .venv/installed-dev
+	$(BIN)/python -m pytest
+
 check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv build *.egg-info

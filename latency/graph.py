@@ -1,7 +1,7 @@
 """The operators that one inference of a model runs: what counting, lifetimes and predictors read."""
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -9,24 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch._ops import OpOverload
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from latency.checks import require_eval_mode, require_input_shape, require_positive
-from latency.errors import TracingError
-
-_Layout = tuple[torch.Size, tuple[int, ...], torch.dtype]
-
-# torch works out the shapes of some operators in Python (0.7 ms for a batch norm), and networks repeat
-# themselves and each other: the layouts of results are kept by operator and arguments.
-_KNOWN_RESULTS: dict[object, tuple[_Layout, ...]] = {}
-_MAX_KNOWN_RESULTS = 20_000
-
-# Operators that look at the numbers in a tensor: the Python code around them may branch on what they find.
-_READS_VALUES = frozenset(
-    {"aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.equal", "aten._unique2"}
-)
 
 
 class StorageKind(StrEnum):
@@ -36,6 +20,8 @@ class StorageKind(StrEnum):
     BUFFER = "buffer"
     INPUT = "input"
     ACTIVATION = "activation"
+    GRADIENT = "gradient"
+    OPTIMIZER_STATE = "optimizer_state"
 
 
 @dataclass(frozen=True)
@@ -72,6 +58,32 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class TensorReference:
+    """Stands for a tensor in the arguments of an `OperatorCall`.
+
+    Attributes:
+        tensor: Index in `OperatorGraph.tensors`.
+    """
+
+    tensor: int
+
+
+@dataclass(frozen=True)
+class OperatorCall:
+    """What it takes to run an operator again on other numbers.
+
+    Attributes:
+        function: To be called.
+        args: With a `TensorReference` in place of each tensor, also within lists.
+        kwargs: The same.
+    """
+
+    function: OpOverload
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Operator:
     """One call of an operator.
 
@@ -81,6 +93,8 @@ class Operator:
         outputs: Indices in `OperatorGraph.tensors`.
         module: Dotted path of the innermost module that it ran in; empty for the model itself.
         attributes: The arguments that are no tensors, by name; defaults are left out.
+        writes: Those of `inputs` whose numbers it changes.
+        call: To run it again; `None` where the graph does not come from torch.
     """
 
     name: str
@@ -88,6 +102,8 @@ class Operator:
     outputs: tuple[int, ...]
     module: str
     attributes: Mapping[str, Any]
+    writes: tuple[int, ...] = ()
+    call: OperatorCall | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,8 @@ class OperatorGraph:
         parameters: Tensor of each parameter by its dotted name; a shared one stands under its first name.
         buffers: The same for buffers.
         batch_size: That of the input.
+        releases: For each storage the index of the operator before which the model's code had let go of it,
+            or the number of operators; `None` where nobody saw the code run.
     """
 
     operators: tuple[Operator, ...]
@@ -113,6 +131,7 @@ class OperatorGraph:
     parameters: Mapping[str, int]
     buffers: Mapping[str, int]
     batch_size: int
+    releases: tuple[int, ...] | None = None
 
     @classmethod
     def from_torch(cls, model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int = 1) -> "OperatorGraph":
@@ -130,219 +149,10 @@ class OperatorGraph:
         require_eval_mode(model)
         require_positive(batch_size=batch_size)
         shape = (batch_size, *require_input_shape(input_shape))
-        return _trace(model, shape)
+        from latency.tracer import trace_inference  # noqa: PLC0415 - the tracer is made of these classes
+
+        return trace_inference(model, shape)
 
     def storage_bytes(self, kind: StorageKind) -> int:
         """Return the bytes of all storages of one kind, shared ones counted once."""
         return sum(storage.n_bytes for storage in self.storages if storage.kind is kind)
-
-
-def _trace(model: nn.Module, shape: tuple[int, ...]) -> OperatorGraph:
-    recorder = _Recorder()
-    parameters = {name: recorder.add(p, StorageKind.PARAMETER) for name, p in model.named_parameters()}
-    buffers = {name: recorder.add(b, StorageKind.BUFFER) for name, b in model.named_buffers()}
-    state = {name: recorder.to_meta(t) for name, t in (*model.named_parameters(), *model.named_buffers())}
-    image = torch.empty(shape, device="meta")
-    inputs = (recorder.add(image, StorageKind.INPUT),)
-    path = _ModulePath(model)
-    recorder.module_path = path
-    try:
-        # Under no_grad, not inference_mode, composite operators reach the recorder decomposed.
-        with torch.no_grad(), path, recorder:
-            output = torch.func.functional_call(model, state, (image,))
-    except Exception as fault:
-        raise TracingError(_explain(model, shape, path.current, recorder.running, fault)) from fault
-    outputs = tuple(recorder.add(t) for t in tree_leaves(output) if isinstance(t, torch.Tensor))
-    return OperatorGraph(
-        tuple(recorder.operators),
-        tuple(recorder.tensors),
-        tuple(recorder.storages),
-        inputs,
-        outputs,
-        parameters,
-        buffers,
-        shape[0],
-    )
-
-
-def _explain(model: nn.Module, shape: tuple[int, ...], module: str, operator: str, fault: Exception) -> str:
-    place = f"{type(model.get_submodule(module)).__name__} {module!r}" if module else type(model).__name__
-    if operator in _READS_VALUES or "meta" in str(fault):
-        reason = f"it reads the numbers in a tensor, to branch on them for example ({operator}: {fault})"
-    else:
-        reason = str(fault)
-    return f"cannot trace {place} on an input of shape {shape}: {reason}"
-
-
-class _ModulePath:
-    """Knows, while entered, in which module of a model the code is running."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._names = {module: name for name, module in model.named_modules()}
-        self._stack: list[str] = []
-        self._hooks: tuple[Any, ...] = ()
-
-    @property
-    def current(self) -> str:
-        """Dotted path of the innermost module, or the one in which an exception left the model."""
-        return self._stack[-1] if self._stack else ""
-
-    def __enter__(self) -> None:
-        # Hooks for all modules rather than on this model's: the model is not touched, not even for a while.
-        self._hooks = (
-            register_module_forward_pre_hook(self._push),
-            register_module_forward_hook(self._pop),
-        )
-
-    def __exit__(self, *exception: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-    def _push(self, module: nn.Module, args: Any) -> None:
-        if (name := self._names.get(module)) is not None:
-            self._stack.append(name)
-
-    def _pop(self, module: nn.Module, args: Any, output: Any) -> None:
-        if module in self._names:
-            self._stack.pop()
-
-
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Runs every operator on meta tensors and writes it down.
-
-    Real tensors that the model keeps outside its parameters and buffers are replaced where they meet a
-    meta tensor. All tensors are kept alive, so that their identity names them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operators: list[Operator] = []
-        self.tensors: list[TensorInfo] = []
-        self.storages: list[Storage] = []
-        self.running = ""
-        self.module_path: _ModulePath | None = None
-        self._alive: list[object] = []
-        self._tensor_ids: dict[int, int] = {}
-        self._storage_ids: dict[int, int] = {}
-        self._twins: dict[int, torch.Tensor] = {}
-        self._twin_storages: dict[int, torch.UntypedStorage] = {}
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        self.running = _name(func)
-        tensors = list(_tensors((*args, *kwargs.values())))
-        if any(tensor.is_meta for tensor in tensors):
-            args, kwargs, tensors = self._all_meta(args, kwargs, tensors)
-        inputs = tuple(self.add(tensor) for tensor in tensors)
-        result = self._run(func, args, kwargs, tensors)
-        outputs = tuple(self.add(tensor) for tensor in _tensors((result,)))
-        module = self.module_path.current if self.module_path else ""
-        self.operators.append(Operator(self.running, inputs, outputs, module, _attributes(func, args, kwargs)))
-        return result
-
-    def add(self, tensor: torch.Tensor, kind: StorageKind = StorageKind.ACTIVATION) -> int:
-        """Return the index of `tensor`, which is new or known."""
-        known = self._tensor_ids.get(id(tensor))
-        # An in-place operator such as unsqueeze_ gives the same object another shape: that is a new tensor.
-        if known is not None and self.tensors[known].shape == tensor.shape:
-            return known
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._storage_ids:
-            self._storage_ids[storage._cdata] = len(self.storages)
-            self.storages.append(Storage(storage.nbytes(), kind))
-        index = self._tensor_ids[id(tensor)] = len(self.tensors)
-        self.tensors.append(TensorInfo(tuple(tensor.shape), tensor.dtype, self._storage_ids[storage._cdata]))
-        self._alive.append(tensor)
-        return index
-
-    def to_meta(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the meta tensor that stands for a real one; twins of views share a storage as well."""
-        if tensor.is_meta:
-            return tensor
-        if (known := self._twins.get(id(tensor))) is not None:
-            return known
-        index = self.add(tensor)
-        storage = tensor.untyped_storage()
-        if (twin_storage := self._twin_storages.get(storage._cdata)) is None:
-            twin_storage = torch.UntypedStorage(storage.nbytes(), device="meta")  # type: ignore[no-untyped-call]
-            self._twin_storages[storage._cdata] = twin_storage
-            self._storage_ids[twin_storage._cdata] = self._storage_ids[storage._cdata]
-        twin = torch.empty(0, dtype=tensor.dtype, device="meta")
-        twin.set_(twin_storage, tensor.storage_offset(), tensor.size(), tensor.stride())
-        self._twins[id(tensor)] = twin
-        self._tensor_ids[id(twin)] = index
-        return twin
-
-    def _all_meta(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[torch.Tensor]
-    ) -> tuple[tuple[Any, ...], dict[str, Any], list[torch.Tensor]]:
-        if not all(tensor.is_meta for tensor in tensors):
-            args, kwargs = tree_map_only(torch.Tensor, self.to_meta, (args, kwargs))
-            tensors = list(_tensors((*args, *kwargs.values())))
-        if kwargs.get("device") is not None:
-            kwargs = {**kwargs, "device": torch.device("meta")}
-        return args, kwargs, tensors
-
-    def _run(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[torch.Tensor]) -> Any:
-        if not tensors or func._schema.is_mutable or not all(tensor.is_meta for tensor in tensors):
-            return func(*args, **kwargs)
-        key = (func, torch.get_default_dtype(), _key(args), _key(tuple(kwargs.items())))
-        if (known := _KNOWN_RESULTS.get(key)) is not None:
-            copies = tuple(
-                torch.empty_strided(size, stride, dtype=dtype, device="meta") for size, stride, dtype in known
-            )
-            return copies[0] if len(copies) == 1 else copies
-        result = func(*args, **kwargs)
-        results = (result,) if isinstance(result, torch.Tensor) else result
-        if isinstance(results, tuple) and _own_their_memory(results, tensors):
-            if len(_KNOWN_RESULTS) >= _MAX_KNOWN_RESULTS:
-                _KNOWN_RESULTS.clear()
-            _KNOWN_RESULTS[key] = tuple((t.size(), t.stride(), t.dtype) for t in results)
-        return result
-
-
-def _own_their_memory(results: tuple[Any, ...], arguments: list[torch.Tensor]) -> bool:
-    if not all(isinstance(result, torch.Tensor) for result in results):
-        return False
-    storages = {t.untyped_storage()._cdata for t in (*results, *arguments)}
-    return len(storages) == len(results) + len({t.untyped_storage()._cdata for t in arguments})
-
-
-def _key(value: Any) -> object:
-    """Return what an operator's result depends on; types count, for `1 == 1.0 == True`."""
-    if isinstance(value, torch.Tensor):
-        return value.size(), value.stride(), value.dtype
-    if isinstance(value, list | tuple):
-        return tuple(_key(item) for item in value)
-    return type(value), value
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
-
-
-@functools.cache
-def _name(func: OpOverload) -> str:
-    namespace, _, name = func._schema.name.partition("::")
-    return f"{namespace}.{name}"
-
-
-@functools.cache
-def _argument_names(func: OpOverload) -> tuple[str, ...]:
-    return tuple(argument.name for argument in func._schema.arguments)
-
-
-def _attributes(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    named = {**dict(zip(_argument_names(func), args, strict=False)), **kwargs}
-    return {
-        name: value
-        for name, value in named.items()
-        if not isinstance(value, torch.Tensor)
-        and not (isinstance(value, list | tuple) and any(isinstance(item, torch.Tensor) for item in value))
-    }

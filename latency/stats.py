@@ -6,6 +6,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from latency.timing import CallTimes, median_interval
+
 
 @dataclass(frozen=True)
 class LatencyStats:
@@ -37,3 +39,28 @@ class LatencyStats:
         """Summarise the durations of single calls, in seconds."""
         p10, median, p90 = np.percentile(np.asarray(times_s) * 1000.0, [10, 50, 90])
         return cls(float(median), float(p10), float(p90), len(times_s), dict(conditions))
+
+    @classmethod
+    def from_reading(
+        cls, times: CallTimes, n_readings: int, relative_interval: float | None, conditions: Mapping[str, Any]
+    ) -> Self:
+        """Summarise what `time_until_stable` returned; how sure the median is stands in the conditions.
+
+        Args:
+            times: The reading kept.
+            n_readings: How many were taken.
+            relative_interval: What counted as stable; `None` where nobody asked.
+            conditions: The device's own.
+        """
+        low, high = median_interval(times.times_s)
+        certainty: dict[str, Any] = {
+            "median_interval_ms": [1000.0 * low, 1000.0 * high],
+            "n_readings": n_readings,
+            "n_warmup": times.n_warmup,
+            "is_warm_up_settled": times.is_settled,
+            "n_disturbed": times.n_disturbed,
+            "is_disturbed": times.is_disturbed,
+        }
+        if relative_interval is not None:
+            certainty["is_stable"] = times.is_stable(relative_interval)
+        return cls.from_times_s(times.times_s, {**conditions, **certainty})

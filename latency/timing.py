@@ -1,9 +1,12 @@
-"""Times repeated calls: warms up until the times settle, then repeats up to a count or a time limit."""
+"""Times repeated calls: warms up until the times settle, then repeats until the median is known well enough."""
 
+import functools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from latency.checks import require_positive
 from latency.errors import MeasurementError
@@ -12,6 +15,7 @@ _WINDOW = 3  # calls whose median tells whether the warm-up goes on
 _SETTLED = 0.1  # the largest relative change between the medians of two windows that counts as settled
 _MAX_WARMUP = 30
 _WARMUP_SHARE = 0.5  # of the time limit; the rest is kept for the timed calls
+_MIN_RUNS = 10  # readings before their interval is looked at
 
 Clock = Callable[[], float]
 Stopwatch = Callable[[Callable[[], object]], float]
@@ -26,54 +30,156 @@ class CallTimes:
         n_warmup: Calls that were made before.
         is_settled: Whether the warm-up ended because the times had settled, or as many calls as asked for
             were made; otherwise it ran into its bound.
+        n_disturbed: Calls that something else interrupted; they are not among `times_s` unless too few others
+            were left, which `is_disturbed` tells.
+        is_disturbed: Whether `times_s` holds such calls.
     """
 
     times_s: tuple[float, ...]
     n_warmup: int
     is_settled: bool
+    n_disturbed: int = 0
+    is_disturbed: bool = False
+
+    @property
+    def relative_interval(self) -> float:
+        """The width of the median's 95 % interval as a share of the median."""
+        return _relative_width(sorted(self.times_s))
+
+    def is_stable(self, relative_interval: float) -> bool:
+        """Return whether the warm-up settled and the median of undisturbed calls has so narrow an interval."""
+        return self.is_settled and not self.is_disturbed and self.relative_interval <= relative_interval
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % confidence interval of the median of the distribution that `values` come from.
+
+    From order statistics, so no shape of the distribution is assumed; that the readings are independent is. With
+    fewer than 6 no such interval exists: the smallest and the largest are returned, which hold less.
+
+    Source:
+        Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2, with the exact binomial tail.
+    """
+    return _interval_of_sorted(sorted(values))
+
+
+@functools.cache
+def _lower_rank(n: int) -> int:
+    """Return the largest rank, from 1, that at most 2.5 % of all samples of `n` have above the median."""
+    rank, tail = 0, 1
+    while tail * 40 <= 2**n:
+        rank += 1
+        tail += math.comb(n, rank)
+    return max(rank, 1)
+
+
+def _interval_of_sorted(ordered: Sequence[float]) -> tuple[float, float]:
+    rank = _lower_rank(len(ordered))
+    return ordered[rank - 1], ordered[-rank]
+
+
+def _relative_width(ordered: Sequence[float]) -> float:
+    low, high = _interval_of_sorted(ordered)
+    middle = median(ordered)
+    return (high - low) / middle if middle > 0 else math.inf
+
+
+def time_until_stable(
+    call: Callable[[], object],
+    *,
+    relative_interval: float | None,
+    time_limit_s: float = 30.0,
+    clock: Clock = time.perf_counter,
+    **options: Any,
+) -> tuple[CallTimes, int]:
+    """Time `call`, and once more from the warm-up on if the first reading is unstable and the limit leaves time.
+
+    Args:
+        call: What to time.
+        relative_interval: What counts as stable, see `CallTimes.is_stable`; `None` for one reading of `n_runs`.
+        time_limit_s: Seconds for all of it.
+        clock: Returns the time in seconds.
+        options: The others of `time_calls`.
+
+    Returns:
+        The reading with the narrower interval, and how many were taken.
+
+    Raises:
+        ValueError: As `time_calls`.
+        MeasurementError: As `time_calls`.
+    """
+    options |= {"relative_interval": relative_interval, "clock": clock}
+    start = clock()
+    first = time_calls(call, time_limit_s=time_limit_s, **options)
+    took_s = clock() - start
+    if relative_interval is None or first.is_stable(relative_interval) or took_s > time_limit_s / 2:
+        return first, 1
+    second = time_calls(call, time_limit_s=time_limit_s - took_s, **options)
+    return min(first, second, key=lambda times: (times.is_disturbed, not times.is_settled, times.relative_interval)), 2
 
 
 def time_calls(
     call: Callable[[], object],
     *,
     n_runs: int = 30,
+    relative_interval: float | None = None,
     n_warmup: int | None = None,
     time_limit_s: float = 30.0,
     clock: Clock = time.perf_counter,
     synchronize: Callable[[], object] | None = None,
     stopwatch: Stopwatch | None = None,
+    n_interruptions: Callable[[], int] | None = None,
 ) -> CallTimes:
-    """Time `call` until there are `n_runs` readings or the time limit is reached.
+    """Time `call` until the median is known well enough, there are `n_runs` readings or the time limit is reached.
 
     The limit is looked at between calls: a call in progress is not interrupted.
 
     Args:
         call: What to time.
         n_runs: Readings to take, at most.
+        relative_interval: Stop once the 95 % interval of the median is at most this share of it wide, looked at
+            whenever there are a quarter more readings than before, 10 first; `None` to take all `n_runs`.
         n_warmup: Calls before the first reading; by default as many as it takes until the medians of two
             windows of 3 calls differ by at most 10 %, at most 30 calls and half the time limit.
         time_limit_s: Seconds for warm-up and readings together.
         clock: Returns the time in seconds.
         synchronize: Waits until the device is idle; called before the clock is read.
         stopwatch: Runs a call and returns its seconds, in place of `clock` and `synchronize`.
+        n_interruptions: Counts what takes the device away from this process. A call during which it grows tells
+            more of the others than of `call`: it is set aside, and others are made in its place, at most
+            `n_runs` of them.
 
     Raises:
         ValueError: If a count or the limit is not positive.
         MeasurementError: If the limit passes before the first reading.
     """
-    require_positive(n_runs=n_runs, time_limit_s=time_limit_s)
+    require_positive(n_runs=n_runs, relative_interval=relative_interval, time_limit_s=time_limit_s)
     measure = stopwatch or _stopwatch(clock, synchronize)
     start = clock()
     warmup, is_settled = _warm_up(call, measure, n_warmup, lambda: clock() - start, time_limit_s)
     times: list[float] = []
-    while len(times) < n_runs and clock() - start < time_limit_s:
-        times.append(measure(call))
-    if not times:
+    disturbed: list[float] = []
+    next_look = _MIN_RUNS
+    count = n_interruptions or (lambda: 0)
+    while len(times) < n_runs > len(disturbed) and clock() - start < time_limit_s:
+        before = count()
+        seconds = measure(call)
+        if count() != before:
+            disturbed.append(seconds)
+            continue
+        times.append(seconds)
+        if relative_interval is not None and len(times) == next_look:
+            if _relative_width(sorted(times)) <= relative_interval:
+                break
+            next_look += max(1, next_look // 4)  # not after each reading: that would stop at the luckiest
+    if not times and not disturbed:
         raise MeasurementError(
             f"nothing was measured within {time_limit_s:g} s: {warmup} warm-up calls took all of it. "
             "Give more time (time_limit_s), a smaller input or a smaller batch_size"
         )
-    return CallTimes(tuple(times), warmup, is_settled)
+    is_disturbed = len(disturbed) > 0 and len(times) < min(n_runs, _MIN_RUNS)
+    kept = (*times, *disturbed)[:n_runs] if is_disturbed else times
+    return CallTimes(tuple(kept), warmup, is_settled, len(disturbed), is_disturbed)
 
 
 def _stopwatch(clock: Clock, synchronize: Callable[[], object] | None) -> Stopwatch:

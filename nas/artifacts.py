@@ -49,7 +49,9 @@ class ArtifactCache:
         with FileLock(f"{path}.lock"):
             if path.exists():
                 return path, False
+            for leftover in self.root.glob(f".{path.stem}.*{suffix}"):
+                leftover.unlink()  # of a process that was killed while it wrote
+            write_json(path.with_suffix(".json"), {"kind": kind, "depends_on": depends_on})
             with atomic_path(path) as temporary:
                 make(temporary)
-            write_json(path.with_suffix(".json"), {"kind": kind, "depends_on": depends_on})
         return path, True

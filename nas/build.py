@@ -30,6 +30,7 @@ from nas.evaluation import (
     TrainingStage,
 )
 from nas.evaluation.stages import COMPLEXITY_METRICS
+from nas.files import file_hash
 from nas.metrics import metric_info
 from nas.objectives import violations
 from nas.pretraining import PretrainedSpace, pretrain
@@ -105,7 +106,9 @@ def training_inputs(config: RunConfig, folder: RunFolder) -> TrainingInputs | No
     dataset: Dataset = kind_class("data", config.data.kind)(**config.data.options)
     dataset.check()
     fingerprint = dataset.fingerprint()
-    _check_stored(folder, "data_fingerprint", fingerprint)
+    device = resolve_device(config.training.device if config.training else "cpu")
+    _check_stored(folder, "data", fingerprint)
+    _check_stored(folder, "training_device", device)
     cache = artifact_cache(folder)
     train = cache_examples(cache, dataset, Split.TRAIN)
     validation = cache_examples(cache, dataset, Split.VALIDATION)
@@ -116,7 +119,7 @@ def training_inputs(config: RunConfig, folder: RunFolder) -> TrainingInputs | No
         validation=validation,
         normalization=Normalization.of(train.load().images),
         task=_task(config, dataset),
-        device=resolve_device(config.training.device if config.training else "cpu"),
+        device=device,
     )
     folder.store.set_fact("signature", asdict(inputs.signature))
     folder.store.set_fact("normalization", asdict(inputs.normalization))
@@ -317,6 +320,7 @@ def _starting_space(
         teacher_logits=logits[0] if logits else None,
         **_told(listener, "encoder", what),
     )
+    _check_stored(folder, "encoder", file_hash(weights))
     return PretrainedSpace(space, weights)
 
 
@@ -334,6 +338,7 @@ def _teacher_logits(
     setting, cache = _setting(config, inputs), artifact_cache(folder)
     told = _told(listener, "teacher", f"the teacher ({spec.kind}, {spec.recipe.epochs} epochs)")
     teacher = make_teacher(spec, setting, cache, **told)
+    _check_stored(folder, "teacher_weights", file_hash(teacher.weights))
     folder.store.set_fact("teacher", {"kind": spec.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)})
     return tuple(teacher_logits(spec, teacher, setting, split, cache) for split in splits)
 
@@ -367,12 +372,12 @@ def _cheap_bounds(
 
 
 def _check_stored(folder: RunFolder, key: str, value: str) -> None:
-    """Check a hash against the stored one, or store it if it is the first."""
+    """Check what every training rests on against what was stored at first; mixed, records could not be compared."""
     stored = folder.store.fact(key)
     if stored is None:
         folder.store.set_fact(key, value)
     elif stored != value:
         raise InputError(
-            f"{folder.path}: the data has changed since this run was started ({key} was {stored[:12]}, is now "
-            f"{value[:12]}); restore it, or start another run"
+            f"{folder.path}: {key.replace('_', ' ')} is not what this run was started with "
+            f"({stored[:12]} then, {value[:12]} now); restore it, or start another run"
         )

@@ -1,5 +1,6 @@
 """The command line. Exit codes: 0 done, 2 a fault in what the user gave, 1 a fault of this program's."""
 
+import json
 import os
 import shlex
 import sys
@@ -11,12 +12,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nas import runner
+from latency.profile_plot import draw_memory, peak_lines
+from nas import profiling, runner
 from nas.analysis import front_table, records_table, save_plots, summary_lines, to_csv, to_json
 from nas.analysis.run import Run
 from nas.analysis.tables import format_value
 from nas.config import load_config
-from nas.errors import InputError
+from nas.errors import InputError, NasError
 
 _INTERRUPTED = 130  # by convention 128 + SIGINT
 
@@ -124,7 +126,7 @@ def retrain(
     try:
         record = runner.retrain(run_dir, candidate, epochs, trust_code=trust_code, console=console)
     except KeyboardInterrupt:
-        console.print("\nStopped. The run is as it was before this training.", markup=False)
+        console.print("\nStopped. Nothing of this training was kept.", markup=False)
         raise typer.Exit(_INTERRUPTED) from None
     console.print(f"{record.id}: {record.candidate.description}", markup=False, highlight=False)
     for metric, value in record.retrained.items():
@@ -151,6 +153,66 @@ def export(
 
 
 @app.command()
+def profile(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG|RUN|FILE.onnx]", help="What holds the network.")
+    ] = None,
+    genotype: Annotated[str | None, typer.Option(help="Of CONFIG's space: 1,2,3 or its text form.")] = None,
+    candidate: CandidateId = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="PACKAGE.MODULE:FACTORY", help="A function that makes a torch model.")
+    ] = None,
+    input_sizes: Annotated[
+        str | None, typer.Option("--input", metavar="B,C,H,W", help="Of a model or an ONNX file; B is the batch.")
+    ] = None,
+    devices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Where to take the latency: a device of the configuration, or KIND:OPTION=VALUE,...; may be given "
+            "again. Default: all of the configuration, or this CPU.",
+        ),
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Fold modules deeper than this.")] = None,
+    memory_plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw memory over the operators.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    overrides: Overrides = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Show what a network costs, module by module: parameters, operations, memory, time."""
+    _allow_local_modules(trust_code)
+    target = _profile_target(source, genotype, candidate, model, input_sizes, overrides or [], trust_code)
+    found = profiling.profile(target, profiling.devices_named(devices or (), target), depth=depth)
+    if memory_plot is not None and found.memory is not None:
+        try:
+            draw_memory(found.memory, target.title[:60]).savefig(memory_plot, dpi=130)
+        except (OSError, ValueError) as error:
+            raise InputError(f"--plot: {memory_plot} cannot be written: {error}") from error
+    if as_json:
+        print(json.dumps(profiling.to_json(found), indent=2))
+        return
+    console = Console()
+    if found.modules:
+        console.print(profiling.modules_table(found))
+    elif found.n_params is not None:
+        console.print(f"{found.n_params:,} parameters", markup=False, highlight=False)
+    for name, stats in found.latencies.items():
+        spread = f"p10 {stats.p10_ms:.3f}, p90 {stats.p90_ms:.3f}, {stats.n_runs} runs"
+        remark = "" if stats.conditions.get("is_stable", True) else "; unstable: the machine is busy or the model small"
+        console.print(f"latency on {name}: {stats.median_ms:.3f} ms ({spread}{remark})", markup=False, highlight=False)
+    if found.memory is not None:
+        total = format_value("peak_memory_estimate_bytes", found.memory.peak_memory_estimate_bytes)
+        console.print(f"peak memory estimate with weights and input: {total}", markup=False, highlight=False)
+        for line in peak_lines(found.memory):
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    for problem in found.problems:
+        console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def validate(config: ConfigFile, overrides: Overrides = None, trust_code: TrustCode = False) -> None:
     """Check a configuration, and list all its faults."""
     _allow_local_modules(trust_code)
@@ -166,11 +228,51 @@ def main() -> None:
     except InputError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except NasError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away; nothing is wrong
     except Exception:  # noqa: BLE001 - the last place where a fault of ours can be told apart from the user's
         traceback.print_exc()
         sys.exit(1)
+
+
+def _profile_target(
+    source: Path | None,
+    genotype: str | None,
+    candidate: str | None,
+    model: str | None,
+    input_sizes: str | None,
+    overrides: list[str],
+    trust_code: bool,
+) -> profiling.Target:
+    """Return what the arguments of `nas profile` name."""
+    sizes = _sizes(input_sizes)
+    if (source is None) == (model is None):
+        raise InputError("give one of CONFIG, RUN, FILE.onnx and --model PACKAGE.MODULE:FACTORY")
+    if source is None:
+        return profiling.model_target(str(model), sizes, trust_code)
+    if source.suffix == ".onnx":
+        return profiling.onnx_target(source, sizes)
+    if source.is_dir():
+        if candidate is None:
+            raise InputError(f"--candidate ID must be given for the run {source}; nas show {source} lists them")
+        return profiling.run_target(source, candidate, trust_code)
+    if genotype is None:
+        raise InputError(f"--genotype must be given for the configuration {source}")
+    return profiling.config_target(source, genotype, overrides, trust_code)
+
+
+def _sizes(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise InputError(
+            f"--input must be positive sizes joined by commas, batch first, e.g. 1,3,224,224, got {text!r}"
+        )
+    return [int(part) for part in parts]
 
 
 def _show_run(console: Console, run: Run) -> None:

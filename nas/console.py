@@ -37,6 +37,7 @@ class ConsoleListener(SearchListener):
             TextColumn("{task.fields[remaining]}"),
             console=console,
             transient=True,
+            auto_refresh=False,  # a thread that draws would disturb what is measured meanwhile
             disable=not console.is_terminal,
         )
         self._run_bar: TaskID | None = None
@@ -91,6 +92,7 @@ class ConsoleListener(SearchListener):
         )
         if self._run_bar is not None:
             self._progress.update(self._run_bar, completed=n_ended, remaining=self._remaining(search))
+            self._progress.refresh()
 
     def _remaining(self, search: Search) -> str:
         n_done = len(search.records) - self._n_before
@@ -107,6 +109,7 @@ class ConsoleListener(SearchListener):
         if epoch.distillation_loss:
             loss += f", distillation x{epoch.distillation_ratio:.2f}"
         self._progress.update(self._bars[name], completed=epoch.epoch, remaining=loss)
+        self._progress.refresh()
 
     def _drop_bar(self, name: str) -> None:
         if (bar := self._bars.pop(name, None)) is not None:

@@ -1,6 +1,7 @@
 """Writing files so that a reader, or the next start after a crash, never meets half a file."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path` atomically; what JSON does not know is written as text."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's content, as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -105,7 +105,7 @@ class Record:
 
     Attributes:
         number: Position in the order of asking, from 0.
-        batch: The generation or batch that it was asked in, from 0.
+        batch: The generation or batch that it was asked in, from 0; -1 for references.
         metrics: The latest value of each metric; of a device's readings the confirmed ones.
         conditions: The conditions of each of these values.
         attempts: How often its evaluation was started and ended by itself (not by the run's end).

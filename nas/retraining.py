@@ -96,10 +96,10 @@ def retrain(
             distillation=parts.distillation,
             on_epoch=on_epoch,
         )
-    save_weights(subject.model, folder.weights(subject.candidate.id, "retrained"))
     folder.store.log_test_reading(subject.candidate.id, f"{RETRAINING}, {epochs} epochs")
     test = parts.dataset.load(Split.TEST)
     scores = score(subject.model, parts.task, test, parts.normalization, device=parts.device)
+    save_weights(subject.model, folder.weights(subject.candidate.id, "retrained"))
     conditions = {"split": "test", "epochs": epochs, "n_images": len(test), "seed": subject.seed}
     folder.store.add_observations(
         [

@@ -14,13 +14,19 @@ from nas.config.kinds import kind_class
 from nas.console import ConsoleListener
 from nas.errors import InputError, RunFolderError
 from nas.export import EXPORTERS
-from nas.files import load_weights, write_text
-from nas.records import Record
+from nas.files import load_weights
+from nas.records import Record, RecordState
 from nas.retraining import retrain as retrain_subject
 from nas.search import Search, SearchListener
 from nas.store import RunFolder
 
-_CHANGEABLE = ("controller.n_generations", "controller.n_candidates", "execution", "tensorboard")
+_CHANGEABLE = (
+    "controller.n_generations",
+    "controller.n_candidates",
+    "execution.kind",
+    "execution.n_workers",
+    "tensorboard",
+)
 """Keys that a resumed run may change: none of them changes what an earlier record means."""
 
 
@@ -51,25 +57,24 @@ def run_search(
     settings = load_config(config, overrides, trust_code)
     path = Path(run_dir) if run_dir is not None else Path("runs") / settings.name
     console = console or Console(quiet=True)
-    if _has_begun(path):
-        _check_same_run(path, settings, resume=resume, trust_code=trust_code)
-        run = Run.load(path)
-        if run.n_finished >= _n_candidates(settings):
-            _say_finished(console, run)
-            return run
-        folder = RunFolder.open(path)
-    else:
-        folder = RunFolder.create(path, settings.to_yaml())
-    with folder, ConsoleListener(console) as listener:
-        write_text(path / "config.yaml", settings.to_yaml())
-        build.prepare_folder(settings, folder)
-        parts = build.search_parts(settings, folder, listener)
-        live: list[SearchListener] = [
-            PlotListener(),
-            *([TensorBoardListener()] if settings.tensorboard else []),
-        ]
-        Search(parts, folder, [listener, *live]).run()
-    return Run.load(path)
+    with RunFolder.write(path) as folder:
+        if folder.has_begun:
+            _check_same_run(folder, settings, resume=resume, trust_code=trust_code)
+            run = Run.of(folder)
+            if run.finished_size >= _n_candidates(settings):
+                _say_finished(console, run)
+                return run
+        else:
+            folder.start_over()
+        folder.set_configuration(settings.to_yaml())
+        with ConsoleListener(console) as listener:
+            build.prepare_folder(settings, folder)
+            parts = build.search_parts(settings, folder, listener)
+            live: list[SearchListener] = [PlotListener()]
+            if settings.tensorboard:
+                live.append(TensorBoardListener())
+            Search(parts, folder, [listener, *live]).run()
+        return Run.of(folder)
 
 
 def load_run(run_dir: Path | str) -> Run:
@@ -106,8 +111,10 @@ def retrain(
         raise InputError(f"epochs must be at least 1, got {epochs}")
     path = Path(run_dir)
     record = Run.load(path).find(candidate)
+    if record.state is not RecordState.COMPLETE:
+        raise InputError(f"{path}: candidate {record.id} is {record.state}; only complete ones are retrained")
     settings = load_config(path / "config.yaml", trust_code=trust_code)
-    with RunFolder.open(path) as folder, ConsoleListener(console or Console(quiet=True)) as listener:
+    with RunFolder.write(path) as folder, ConsoleListener(console or Console(quiet=True)) as listener:
         parts = build.retraining_parts(settings, folder, listener)
         subject = build.stored_subject(settings, folder, record.candidate)
         retrain_subject(
@@ -171,16 +178,9 @@ def export(
     return target
 
 
-def _has_begun(path: Path) -> bool:
-    """Return whether there is a run to go on with; one that stopped before its first candidate is started over."""
-    if not RunFolder.exists(path):
-        return False
-    run = Run.load(path)
-    return bool(run.records or run.references)
-
-
-def _check_same_run(path: Path, settings: RunConfig, *, resume: bool, trust_code: bool) -> None:
+def _check_same_run(folder: RunFolder, settings: RunConfig, *, resume: bool, trust_code: bool) -> None:
     """Refuse to go on with a run whose configuration was another, or to start one over."""
+    path = folder.path
     stored = load_config(path / "config.yaml", trust_code=trust_code)
     changed = differences(stored, settings)
     fixed = [change for change in changed if not (resume and _is_changeable(change))]
@@ -192,13 +192,13 @@ def _check_same_run(path: Path, settings: RunConfig, *, resume: bool, trust_code
             else "choose another --run-dir, or pass --resume to go on with what may change"
         )
         raise RunFolderError(f"{path} holds a run with another configuration; {advice}:\n{shown}")
-    finished = Run.load(path).n_finished >= _n_candidates(settings)
+    finished = Run.of(folder).finished_size >= _n_candidates(settings)
     if not resume and not finished:
         raise RunFolderError(f"{path} holds an unfinished run; pass --resume to go on, or choose another --run-dir")
 
 
 def _is_changeable(change: Difference) -> bool:
-    return any(change.key == key or change.key.startswith(f"{key}.") for key in _CHANGEABLE)
+    return change.key in _CHANGEABLE
 
 
 def _n_candidates(settings: RunConfig) -> int:

@@ -1,11 +1,13 @@
 """The search: asks a controller, evaluates, stores, tells; and goes on from a store as if never stopped."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from latency.errors import LatencyError
 from nas.controllers.base import Controller, SearchProblem
 from nas.errors import EvaluationError, SpaceExhaustedError
 from nas.evaluation.base import Need
@@ -16,12 +18,11 @@ from nas.objectives import Constraint
 from nas.pareto import ParetoArchive, pareto_front
 from nas.records import Candidate, Record, RecordState, Role
 from nas.reference_point import choose_reference_point
-from nas.store import CONFIRMATION, RunFolder
+from nas.store import CONFIRMATION, RETRAINING, RunFolder
 from nas.training import EpochSummary, torch_threads
 
 _SAMPLE_SIZE = 16  # genotypes whose costs fix the reference point where nothing else does
 _CONFIRMATION_ROUNDS = 3
-_MAX_CONFIRMATIONS = 5  # each may bring members to the front that were not measured again yet
 
 
 class SearchListener:
@@ -109,9 +110,10 @@ class Search:
 
         Raises:
             InputError: A fault of the user's that only showed when it was used.
-            EvaluationError: If every candidate of the first batch failed: that is no search.
+            EvaluationError: If every candidate of the first batch failed, or every network sampled for the
+                reference point: that is no search.
         """
-        self._store.set_fact("n_candidates_finished", 0)
+        self._store.set_fact("finished_size", 0)
         self._fix_reference_point()
         self.parts.controller.setup(self.parts.problem)
         batches = self._stored_batches()
@@ -121,29 +123,27 @@ class Search:
             self._evaluate_references()
             n_asked = 0
             for number, records in enumerate(batches):
-                self._replay_ask(records)
+                self._replay_ask(number, records)
                 n_asked += len(records)
                 self._finish_batch(number, records)
             self._search_on(n_asked, len(batches))
         self._confirm_front()
-        self._store.set_fact("n_candidates_finished", self.n_candidates)
+        self._store.set_fact("finished_size", self.n_candidates)
         for listener in self._listeners:
             listener.on_end(self)
 
     def _search_on(self, n_asked: int, batch: int) -> None:
         while n_asked < self.n_candidates:
+            n_requested = min(self.parts.controller.batch_size, self.n_candidates - n_asked)
             try:
-                candidates = self.parts.controller.ask(self._n_to_ask(n_asked))
+                candidates = self.parts.controller.ask(n_requested)
             except SpaceExhaustedError as error:
                 self._say(f"The search space is used up: {error}.")
                 return
-            self._store.add_batch(candidates, batch=batch)
+            self._store.add_batch(candidates, batch=batch, n_requested=n_requested)
             n_asked += len(candidates)
             self._finish_batch(batch, [self._store.record(candidate.id) for candidate in candidates])
             batch += 1
-
-    def _n_to_ask(self, n_asked: int) -> int:
-        return min(self.parts.controller.batch_size, self.n_candidates - n_asked)
 
     # Resuming
 
@@ -156,16 +156,15 @@ class Search:
                 self.archive.add(record)
         return [batches[batch] for batch in sorted(batches)]
 
-    def _replay_ask(self, records: Sequence[Record]) -> None:
+    def _replay_ask(self, batch: int, records: Sequence[Record]) -> None:
         """Bring the controller to where it was after it asked for `records`; what was stored wins."""
         stored = [record.candidate for record in records]
-        try:
-            asked = self.parts.controller.ask(len(stored))
-        except SpaceExhaustedError:
-            asked = ()
+        asked: tuple[Candidate, ...] = ()
+        with contextlib.suppress(SpaceExhaustedError):
+            asked = self.parts.controller.ask(self._store.n_requested(batch))
         if [candidate.id for candidate in asked] != [candidate.id for candidate in stored]:
             self._say("The controller would ask for other candidates now than it did then; the stored ones stand.")
-        self.parts.controller.adopt(stored)
+        self.parts.controller.adopt(stored, instead_of=asked)
 
     # Evaluating
 
@@ -204,7 +203,7 @@ class Search:
         self._evaluate(self._store.records(role=Role.REFERENCE), constraints=())
 
     def _job(self, record: Record, constraints: tuple[Constraint, ...]) -> Job:
-        readings = self._store.observations(record.id)
+        readings = [o for o in self._store.observations(record.id) if o.stage not in (CONFIRMATION, RETRAINING)]
         return Job(
             record.candidate,
             metrics={o.metric: o.value for o in readings},
@@ -269,6 +268,8 @@ class Search:
             def keep(event: Event, metrics: dict[str, float] = metrics) -> None:
                 if isinstance(event, Reading):
                     metrics.update({o.metric: o.value for o in event.observations})
+                elif isinstance(event, Ended) and event.failure is not None:
+                    self._say(f"A sampled network failed in {event.failure.stage}: {event.failure.reason}")
 
             with torch_threads(1):
                 evaluator.run(job, keep)
@@ -280,16 +281,24 @@ class Search:
         return sample
 
     def _confirm_front(self) -> None:
-        """Measure the front's members again, side by side, until all that stand on it have been."""
+        """Measure the front's members again, side by side, until all that stand on it have been.
+
+        What is confirmed may let others onto the front; each time at least one more is confirmed, so this ends.
+        """
         stages = [stage for stage in self.parts.measuring.stages if isinstance(stage, DeviceStage)]
-        for _ in range(_MAX_CONFIRMATIONS if stages else 0):
+        while stages:
             front = pareto_front(self._store.records(), self._objectives, self.parts.constraints)
             if all(self._is_confirmed(record, stages) for record in front):
                 return
             self._say(f"Measuring the {len(front)} members of the front again, side by side.")
             subjects = [self.parts.measuring.subject(Job(record.candidate)) for record in front]
             for stage in stages:
-                for observations in confirm(stage, subjects, _CONFIRMATION_ROUNDS).values():
+                try:
+                    confirmed = confirm(stage, subjects, _CONFIRMATION_ROUNDS)
+                except LatencyError as error:
+                    self._say(f"{stage.name}: the front could not be measured again, first readings stand: {error}")
+                    return
+                for observations in confirmed.values():
                     self._store.add_observations([dataclasses.replace(o, stage=CONFIRMATION) for o in observations])
 
     def _is_confirmed(self, record: Record, stages: Sequence[DeviceStage]) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from nas.errors import RunFolderError
-from nas.files import atomic_path
+from nas.files import atomic_path, write_text
 from nas.objectives import Violation
 from nas.records import (
     Candidate,
@@ -33,6 +33,8 @@ from search_spaces.genotype import Genotype
 CONFIRMATION = "confirmation"  # readings of front members taken again, interleaved
 RETRAINING = "retraining"  # scores on the test split after a full training
 
+_STORE = "store.sqlite"
+_FOLDERS = ("weights", "plots", "exports")
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -40,6 +42,7 @@ CREATE TABLE asks (
     number INTEGER PRIMARY KEY, candidate TEXT NOT NULL UNIQUE, role TEXT NOT NULL, batch INTEGER NOT NULL,
     space TEXT NOT NULL, genes TEXT NOT NULL, fingerprint TEXT NOT NULL, seed INTEGER NOT NULL,
     description TEXT NOT NULL, asked_at REAL NOT NULL);
+CREATE TABLE batches (number INTEGER PRIMARY KEY, n_requested INTEGER NOT NULL);
 CREATE TABLE observations (
     sequence INTEGER PRIMARY KEY, candidate TEXT NOT NULL REFERENCES asks (candidate), stage TEXT NOT NULL,
     attempt INTEGER NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL, conditions TEXT NOT NULL,
@@ -74,6 +77,7 @@ class RunStore:
         if read_only and not path.exists():
             raise RunFolderError(f"{path}: no such store; is this the folder of a run?")
         self._path = path
+        self._read_only = read_only
         mode = "ro" if read_only else "rwc"
         self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
         try:
@@ -98,7 +102,14 @@ class RunStore:
             )
 
     def close(self) -> None:
-        """Close the file; the store cannot be used afterwards."""
+        """Close the file; the store cannot be used afterwards.
+
+        A writer leaves a single file that can be read from a folder where nothing can be written.
+        """
+        if not self._read_only:
+            with contextlib.suppress(sqlite3.OperationalError):  # somebody is reading: the next writer will do it
+                self._db.execute("PRAGMA busy_timeout = 200")
+                self._db.execute("PRAGMA journal_mode = DELETE")
         self._db.close()
 
     def __enter__(self) -> Self:
@@ -123,9 +134,29 @@ class RunStore:
         """Store a plain JSON value about the run as a whole, over an earlier one."""
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
 
-    def add_batch(self, candidates: Sequence[Candidate], *, batch: int, role: Role = Role.CANDIDATE) -> None:
-        """Store that these candidates were asked for: all of them or, if interrupted, none."""
+    def forget_facts(self) -> None:
+        """Drop everything that is stored about the run as a whole; readers of the file are not disturbed."""
+        self._db.execute("DELETE FROM facts")
+
+    def add_batch(
+        self,
+        candidates: Sequence[Candidate],
+        *,
+        batch: int,
+        n_requested: int | None = None,
+        role: Role = Role.CANDIDATE,
+    ) -> None:
+        """Store that these candidates were asked for: all of them or, if interrupted, none.
+
+        Args:
+            candidates: In the order of asking.
+            batch: Its number.
+            n_requested: How many the controller was asked for, if it gave fewer.
+            role: What they are asked for.
+        """
         with self._transaction():
+            n_requested = len(candidates) if n_requested is None else n_requested
+            self._db.execute("INSERT INTO batches VALUES (?, ?)", (batch, n_requested))
             (start,) = self._db.execute("SELECT COUNT(*) FROM asks").fetchone()
             self._db.executemany(
                 "INSERT INTO asks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -207,11 +238,11 @@ class RunStore:
 
     def observations(self, candidate: str | None = None) -> list[Observation]:
         """Return all readings in the order taken, of one candidate or of all."""
-        rows = self._db.execute(
-            "SELECT candidate, stage, attempt, metric, value, conditions FROM observations"
-            " WHERE :candidate IS NULL OR candidate = :candidate ORDER BY sequence",
-            {"candidate": candidate},
-        )
+        select = "SELECT candidate, stage, attempt, metric, value, conditions FROM observations"
+        if candidate is None:
+            rows = self._db.execute(f"{select} ORDER BY sequence")
+        else:
+            rows = self._db.execute(f"{select} WHERE candidate = ? ORDER BY sequence", (candidate,))
         return [
             Observation(candidate, stage, attempt, metric, value, json.loads(conditions))
             for candidate, stage, attempt, metric, value, conditions in rows
@@ -225,10 +256,11 @@ class RunStore:
             confirmed: Whether readings taken again for the final front replace the first ones. A controller
                 is told the first ones, during the run and when it is replayed.
         """
+        # Verdicts before readings: of a run in progress, a record is then never ahead of what it rests on.
+        rows = self._db.execute(f"{_SELECT_ASKS} WHERE a.role = ? ORDER BY a.number", (role,)).fetchall()
         readings: dict[str, list[Observation]] = {}
         for observation in self.observations():
             readings.setdefault(observation.candidate, []).append(observation)
-        rows = self._db.execute(f"{_SELECT_ASKS} WHERE a.role = ? ORDER BY a.number", (role,))
         return [_fold(row, readings.get(row[1], []), confirmed) for row in rows]
 
     def record(self, candidate: str, *, confirmed: bool = True) -> Record:
@@ -241,6 +273,17 @@ class RunStore:
         if row is None:
             raise KeyError(candidate)
         return _fold(row, self.observations(candidate), confirmed)
+
+    def n_requested(self, batch: int) -> int:
+        """Return how many candidates the controller was asked for when it gave `batch`."""
+        row = self._db.execute("SELECT n_requested FROM batches WHERE number = ?", (batch,)).fetchone()
+        return int(row[0])
+
+    @property
+    def n_asked(self) -> int:
+        """How many networks were asked for, references among them."""
+        (n_asked,) = self._db.execute("SELECT COUNT(*) FROM asks").fetchone()
+        return int(n_asked)
 
     def test_readings(self) -> list[tuple[str, str, float]]:
         """Return every reading of the test split: candidate, purpose, seconds since the epoch."""
@@ -277,7 +320,7 @@ class RunFolder:
         path: The folder.
         store: Its facts.
 
-    Use `create`, `open` or `read` to get one; close it, or use it as a context manager.
+    Use `write` or `read` to get one; close it, or use it as a context manager.
     """
 
     def __init__(self, path: Path, store: RunStore, lock: FileLock | None = None) -> None:
@@ -288,41 +331,25 @@ class RunFolder:
     @classmethod
     def exists(cls, path: Path) -> bool:
         """Return whether `path` holds a run."""
-        return (path / "store.sqlite").exists()
+        return (path / _STORE).exists()
 
     @classmethod
-    def create(cls, path: Path, configuration: str) -> Self:
-        """Make the folder of a new run with this configuration (YAML) and lock it for writing.
-
-        The store of an earlier run there is replaced. Killed at any moment, this leaves no store or a whole one.
+    def write(cls, path: Path) -> Self:
+        """Open a run for writing, its folder made if there is none. Killed at any moment, the store is whole.
 
         Raises:
-            RunFolderError: If there can be no such folder, or another process writes to it.
+            RunFolderError: If there can be no such folder, it holds other files, or another process writes to it.
         """
+        if path.is_dir() and not cls.exists(path) and (others := _other_files(path)):
+            raise RunFolderError(f"{path} is no folder of a run and holds other files: {', '.join(others[:5])}")
         try:
-            for name in ("weights", "plots", "exports"):
+            for name in _FOLDERS:
                 (path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"{path}: the folder of a run cannot be made here: {error}") from error
         lock = _locked(path)
-        (path / "config.yaml").write_text(configuration, encoding="utf-8")
-        store = path / "store.sqlite"
-        for suffix in ("-wal", "-shm"):
-            store.with_name(store.name + suffix).unlink(missing_ok=True)  # of the store that is replaced
-        with atomic_path(store) as temporary:
-            RunStore(temporary).close()
-        return cls(path, RunStore(store), lock)
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open an existing run for writing.
-
-        Raises:
-            RunFolderError: If there is none, or another process writes to it.
-        """
-        cls._require(path)
-        lock = _locked(path)
-        return cls(path, RunStore(path / "store.sqlite"), lock)
+        store = path / _STORE
+        return cls(path, RunStore(store) if store.exists() else _new_store(store), lock)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -332,7 +359,7 @@ class RunFolder:
             RunFolderError: If there is none.
         """
         cls._require(path)
-        return cls(path, RunStore(path / "store.sqlite", read_only=True))
+        return cls(path, RunStore(path / _STORE, read_only=True))
 
     @classmethod
     def _require(cls, path: Path) -> None:
@@ -340,9 +367,17 @@ class RunFolder:
             raise RunFolderError(f"{path} is not the folder of a run: it holds no store.sqlite")
 
     @property
-    def configuration(self) -> str:
-        """The run's configuration, YAML, complete with defaults."""
-        return (self.path / "config.yaml").read_text(encoding="utf-8")
+    def has_begun(self) -> bool:
+        """Whether any network was asked for; before that, the run can still become another."""
+        return self.store.n_asked > 0
+
+    def start_over(self) -> None:
+        """Forget every fact of a run that has not begun: it may have been another one's start."""
+        self.store.forget_facts()
+
+    def set_configuration(self, text: str) -> None:
+        """Keep the run's configuration, YAML, complete with defaults."""
+        write_text(self.path / "config.yaml", text)
 
     def weights(self, candidate: str, training: str = "quick") -> Path:
         """Return where a candidate's weights are kept, by training: `"quick"` or `"retrained"`."""
@@ -359,6 +394,18 @@ class RunFolder:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _new_store(path: Path) -> RunStore:
+    """Make a store that is whole from the moment at which it has its name."""
+    with atomic_path(path) as temporary:
+        RunStore(temporary).close()
+    return RunStore(path)
+
+
+def _other_files(path: Path) -> list[str]:
+    """Return what stands in `path` that a run killed at its start would not have left there."""
+    return sorted(entry.name for entry in path.iterdir() if entry.name not in _FOLDERS and entry.name[0] != ".")
 
 
 def weights_path(run: Path, candidate: str, training: str = "quick") -> Path:

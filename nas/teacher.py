@@ -1,6 +1,5 @@
 """The teacher of a run: a reference model, trained once or read from a file, and what it says of the images."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from nas.artifacts import ArtifactCache
 from nas.data.base import Split
 from nas.data.cache import ExamplesFile, load_array
 from nas.errors import InputError
-from nas.files import load_weights, save_weights
+from nas.files import file_hash, load_weights, save_weights
 from nas.tasks.base import Task
 from nas.training import (
     EpochSummary,
@@ -182,7 +181,7 @@ def teacher_logits(
 ) -> Path:
     """Return a `.npy` file, float16, of the teacher's logits for every image of a split, in order."""
     depends_on = {
-        "weights": hashlib.sha256(teacher.weights.read_bytes()).hexdigest(),
+        "weights": file_hash(teacher.weights),
         "kind": spec.kind,
         "options": dict(spec.options),
         "data": setting.data_fingerprint,

@@ -164,9 +164,7 @@ def train(
     batch_size = min(recipe.batch_size, len(images))
     n_steps = len(images) // batch_size
     optimizer = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=recipe.learning_rate, total_steps=recipe.epochs * n_steps, pct_start=_WARM_UP
-    )
+    schedule = _one_cycle(optimizer, recipe.learning_rate, recipe.epochs * n_steps)
     order = torch.Generator().manual_seed(seed)
     losses = torch.zeros(2, n_steps, device=device)  # task's, distillation's
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -246,6 +244,15 @@ def _parameter_groups(model: nn.Module, recipe: TrainingRecipe) -> list[dict[str
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def _one_cycle(
+    optimizer: torch.optim.Optimizer, learning_rate: float, n_steps: int
+) -> torch.optim.lr_scheduler.OneCycleLR:
+    """Return a one-cycle schedule for any number of steps; torch's own divides by zero where a phase has one."""
+    n_steps = max(n_steps, 3)
+    warm_up = max(_WARM_UP, 2 / n_steps)
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=n_steps, pct_start=warm_up)
 
 
 def _prepared(images: torch.Tensor, normalization: Normalization) -> torch.Tensor:

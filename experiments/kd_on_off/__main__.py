@@ -20,7 +20,7 @@ _MAIN_METRIC = "mean_iou"
 def scores(config_file: Path, overrides: list[str], folder: Path, n_candidates: int) -> dict[str, float]:
     """Return by candidate the score of its quick training, as the search would give it."""
     config = load_config(config_file, overrides)
-    with RunFolder.create(folder, config.to_yaml()) as run:
+    with RunFolder.write(folder) as run:
         parts = build.search_parts(config, run)
         rng = np.random.default_rng(config.seed)
         space = build.search_space(config)

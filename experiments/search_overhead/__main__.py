@@ -52,7 +52,7 @@ def main() -> None:
     objectives = tuple(Objective(name, Direction.MINIMIZE) for name in functions)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
-        with RunFolder.create(Path(temporary) / "run", "") as folder:
+        with RunFolder.write(Path(temporary) / "run") as folder:
             folder.store.set_fact("objectives", [{"metric": o.metric, "direction": o.direction} for o in objectives])
             parts = SearchParts(
                 problem=SearchProblem(space, objectives, seed=0),

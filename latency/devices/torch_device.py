@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from latency.checks import require_eval_mode, require_input_shape, require_positive
+from latency.clocks import cpu_conditions, cuda_conditions, interruption_counter
 from latency.devices.base import Device, MemoryReading
 from latency.errors import DeviceUnavailableError
 from latency.inference import (
@@ -24,7 +25,7 @@ from latency.inference import (
 )
 from latency.memory.measure import peak_allocated_cpu, peak_allocated_cuda
 from latency.stats import LatencyStats
-from latency.timing import Stopwatch, time_calls
+from latency.timing import Stopwatch, time_until_stable
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -43,7 +44,9 @@ class _TorchDevice(Device):
 
     metrics: ClassVar[frozenset[str]] = frozenset({"latency_ms", "peak_memory_bytes"})
     batch_size: int
+    precision: str
     n_runs: int
+    relative_interval: float | None
     n_warmup: int | None
     time_limit_s: float
     channels_last: bool
@@ -54,11 +57,11 @@ class _TorchDevice(Device):
 
     @property
     @abstractmethod
-    def _dtype(self) -> torch.dtype: ...
+    def _stopwatch(self) -> Stopwatch | None: ...
 
     @property
-    @abstractmethod
-    def _stopwatch(self) -> Stopwatch | None: ...
+    def _n_interruptions(self) -> Callable[[], int] | None:
+        return None
 
     @abstractmethod
     def _settings(self) -> AbstractContextManager[None]:
@@ -73,20 +76,33 @@ class _TorchDevice(Device):
     @abstractmethod
     def _own_conditions(self) -> dict[str, Any]: ...
 
+    @abstractmethod
+    def _timing_conditions(self) -> dict[str, Any]:
+        """Return what only a latency depends on, read when it has been taken."""
+
+    def _timed_call(self, call: Callable[[], object]) -> Callable[[], object]:
+        """Return what is timed in place of `call`, which has run once."""
+        return call
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return _DTYPES[self.precision]
+
     def measure_latency(self, model: nn.Module, input_shape: tuple[int, ...]) -> LatencyStats:
         """See `Device.measure_latency`."""
         with self._ready(model, input_shape) as inference:
-            times = time_calls(
-                inference.call,
+            times, n_readings = time_until_stable(
+                self._timed_call(inference.call),
+                relative_interval=self.relative_interval,
                 n_runs=self.n_runs,
                 n_warmup=self.n_warmup,
                 time_limit_s=self.time_limit_s,
                 synchronize=self._synchronize,
                 stopwatch=self._stopwatch,
+                n_interruptions=self._n_interruptions,
             )
-            conditions = self._conditions(input_shape)
-        conditions |= {"n_warmup": times.n_warmup, "is_warm_up_settled": times.is_settled}
-        return LatencyStats.from_times_s(times.times_s, conditions)
+            conditions = self._conditions(input_shape) | self._timing_conditions()
+        return LatencyStats.from_reading(times, n_readings, self.relative_interval, conditions)
 
     def measure_peak_memory(self, model: nn.Module, input_shape: tuple[int, ...]) -> MemoryReading:
         """See `Device.measure_peak_memory`; the parts of the sum stand in the conditions."""
@@ -126,19 +142,29 @@ class _TorchDevice(Device):
         }
 
     def _check_options(self) -> None:
-        require_positive(batch_size=self.batch_size, n_runs=self.n_runs, time_limit_s=self.time_limit_s)
+        require_positive(
+            batch_size=self.batch_size,
+            n_runs=self.n_runs,
+            relative_interval=self.relative_interval,
+            time_limit_s=self.time_limit_s,
+        )
+        if self.precision not in _DTYPES:
+            raise ValueError(f"precision must be one of {', '.join(_DTYPES)}, got {self.precision!r}")
         if self.n_warmup is not None and self.n_warmup < 0:
             raise ValueError(f"n_warmup must be at least 0, got {self.n_warmup}")
 
 
 @dataclass(frozen=True)
 class TorchCpuDevice(_TorchDevice):
-    """torch in float32 on this machine's processor.
+    """torch on this machine's processor, its caches warm from the call before.
 
     Attributes:
         batch_size: Images in one inference.
         n_threads: Of torch's operators; the process gets its own number back afterwards.
+        precision: Type of weights, images and activations.
         n_runs: Timed inferences, at most.
+        relative_interval: Enough inferences are timed when the 95 % interval of their median is at most this share
+            of it wide; a reading that stays wider is repeated once. `None` to time `n_runs`, once.
         n_warmup: Inferences before the timed ones; `None` for as many as it takes to settle.
         time_limit_s: For one measurement.
         channels_last: Whether images and weights lie in memory as `(B, H, W, C)`; takes 4-D inputs.
@@ -146,7 +172,9 @@ class TorchCpuDevice(_TorchDevice):
 
     batch_size: int = 1
     n_threads: int = 1
-    n_runs: int = 30
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    n_runs: int = 200
+    relative_interval: float | None = 0.02
     n_warmup: int | None = None
     time_limit_s: float = 30.0
     channels_last: bool = False
@@ -163,12 +191,12 @@ class TorchCpuDevice(_TorchDevice):
         return torch.device("cpu")
 
     @property
-    def _dtype(self) -> torch.dtype:
-        return torch.float32
-
-    @property
     def _stopwatch(self) -> Stopwatch | None:
         return None
+
+    @property
+    def _n_interruptions(self) -> Callable[[], int] | None:
+        return interruption_counter()
 
     def _settings(self) -> AbstractContextManager[None]:
         return torch_threads(self.n_threads)
@@ -182,6 +210,9 @@ class TorchCpuDevice(_TorchDevice):
     def _own_conditions(self) -> dict[str, Any]:
         return {"device": "cpu", "processor": processor_name(), "n_threads": self.n_threads}
 
+    def _timing_conditions(self) -> dict[str, Any]:
+        return {"cache": "warm", **cpu_conditions()}
+
 
 @dataclass(frozen=True)
 class TorchCudaDevice(_TorchDevice):
@@ -192,25 +223,32 @@ class TorchCudaDevice(_TorchDevice):
         precision: Type of weights, images and activations.
         index: Which of the CUDA devices that torch sees.
         n_runs: Timed inferences, at most.
+        relative_interval: Enough inferences are timed when the 95 % interval of their median is at most this share
+            of it wide; a reading that stays wider is repeated once. `None` to time `n_runs`, once.
         n_warmup: Inferences before the timed ones; `None` for as many as it takes to settle.
         time_limit_s: For one measurement.
         channels_last: Whether images and weights lie in memory as `(B, H, W, C)`; takes 4-D inputs.
+        cuda_graph: Whether the inference is captured once and replayed, without Python's and the launches' time.
+        l2_cache: What the L2 cache holds at the start: what the call before left there, or nothing of the model.
     """
 
     batch_size: int = 1
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     index: int = 0
-    n_runs: int = 100
+    n_runs: int = 500
+    relative_interval: float | None = 0.01
     n_warmup: int | None = None
     time_limit_s: float = 30.0
     channels_last: bool = False
+    cuda_graph: bool = False
+    l2_cache: Literal["warm", "cold"] = "warm"
 
     def __post_init__(self) -> None:
         self._check_options()
-        if self.precision not in _DTYPES:
-            raise ValueError(f"precision must be one of {', '.join(_DTYPES)}, got {self.precision!r}")
         if self.index < 0:
             raise ValueError(f"index must be at least 0, got {self.index}")
+        if self.l2_cache not in ("warm", "cold"):
+            raise ValueError(f"l2_cache must be warm or cold, got {self.l2_cache!r}")
 
     def check(self) -> None:
         """See `Device.check`."""
@@ -229,12 +267,18 @@ class TorchCudaDevice(_TorchDevice):
         return torch.device("cuda", self.index)
 
     @property
-    def _dtype(self) -> torch.dtype:
-        return _DTYPES[self.precision]
-
-    @property
     def _stopwatch(self) -> Stopwatch | None:
-        return self._event_seconds
+        if self.l2_cache == "warm":
+            return self._event_seconds
+        # Twice the cache: writing it leaves nothing else there, whatever the cache's way of replacing lines.
+        n_bytes = 2 * torch.cuda.get_device_properties(self._device).L2_cache_size
+        waste = torch.empty(n_bytes, dtype=torch.int8, device=self._device)
+
+        def after_flush(call: Callable[[], object]) -> float:
+            waste.zero_()
+            return self._event_seconds(call)
+
+        return after_flush
 
     def _settings(self) -> AbstractContextManager[None]:
         # Events are recorded on the current device's stream: it must be the one that is measured.
@@ -242,6 +286,21 @@ class TorchCudaDevice(_TorchDevice):
 
     def _synchronize(self) -> None:
         torch.cuda.synchronize(self._device)
+
+    def _timed_call(self, call: Callable[[], object]) -> Callable[[], object]:
+        if not self.cuda_graph:
+            return call
+        # As torch asks: what libraries set up at a first call on a stream must be done before the capture.
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                call()
+        torch.cuda.current_stream(self._device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            call()
+        return graph.replay
 
     def _event_seconds(self, call: Callable[[], object]) -> float:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
@@ -263,5 +322,12 @@ class TorchCudaDevice(_TorchDevice):
             "cudnn_version": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        }
+
+    def _timing_conditions(self) -> dict[str, Any]:
+        return {
             "timer": "cuda_events",
+            "cuda_graph": self.cuda_graph,
+            "l2_cache": self.l2_cache,
+            **cuda_conditions(self.index),
         }

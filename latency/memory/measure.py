@@ -5,11 +5,29 @@ allocated at once: activations, the output, and what operators allocate to work 
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch._C._profiler import _ExtraFields_Allocation
 from torch.autograd.profiler import profile
+
+
+@dataclass(frozen=True)
+class AllocationPeak:
+    """The most bytes allocated at once, on the CPU.
+
+    Attributes:
+        n_bytes: All of them.
+        without_scratch_bytes: The same peak if operators took no memory for themselves: what an operator allocates
+            and frees before it returns is left out.
+        scratch_bytes: The most that such memory came to at once.
+    """
+
+    n_bytes: int
+    without_scratch_bytes: int
+    scratch_bytes: int
 
 
 def peak_allocated_cpu(call: Callable[[], object]) -> int:
@@ -19,12 +37,24 @@ def peak_allocated_cpu(call: Callable[[], object]) -> int:
     counts neither when it is used nor when it is freed. Make one call before: the first one also allocates
     what libraries keep.
     """
-    # The profiler's tracing library announces each start and stop on stderr unless told otherwise.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with profile(use_kineto=False, profile_memory=True) as profiler:
-        result = call()
-    del result
-    return peak_of(_cpu_allocations(profiler))
+    return peak_of((event.address, event.n_bytes) for event in _cpu_allocations(call))
+
+
+def allocation_peak_cpu(call: Callable[[], object], operators: Collection[str]) -> AllocationPeak:
+    """Return the peak of `call` on the CPU with and without its operators' scratch.
+
+    Args:
+        call: As for `peak_allocated_cpu`.
+        operators: The names whose inner workings are scratch, such as `"aten.convolution"`: those of a graph's
+            operators. What composite operators hold between these is no scratch.
+    """
+    events = _cpu_allocations(call, frozenset(operators))
+    scratch = _scratch_of(events)
+    return AllocationPeak(
+        peak_of((event.address, event.n_bytes) for event in events),
+        peak_of((event.address, event.n_bytes) for at, event in enumerate(events) if at not in scratch),
+        peak_of((event.address, event.n_bytes) for at, event in enumerate(events) if at in scratch),
+    )
 
 
 def peak_of(allocations: Iterable[tuple[int, int]]) -> int:
@@ -46,19 +76,56 @@ def peak_of(allocations: Iterable[tuple[int, int]]) -> int:
     return peak
 
 
-def _cpu_allocations(profiler: profile) -> list[tuple[int, int]]:
-    allocations = []
+class _Allocation(NamedTuple):
+    """An event of the allocator.
+
+    Attributes:
+        time_ns: When it happened.
+        address: Of the memory.
+        n_bytes: Negative where it was freed.
+        operator: Identifies the call of an operator within which it happened; `None` outside of all.
+    """
+
+    time_ns: int
+    address: int
+    n_bytes: int
+    operator: int | None
+
+
+def _cpu_allocations(call: Callable[[], object], operators: Collection[str] = ()) -> list[_Allocation]:
+    # The profiler's tracing library announces each start and stop on stderr unless told otherwise.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with profile(use_kineto=False, profile_memory=True) as profiler:
+        result = call()
+    del result
     results = profiler.kineto_results
     assert results is not None  # noqa: S101 - the profiler has stopped
-    waiting = list(results.experimental_event_tree())
+    allocations = []
+    waiting: list[tuple[Any, int | None]] = [(event, None) for event in results.experimental_event_tree()]
     while waiting:
-        event = waiting.pop()
-        waiting.extend(event.children)
+        event, operator = waiting.pop()
+        if operator is None and event.name.replace("::", ".") in operators:
+            operator = event.id
+        waiting.extend((child, operator) for child in event.children)
         fields = event.extra_fields
         if isinstance(fields, _ExtraFields_Allocation) and fields.device.type == "cpu":
-            allocations.append((event.start_time_ns, fields.ptr, fields.alloc_size))
-    allocations.sort(key=lambda allocation: allocation[0])
-    return [(address, n_bytes) for _, address, n_bytes in allocations]
+            allocations.append(_Allocation(event.start_time_ns, fields.ptr, fields.alloc_size, operator))
+    allocations.sort(key=lambda allocation: allocation.time_ns)
+    return allocations
+
+
+def _scratch_of(events: list[_Allocation]) -> set[int]:
+    """Return the positions of the events of memory that came and went within one call of an operator."""
+    scratch: set[int] = set()
+    allocated_at: dict[int, int] = {}
+    for at, event in enumerate(events):
+        if event.n_bytes > 0:
+            allocated_at[event.address] = at
+            continue
+        start = allocated_at.pop(event.address, None)
+        if start is not None and event.operator is not None and event.operator == events[start].operator:
+            scratch |= {start, at}
+    return scratch
 
 
 def peak_allocated_cuda(call: Callable[[], object], device: torch.device) -> int:

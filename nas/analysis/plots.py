@@ -28,21 +28,21 @@ def draw_pair(run: Run, x: Objective, y: Objective) -> Figure:
     """
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     axes = figure.add_subplot()
+    _choose_scales(axes, run, x, y)
     complete = [record for record in run.records if record.is_complete]
     _scatter(axes, x, y, complete, color=_COMPLETE, s=18, label="candidate")
-    infeasible = [record for record in run.records if record.state is RecordState.INFEASIBLE]
-    _scatter(axes, x, y, infeasible, color=_INFEASIBLE, s=14, alpha=0.5, marker="x", label="infeasible")
     if front := run.front:
         _staircase(axes, x, y, front)
         _scatter(axes, x, y, front, color=_FRONT, s=34, zorder=3, label="Pareto front")
         knee = run.knee
         axes.annotate("knee", (knee.metrics[x.metric], knee.metrics[y.metric]), (6, -12), textcoords="offset points")
-    _scatter(axes, x, y, run.references, color=_REFERENCE, s=130, marker="*", zorder=3, label="reference")
-    for record in run.references:
-        if _known(record, x, y):
-            place = (record.metrics[x.metric], record.metrics[y.metric])
-            axes.annotate(_plain(record.candidate.description), place, (8, 4), textcoords="offset points")
+    _draw_references(axes, run, x, y)
     _draw_teacher(axes, run, x, y)
+    if complete:
+        axes.autoscale_view()
+        axes.autoscale(enable=False)  # the infeasible may lie anywhere; the others are what there is to see
+    infeasible = [record for record in run.records if record.state is RecordState.INFEASIBLE]
+    _scatter(axes, x, y, infeasible, color=_INFEASIBLE, s=14, alpha=0.5, marker="x", label="infeasible")
     _label(axes, run, x, y)
     return figure
 
@@ -95,6 +95,14 @@ def _staircase(axes: Axes, x: Objective, y: Objective, front: Sequence[Record]) 
     axes.step(best[:, 0], best[:, 1], where="post", color=_FRONT, linewidth=1.4, alpha=0.7, zorder=2)
 
 
+def _draw_references(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
+    _scatter(axes, x, y, run.references, color=_REFERENCE, s=130, marker="*", zorder=3, label="reference")
+    for record in run.references:
+        if _known(record, x, y):
+            place = (record.metrics[x.metric], record.metrics[y.metric])
+            axes.annotate(_plain(record.candidate.description), place, (8, 4), textcoords="offset points")
+
+
 def _draw_teacher(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
     """Draw the teacher's scores as lines: what students are measured against, at any cost."""
     scores = run.teacher["scores"] if run.teacher else {}
@@ -103,11 +111,18 @@ def _draw_teacher(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
             draw(scores[objective.metric], color=_REFERENCE, linestyle="--", linewidth=1, label="teacher")
 
 
-def _label(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
+def _choose_scales(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
     for axis, objective in ((axes.xaxis, x), (axes.yaxis, y)):
-        values = [r.metrics[objective.metric] for r in (*run.records, *run.references) if _known(r, objective)]
+        values = [
+            r.metrics[objective.metric]
+            for r in (*run.records, *run.references)
+            if r.is_complete and _known(r, objective)
+        ]
         if values and min(values) > 0 and max(values) > _LOG_SPREAD * min(values):
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+
+
+def _label(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
     right = x.direction is Direction.MAXIMIZE
     up = y.direction is Direction.MAXIMIZE
     axes.set_xlabel(_plain(x.metric) + ("   better →" if right else "   ← better"))

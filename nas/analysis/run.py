@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from nas.errors import InputError
-from nas.objectives import Constraint, Direction, Objective, to_losses
+from nas.objectives import Constraint, Direction, Objective, to_losses, violations
 from nas.pareto import ParetoArchive, knee, non_dominated, pareto_front
 from nas.records import Record, RecordState, Role
 from nas.store import RunFolder
@@ -27,7 +27,7 @@ class Run:
         references: Networks to compare with.
         reference_point: By metric, in its own units; `None` before it was fixed.
         teacher: Its kind, size and validation scores; `None` for a run without one.
-        n_finished: For how many candidates the search came to its end; 0 while it has not.
+        finished_size: The number of candidates at which the search came to its end; 0 while it has not.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class Run:
     references: tuple[Record, ...]
     reference_point: Mapping[str, float] | None
     teacher: Mapping[str, Any] | None
-    n_finished: int
+    finished_size: int
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -63,7 +63,7 @@ class Run:
             references=tuple(store.records(role=Role.REFERENCE)),
             reference_point=store.fact("reference_point"),
             teacher=store.fact("teacher"),
-            n_finished=store.fact("n_candidates_finished") or 0,
+            finished_size=store.fact("finished_size") or 0,
         )
 
     @property
@@ -129,7 +129,7 @@ class Run:
         volumes: list[float] = []
         for record in self.records:
             if record.state is not RecordState.ASKED:
-                grew = archive.add(record)
+                grew = not violations(self.constraints, record.metrics) and archive.add(record)
                 volumes.append(archive.hypervolume(point) if grew or not volumes else volumes[-1])
         return np.array(volumes)
 

@@ -81,7 +81,7 @@ def remark(record: Record) -> str:
 
 def to_json(run: Run, *, all_records: bool = False) -> str:
     """Return the front, or every record, as a JSON list of objects."""
-    records = run.records if all_records else run.front
+    records = (*run.references, *run.records) if all_records else run.front
     ties = run.ties()
     return json.dumps([_plain(record, ties.get(record.id, ())) for record in records], indent=2)
 
@@ -105,6 +105,7 @@ def _plain(record: Record, ties: Iterable[str]) -> dict[str, Any]:
         "genotype": list(record.candidate.genotype.genes),
         "description": record.candidate.description,
         "attempts": record.attempts,
+        "role": str(record.role),
     }
     if ties := list(ties):
         plain["tied_with"] = ties
@@ -131,6 +132,8 @@ def summary_lines(run: Run) -> Sequence[str]:
     """Return what there is to say beside the front: counts, teacher, points outside the reference point."""
     counts = ", ".join(f"{n} {state}" for state, n in run.counts().items())
     lines = [f"{len(run.records)} candidates: {counts}." if run.records else "No candidates yet."]
+    if not run.finished_size:
+        lines.append("Unfinished: what stands on the front so far was not measured again.")
     if run.teacher:
         scores = run.teacher["scores"]
         shown = ", ".join(f"{o.metric} {scores[o.metric]:.4g}" for o in run.objectives if o.metric in scores)

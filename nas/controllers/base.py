@@ -111,8 +111,9 @@ class Controller(ABC):
             )
         return tuple(Candidate.create(self._problem.space, genotype, self._problem.seed) for genotype in chosen)
 
-    def adopt(self, candidates: Sequence[Candidate]) -> None:
-        """Take note that these were asked for by an earlier process, whatever `ask` returned in this one."""
+    def adopt(self, candidates: Sequence[Candidate], *, instead_of: Sequence[Candidate] = ()) -> None:
+        """Take note that `candidates` were asked for by an earlier process, where `ask` returned others here."""
+        self._asked.difference_update(candidate.genotype.genes for candidate in instead_of)
         self._asked.update(candidate.genotype.genes for candidate in candidates)
 
     @abstractmethod

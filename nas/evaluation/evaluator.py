@@ -1,10 +1,10 @@
 """Takes one candidate through the stages and says how it ended."""
 
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from nas.errors import EvaluationError, InputError
+from nas.errors import InputError
 from nas.evaluation.base import ModelSignature, Stage, Subject
 from nas.objectives import Constraint, Violation, violations
 from nas.records import Candidate, Failure, Observation, Pruning, RecordState
@@ -29,6 +29,14 @@ class Job:
     stages_done: frozenset[str] = frozenset()
     attempt: int = 1
     constraints: tuple[Constraint, ...] = ()
+
+    def with_readings(self, observations: Sequence[Observation]) -> "Job":
+        """Return this job with what is known after these readings of a stage."""
+        return replace(
+            self,
+            metrics={**self.metrics, **{o.metric: o.value for o in observations}},
+            stages_done=self.stages_done | {o.stage for o in observations},
+        )
 
 
 @dataclass(frozen=True)
@@ -83,13 +91,20 @@ class Evaluator:
     def subject(self, job: Job, on_event: Callable[[Event], None] = lambda event: None) -> Subject:
         """Return what stages are given for `job`."""
         candidate = job.candidate
+
+        def on_epoch(summary: EpochSummary) -> None:
+            try:
+                on_event(Progress(candidate.id, summary))
+            except Exception as error:
+                raise _ListenerFault(error) from error
+
         return Subject(
             candidate=candidate,
             space=self.spaces[candidate.genotype.space],
             signature=self.signature,
             attempt=job.attempt,
             metrics=dict(job.metrics),
-            on_epoch=lambda summary: on_event(Progress(candidate.id, summary)),
+            on_epoch=on_epoch,
         )
 
     def run(self, job: Job, on_event: Callable[[Event], None]) -> None:
@@ -97,27 +112,46 @@ class Evaluator:
 
         Raises:
             InputError: A fault of the user's that every candidate would meet; it is no candidate's failure.
+            Exception: What `on_event` raises; that is no candidate's failure either.
         """
         identity, attempt = job.candidate.id, job.attempt
-        stage_name = "bounds"
-        try:
-            subject = self.subject(job, on_event)
-            for stage in (None, *self.stages):
-                if stage is not None and stage.name not in job.stages_done:
-                    stage_name = stage.name
-                    observations = tuple(stage.run(subject))
-                    on_event(Reading(identity, observations))
-                    subject.metrics = {**subject.metrics, **{o.metric: o.value for o in observations}}
-                if broken := violations(job.constraints, subject.metrics):
-                    on_event(Ended(identity, RecordState.INFEASIBLE, attempt, violations=broken))
+        subject = self.subject(job, on_event)
+        for stage in (None, *self.stages):
+            if stage is not None and stage.name not in job.stages_done:
+                observations = self._observe(stage, subject, on_event)
+                if observations is None:
                     return
-            if self.is_last and (missing := self.required - subject.metrics.keys()):
-                raise EvaluationError(f"no stage gave {', '.join(sorted(missing))}")
-        except InputError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a network or a user's function raises is its failure
-            failure = Failure(stage_name, f"{type(error).__name__}: {error}", traceback.format_exc())
+                on_event(Reading(identity, observations))
+                subject.metrics = {**subject.metrics, **{o.metric: o.value for o in observations}}
+            if broken := violations(job.constraints, subject.metrics):
+                on_event(Ended(identity, RecordState.INFEASIBLE, attempt, violations=broken))
+                return
+        missing = self.required - subject.metrics.keys()
+        if self.is_last and missing:
+            failure = Failure("metrics", f"no stage gave {', '.join(sorted(missing))}", "")
             on_event(Ended(identity, RecordState.FAILED, attempt, failure=failure))
             return
-        state = RecordState.COMPLETE if self.is_last else RecordState.ASKED
-        on_event(Ended(identity, state, attempt))
+        on_event(Ended(identity, RecordState.COMPLETE if self.is_last else RecordState.ASKED, attempt))
+
+    def _observe(
+        self, stage: Stage, subject: Subject, on_event: Callable[[Event], None]
+    ) -> tuple[Observation, ...] | None:
+        """Return the readings of `stage`; `None`, having told the end, if it failed."""
+        try:
+            return tuple(stage.run(subject))
+        except InputError:
+            raise
+        except _ListenerFault as fault:
+            raise fault.error from None
+        except Exception as error:  # noqa: BLE001 - whatever a network or a user's function raises is its failure
+            failure = Failure(stage.name, f"{type(error).__name__}: {error}", traceback.format_exc())
+        on_event(Ended(subject.candidate.id, RecordState.FAILED, subject.attempt, failure=failure))
+        return None
+
+
+class _ListenerFault(BaseException):
+    """Carries what a listener raised past the stage that told it, which is not to blame."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error

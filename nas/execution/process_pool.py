@@ -2,7 +2,9 @@
 
 import dataclasses
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 
 from nas.errors import InputError
-from nas.evaluation.evaluator import Ended, Evaluator, Event, Job
+from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
 from nas.execution.base import Executor
 from nas.records import Failure, RecordState
 
@@ -29,8 +31,8 @@ class _Worker:
         self.job: Job | None = None
 
     def start(self, job: Job) -> None:
-        self.job = job
         self.connection.send(job)
+        self.job = job
 
     def stop(self) -> None:
         self.process.kill()
@@ -89,18 +91,30 @@ class ProcessPoolExecutor(Executor):
                 worker = _Worker(self._context, self._evaluator, self._n_threads)
                 self._workers.append(worker)
                 idle.append(worker)
-            idle.pop().start(waiting.popleft())
+            worker = idle.pop()
+            try:
+                worker.start(waiting[0])
+            except OSError:  # it died while it had nothing to do: no candidate is to blame
+                worker.stop()
+                self._workers.remove(worker)
+            else:
+                waiting.popleft()
 
     def _receive(self, worker: _Worker, waiting: deque[Job], on_event: Callable[[Event], None]) -> None:
         try:
             event = worker.connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             self._replace(worker, waiting, on_event)
             return
         if isinstance(event, Exception):
             raise event
         if isinstance(event, Ended):
             worker.job = None
+            if event.failure is not None and "CUDA error" in event.failure.reason:
+                worker.stop()  # after such an error nothing works in that process any more
+                self._workers.remove(worker)
+        elif isinstance(event, Reading) and worker.job is not None:
+            worker.job = worker.job.with_readings(event.observations)
         on_event(event)
 
     def _replace(self, worker: _Worker, waiting: deque[Job], on_event: Callable[[Event], None]) -> None:
@@ -121,12 +135,14 @@ def _exit_reason(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         return f"by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return f"with exit code {code}"
+    hint = ' (a script that starts a search must do so under `if __name__ == "__main__":`)' if code == 1 else ""
+    return f"with exit code {code}{hint}"
 
 
 def _work(connection: "Connection[Any, Any]", evaluator: Evaluator, n_threads: int) -> None:
     """Evaluate jobs until the parent goes away. Runs in the worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(n_threads)
     try:
         while True:
@@ -137,3 +153,11 @@ def _work(connection: "Connection[Any, Any]", evaluator: Evaluator, n_threads: i
                 connection.send(InputError(str(error)))
     except (EOFError, ConnectionError):
         return  # the parent ended, cleanly or not
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does, in the middle of a training if need be: the device must be free."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

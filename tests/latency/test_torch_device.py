@@ -35,9 +35,12 @@ class Spy(nn.Module):
 def test_it_runs_in_inference_mode_with_its_own_threads_and_batch():
     before = torch.get_num_threads()
     model = Spy().eval()
-    stats = TorchCpuDevice(batch_size=3, n_threads=2, n_runs=4, n_warmup=1).measure_latency(model, (3, 4, 4))
-    assert model.seen == [(2, True, (3, 3, 4, 4), False)] * 6  # a trial, a warm-up and four readings
-    assert stats.n_runs == 4
+    device = TorchCpuDevice(batch_size=3, n_threads=2, n_runs=4, relative_interval=None, n_warmup=1)
+    stats = device.measure_latency(model, (3, 4, 4))
+    # a trial, a warm-up, four readings, and others where this busy machine interrupted one
+    assert set(model.seen) == {(2, True, (3, 3, 4, 4), False)}
+    assert 6 <= len(model.seen) <= 6 + stats.conditions["n_disturbed"]
+    assert stats.n_runs <= 4
     assert stats.conditions["n_warmup"] == 1
     assert stats.conditions["n_threads"] == 2
     assert torch.get_num_threads() == before
@@ -53,8 +56,10 @@ def test_threads_are_given_back_when_the_model_fails():
 def test_channels_last_runs_a_copy_in_that_layout():
     model = Spy().eval()
     weight = model.layer.weight
-    stats = TorchCpuDevice(channels_last=True, n_runs=1, n_warmup=0).measure_latency(model, (3, 4, 4))
-    assert model.seen == [(1, True, (1, 3, 4, 4), True)] * 2
+    stats = TorchCpuDevice(channels_last=True, n_runs=1, relative_interval=None, n_warmup=0).measure_latency(
+        model, (3, 4, 4)
+    )
+    assert set(model.seen) == {(1, True, (1, 3, 4, 4), True)}
     assert stats.conditions["channels_last"] is True
     assert model.layer.weight is weight
 

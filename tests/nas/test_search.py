@@ -80,7 +80,7 @@ def parts(controller=None, **changes):
 
 def search(path, controller=None, kill_after=None, listeners=(), **changes):
     LOG.clear()
-    folder = RunFolder.open(path) if RunFolder.exists(path) else RunFolder.create(path, "")
+    folder = RunFolder.write(path)
     with folder:
         if kill_after is not None:
             KillAfter(folder.store, kill_after)

@@ -102,13 +102,13 @@ def test_an_observation_is_finite(value):
 
 
 def test_two_processes_cannot_write_to_one_run_but_one_can_read(tmp_path):
-    with RunFolder.create(tmp_path / "run", "name: x\n") as folder:
+    with RunFolder.write(tmp_path / "run") as folder:
         folder.store.set_fact("name", "x")
         with pytest.raises(RunFolderError, match="in use"):
-            RunFolder.open(tmp_path / "run")
+            RunFolder.write(tmp_path / "run")
         with RunFolder.read(tmp_path / "run") as reader:
             assert reader.store.fact("name") == "x"
-    RunFolder.open(tmp_path / "run").close()
+    RunFolder.write(tmp_path / "run").close()
 
 
 def test_folders_and_files_that_are_no_run_are_refused(tmp_path):

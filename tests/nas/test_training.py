@@ -7,7 +7,7 @@ from nas.data.base import Examples
 from nas.distillation import Distillation, kl_divergence
 from nas.errors import EvaluationError
 from nas.tasks import Classification
-from nas.training import Normalization, TrainingData, TrainingRecipe, predict, score, torch_threads, train
+from nas.training import Normalization, TrainingData, TrainingRecipe, _one_cycle, predict, score, torch_threads, train
 
 CLASSES = ("dark", "bright")
 TASK = Classification(CLASSES)
@@ -190,3 +190,18 @@ def test_kl_divergence_counts_pixels_by_weight():
     )
     torch.testing.assert_close(kl_divergence(student, teacher, 2.0, weights), (one + 3 * three) / 4)
     assert float(kl_divergence(student, teacher, 2.0, torch.zeros(2, 4, 5))) == 0.0
+
+
+@pytest.mark.parametrize("n_steps", range(1, 31))
+def test_the_schedule_takes_any_number_of_steps_and_ends_low(n_steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = _one_cycle(optimizer, 1.0, n_steps)
+    rates = []
+    for _ in range(n_steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert max(rates) <= 1.0
+    if n_steps >= 4:
+        assert max(rates) == pytest.approx(1.0, rel=0.1)
+        assert rates[-1] < 0.3

@@ -1,0 +1,174 @@
+"""The stages one by one: what each reads off a candidate."""
+
+import dataclasses
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from latency.devices import FakeDevice
+from nas.data.cache import ExamplesFile
+from nas.distillation import Distillation
+from nas.errors import EvaluationError
+from nas.evaluation import ComplexityStage, DeviceStage, FunctionStage, ModelSignature, Need, Subject, TrainingStage
+from nas.evaluation.stages import confirm
+from nas.files import load_weights
+from nas.records import Candidate
+from nas.tasks import Classification
+from nas.training import Normalization, TrainingRecipe, score
+from search_spaces import Integers, NasBench201
+
+SPACE = NasBench201(width=4, cells_per_stage=1)
+SIGNATURE = ModelSignature(1, (8, 8), 3)
+TASK = Classification(("a", "b", "c"))
+NORMALIZATION = Normalization((0.5,), (0.25,))
+
+
+def subject(genes=(1, 2, 3, 1, 0, 4), space=SPACE):
+    return Subject(Candidate.create(space, space.genotype(genes), 0), space, SIGNATURE)
+
+
+def readings(observations):
+    return {o.metric: o.value for o in observations}
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(0)
+    parts = []
+    for name, n in (("train", 24), ("validation", 12)):
+        labels = rng.integers(0, 3, n)
+        images = (rng.integers(0, 60, (n, 1, 8, 8)) + labels[:, None, None, None] * 90).astype(np.uint8)
+        paths = (tmp_path / f"{name}_images.npy", tmp_path / f"{name}_targets.npy")
+        for path, array in zip(paths, (images, labels), strict=True):
+            np.save(path, array)
+        parts.append(ExamplesFile(*paths))
+    np.save(tmp_path / "logits.npy", np.eye(3, dtype=np.float16)[np.load(tmp_path / "train_targets.npy")])
+    return parts
+
+
+def training_stage(files, tmp_path, **options):
+    train, validation = files
+    return TrainingStage(
+        task=TASK,
+        train=train,
+        validation=validation,
+        normalization=NORMALIZATION,
+        recipe=TrainingRecipe(epochs=2, batch_size=8),
+        **options,
+    )
+
+
+def test_counts_are_the_networks():
+    one = subject()
+    found = readings(ComplexityStage().run(one))
+    assert found["n_params"] == sum(p.numel() for p in one.model.parameters())
+    macs = 0
+
+    def add(module, inputs, output):
+        nonlocal macs
+        if isinstance(module, nn.Conv2d):
+            macs += output.numel() * module.weight[0].numel()
+        if isinstance(module, nn.Linear):
+            macs += output.numel() * module.in_features
+
+    hooks = [module.register_forward_hook(add) for module in one.model.modules()]
+    one.model(torch.zeros(1, 1, 8, 8))
+    assert found["n_macs"] == macs
+    assert len(hooks) > 10
+
+
+def test_a_device_gives_the_wanted_metrics_under_their_keys():
+    device = FakeDevice(spread=0.25)
+    stage = DeviceStage("phone", device, {"latency_ms": "latency_ms[phone]"})
+    one = subject()
+    (reading,) = stage.run(one)
+    expected = device.measure_latency(one.model.eval(), SIGNATURE.input_shape)
+    assert (reading.metric, reading.value, reading.stage) == ("latency_ms[phone]", expected.median_ms, "device:phone")
+    assert {**expected.conditions, "p10_ms": expected.p10_ms, "p90_ms": expected.p90_ms, "n_runs": 1} == dict(
+        reading.conditions
+    )
+    both = DeviceStage("phone", device, {"latency_ms": "t", "peak_memory_bytes": "m"})
+    assert readings(both.run(one)) == {
+        "t": expected.median_ms,
+        "m": device.measure_peak_memory(one.model, SIGNATURE.input_shape).peak_bytes,
+    }
+    assert both.provides == {"t", "m"}
+    assert Need.EXCLUSIVE_DEVICE in both.needs
+
+
+class Scripted(FakeDevice):
+    """Gives the latencies that a test wrote down."""
+
+    def measure_latency(self, model, input_shape):
+        value = SCRIPT.pop(0)
+        stats = super().measure_latency(model, input_shape)
+        return dataclasses.replace(stats, median_ms=value, p10_ms=value, p90_ms=value)
+
+
+SCRIPT: list[float] = []
+
+
+def test_confirmed_is_the_median_of_interleaved_rounds():
+    SCRIPT[:] = [1.0, 10.0, 5.0, 30.0, 2.0, 20.0]  # A B A B A B
+    one, other = subject(), subject((0, 2, 3, 1, 0, 4))
+    found = confirm(DeviceStage("phone", Scripted(), {"latency_ms": "t"}), [one, other], 3)
+    assert {identity: [o.value for o in readings] for identity, readings in found.items()} == {
+        one.candidate.id: [2.0],
+        other.candidate.id: [20.0],
+    }
+    assert found[one.candidate.id][0].conditions["rounds"] == [1.0, 5.0, 2.0]
+
+
+def test_a_function_is_given_the_subject():
+    space = Integers(n_genes=2, n_values=5)
+    stage = FunctionStage("total", lambda given: sum(given.genotype.genes) + given.metrics["before"])
+    one = subject((2, 3), space)
+    one.metrics = {"before": 10.0}
+    assert readings(stage.run(one)) == {"total": 15.0}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "many"])
+def test_what_is_no_finite_number_is_refused(value):
+    with pytest.raises(EvaluationError, match="function:x: x must be a finite number, got "):
+        FunctionStage("x", lambda given: value).run(subject())
+
+
+def test_a_space_without_networks_builds_none():
+    with pytest.raises(EvaluationError, match="'integers' builds no network"):
+        _ = subject((1,), Integers(n_genes=1, n_values=3)).model
+
+
+def test_a_training_scores_the_weights_that_it_keeps(files, tmp_path):
+    weights = {}
+    stage = training_stage(files, tmp_path, weights=lambda identity: weights.setdefault(identity, tmp_path / identity))
+    epochs = []
+    one = subject()
+    one.on_epoch = epochs.append
+    found = readings(stage.run(one))
+    assert len(epochs) == 2
+    assert found.keys() == {"accuracy"} == stage.provides
+    fresh = subject().model
+    load_weights(fresh, weights[one.candidate.id])
+    assert found == score(fresh.eval(), TASK, files[1].load(), NORMALIZATION)
+
+
+def test_a_distillation_reports_how_large_its_term_was(files, tmp_path):
+    options = {"distillation": Distillation(weight=0.5), "teacher_logits": tmp_path / "logits.npy"}
+    epochs = []
+    one = subject()
+    one.on_epoch = epochs.append
+    found = readings(training_stage(files, tmp_path, **options).run(one))
+    assert found["distillation_ratio"] == epochs[-1].distillation_ratio > 0
+    assert Need.TEACHER in training_stage(files, tmp_path, **options).needs
+
+
+def test_a_training_is_the_same_in_another_process(files, tmp_path):
+    stage = training_stage(files, tmp_path)
+    found = readings(stage.run(subject()))
+    sent = pickle.dumps(stage)  # its arrays loaded by now
+    assert len(sent) < 5000
+    assert readings(pickle.loads(sent).run(subject())) == found  # noqa: S301
