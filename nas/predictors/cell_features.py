@@ -53,8 +53,8 @@ class CellFeatures:
         """Return `(n, n_features)`: how many paths there are, and how long, by the operations that they keep to.
 
         For every subset of the operations that change data: how many paths use no others, and the most such
-        operations on one of them. For every operation, and for all together: the most, the fewest and the mean number on
-        a path. No columns for a graph with too many paths.
+        operations on one of them. For every operation, and for all together: the most, the fewest and the mean number
+        on a path. No columns for a graph with too many paths.
 
         Args:
             values: As for `live`.
@@ -71,9 +71,9 @@ class CellFeatures:
             columns += [keeps.sum(axis=1), np.where(keeps, lengths, 0).max(axis=1)]
         n_alive = np.maximum(alive.sum(axis=1), 1)
         for amounts in (*np.moveaxis(counts, 2, 0), lengths):
-            fewest = np.where(alive, amounts, lengths.shape[1] + len(self._graph.edges)).min(axis=1)
-            amounts = np.where(alive, amounts, 0)
-            columns += [amounts.max(axis=1), np.where(alive.any(axis=1), fewest, 0), amounts.sum(axis=1) / n_alive]
+            most = np.where(alive, amounts, 0).max(axis=1)
+            fewest = np.minimum(np.where(alive, amounts, len(self._graph.edges)).min(axis=1), most)  # 0 without paths
+            columns += [most, fewest, (alive * amounts).sum(axis=1) / n_alive]
         return np.column_stack(columns).astype(np.float64)
 
     def flow(self, values: np.ndarray) -> np.ndarray:

@@ -27,7 +27,11 @@ class FeatureGroups:
         """`(n, n_features)`: all groups side by side."""
         return np.hstack(list(self.columns.values()))
 
-    def take(self, rows: np.ndarray) -> "FeatureGroups":
+    def __len__(self) -> int:
+        """How many genotypes."""
+        return len(next(iter(self.columns.values())))
+
+    def take(self, rows: np.ndarray | slice) -> "FeatureGroups":
         """Return the features of some of the genotypes."""
         return FeatureGroups({name: columns[rows] for name, columns in self.columns.items()})
 
