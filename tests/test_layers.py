@@ -11,7 +11,7 @@ LAYERS = {
     "values": {"errors", "records", "objectives", "pareto", "metrics", "version", "scalarization"},
     "components": {
         "files", "store", "artifacts", "data", "tasks", "teacher", "pretraining", "distillation", "training",
-        "controllers", "predictors",
+        "controllers", "predictors", "proxies",
     },
     "search": {"evaluation", "execution", "reference_point", "search", "retraining"},
     "surfaces": {
