@@ -103,7 +103,7 @@ class CellFeatures:
         live = self.live(values)
         for edge in sorted(range(len(self._graph.edges)), key=lambda e: self._graph.edges[e]):
             source, target = self._graph.edges[edge]
-            for value in np.flatnonzero(self._carrying):
+            for value in np.flatnonzero(self._carrying).tolist():
                 rows = np.flatnonzero(live[:, edge] & (values[:, edge] == value))
                 read = states[source, rows]
                 if value in layers:
