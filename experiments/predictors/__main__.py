@@ -11,9 +11,10 @@ import numpy as np
 from scipy.stats import kendalltau, norm, rankdata
 
 from experiments.common import parser, report
+from experiments.predictors.ensemble import Ensemble
 from experiments.predictors.graph_network import GraphNetwork
 from experiments.predictors.proxy_features import sample_with_proxies
-from nas.predictors import Ensemble, FeatureEncoder, FeatureGroups, GaussianProcess, Prediction, Predictor, Trees
+from nas.predictors import FeatureEncoder, FeatureGroups, GaussianProcess, Prediction, Predictor, Trees
 from nas.predictors.quality import PredictorQuality
 from search_spaces.tabular import Tabular
 

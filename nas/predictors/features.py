@@ -35,10 +35,6 @@ class FeatureGroups:
         """Return the features of some of the genotypes."""
         return FeatureGroups({name: columns[rows] for name, columns in self.columns.items()})
 
-    def stacked_on(self, other: "FeatureGroups") -> "FeatureGroups":
-        """Return the features of the genotypes of `other`, then of these."""
-        return FeatureGroups({name: np.vstack([other.columns[name], own]) for name, own in self.columns.items()})
-
 
 class FeatureEncoder:
     """Turns genotypes of one space into features.
