@@ -21,14 +21,15 @@ class GaussianProcess(Predictor):
     log-normal priors. Starting from the values of the last fit, a refit takes a few steps.
 
     Args:
-        n_max: The most genotypes to learn from: those of the smallest values, since the time grows with the cube.
+        n_max: The most genotypes to learn from, since the time grows with the cube: for a half those of the smallest
+            values, for the other half some of all ranks behind them, lest what is bad be forgotten.
         n_steps: The most steps of the optimiser for each fit.
 
     Source:
         Rasmussen & Williams 2006, chapters 2 and 5; leave-one-out by equation 5.12.
     """
 
-    def __init__(self, n_max: int = 200, n_steps: int = 15) -> None:
+    def __init__(self, n_max: int = 300, n_steps: int = 15) -> None:
         for name, value in (("n_max", n_max), ("n_steps", n_steps)):
             if value < 2:
                 raise ValueError(f"{name} must be at least 2, got {value}")
@@ -38,7 +39,7 @@ class GaussianProcess(Predictor):
 
     def fit(self, features: FeatureGroups, values: np.ndarray) -> None:
         """Find the kernels' parameters, from those of the last fit on."""
-        self._rows = np.sort(np.argsort(values, kind="stable")[: self._n_max])
+        self._rows = _representatives(values, self._n_max)
         self._n_values = len(values)
         values = values[self._rows]
         self._center, self._scale = values.mean(), values.std() or 1.0
@@ -101,6 +102,16 @@ class GaussianProcess(Predictor):
             options={"maxiter": self._n_steps},
         )
         return np.asarray(result.x)
+
+
+def _representatives(values: np.ndarray, n_max: int) -> np.ndarray:
+    """Return the rows of the smallest values and of some evenly spaced by rank behind them; at most `n_max`."""
+    order = np.argsort(values, kind="stable")
+    if len(order) > n_max:
+        n_smallest = n_max // 2
+        behind = np.linspace(n_smallest, len(order) - 1, n_max - n_smallest).round().astype(np.int64)
+        order = np.concatenate([order[:n_smallest], order[behind]])
+    return np.sort(order)
 
 
 def _kernels(parameters: np.ndarray, distances: list[np.ndarray]) -> list[np.ndarray]:
