@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from experiments.predictors.graph_network import GraphNetwork
 from experiments.predictors.proxy_features import sample_with_proxies
 from nas.predictors import FeatureEncoder, FeatureGroups, GaussianProcess, Prediction, Predictor, Trees
 from nas.predictors.quality import PredictorQuality
+from search_spaces import NasBench201
 from search_spaces.tabular import Tabular
 
 SAMPLE_SIZES = (25, 50, 100, 200, 400)
@@ -134,6 +136,21 @@ def with_proxies(
     return found
 
 
+def noise_ceiling(table: Tabular, losses: np.ndarray) -> dict[str, float]:
+    """Return Kendall's tau of cells and the mean of the others that build the same network: the truth but for noise."""
+    space, classes = NasBench201(), defaultdict(list)
+    for row, values in enumerate(table.rows.tolist()):
+        classes[space.canonical(space.genotype(values))].append(row)
+    shared = [rows for rows in classes.values() if len(rows) > 1]
+    means = {row: (losses[rows].sum() - losses[row]) / (len(rows) - 1) for rows in shared for row in rows}
+    expected, truth = np.array(list(means.values())), losses[list(means)]
+    best = truth <= np.quantile(losses, 0.25)
+    return {
+        "all": float(kendalltau(expected, truth).statistic),
+        "best_quarter": float(kendalltau(expected[best], truth[best]).statistic),
+    }
+
+
 def main() -> None:
     """Fit all predictors to all sample sizes and report the medians over seeds."""
     arguments_of = parser(__doc__ or "")
@@ -159,6 +176,7 @@ def main() -> None:
     if arguments.proxies:
         rows, proxies, seconds_each = sample_with_proxies(table, N_WITH_PROXIES, 0, arguments.proxies)
         helped = with_proxies(features.take(rows), losses[rows], proxies, 2 * arguments.seeds)
+        result["noise_ceiling"] = noise_ceiling(table, losses)
         result["proxies"] = {**helped, "n_networks": len(rows), "seconds_each": seconds_each}
     report({**result, "k": K, "n_held_out": N_HELD_OUT, "seeds": arguments.seeds}, arguments)
 
