@@ -22,9 +22,10 @@ def cpu_conditions() -> dict[str, Any]:
 
 
 def interruption_counter() -> Callable[[], int] | None:
-    """Return what counts how often the system took a processor from this process to give it to another.
+    """Return what counts how often the system took a processor or memory from this process.
 
-    `None` where it does not tell.
+    Switches to another process that this one did not ask for, and pages that had to be read back from disk. `None`
+    where the system does not tell.
     """
     try:
         resource = importlib.import_module("resource")  # not on Windows
@@ -32,8 +33,9 @@ def interruption_counter() -> Callable[[], int] | None:
         return None
 
     def count() -> int:
-        n_switches: int = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-        return n_switches
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        n_interruptions: int = usage.ru_nivcsw + usage.ru_majflt
+        return n_interruptions
 
     return count
 

@@ -77,9 +77,11 @@ def failures_explained(where: str, shape: tuple[int, ...]) -> Iterator[None]:
     except LatencyError:
         raise
     except Exception as fault:
+        # torch on the CPU raises a plain RuntimeError.
+        is_too_large = isinstance(fault, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(fault)
         hint = (
             "It needs more memory than there is: use a smaller batch_size or input"
-            if isinstance(fault, torch.OutOfMemoryError | MemoryError)
+            if is_too_large
             else "Check that the model takes such an input and runs there"
         )
         raise MeasurementError(
@@ -94,7 +96,7 @@ def interrupted_after(
     """Stop `model` at the first of its modules that starts after the time limit.
 
     For the first call of a measurement, where nobody knows yet how long the model takes; the calls that
-    are timed run without it.
+    are timed run without it. What happens within one module, a long loop say, is not stopped.
 
     Raises:
         MeasurementError: From within the block, when the time is up.

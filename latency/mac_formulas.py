@@ -31,6 +31,12 @@ def _product(first: int, second: int) -> Formula:
     return formula
 
 
+def _matmul(operator: Operator, graph: OperatorGraph) -> int:
+    # Either operand's batch may be broadcast, which the result alone shows: each of its numbers is a row's sum.
+    left, result = _input(operator, graph, 0), graph.tensors[operator.outputs[0]]
+    return result.n_elements * left.shape[-1]
+
+
 def _linear(operator: Operator, graph: OperatorGraph) -> int:
     return _input(operator, graph, 0).n_elements * _input(operator, graph, 1).shape[0]
 
@@ -66,5 +72,5 @@ MAC_FORMULAS: dict[str, Formula] = {
     "onnx.Conv": _convolution,
     "onnx.ConvTranspose": _convolution,
     "onnx.Gemm": _gemm,
-    "onnx.MatMul": _product(0, 1),
+    "onnx.MatMul": _matmul,
 }

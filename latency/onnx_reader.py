@@ -37,7 +37,8 @@ def graph_from_onnx(
 
     Operators are called `onnx.Conv` and so on, those of other domains by their domain. Modules are those that the
     exporter wrote into names of operators or weights, empty where it wrote none. Reshapes are views of their input.
-    Weights are read by their shapes alone, so external data need not be there.
+    Weights are read by their shapes alone, so external data need not be there. Parameters are the floating-point ones;
+    integers (indices, and the weights of a quantised file) are buffers.
 
     Args:
         path: The file.
@@ -104,7 +105,8 @@ def _close_sizes(graph: onnx.GraphProto, shape: tuple[int, ...] | None, batch_si
                 name = "batch_size" if axis == 0 else "input_shape"
                 raise ValueError(
                     f"{name} does not fit {path}: size {axis} of its input {value.name!r} is "
-                    f"{dimension.dim_value}, not {wanted}"
+                    f"{dimension.dim_value}, not {wanted}. Counts are of one sample: give the file's own "
+                    "sizes to measure it, and export it with an open batch to count it too"
                 )
             dimension.dim_value = wanted or dimension.dim_value
     del graph.value_info[:]

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -29,7 +30,8 @@ class ModuleCosts:
         n_operators: Views are operators too.
         output_shape: Of its last operator's first result, with the batch; empty if it runs none.
         activation_bytes: Of the tensors that it makes, whether or not all are alive at once.
-        time_share: Of the whole inference; `None` if it was not measured.
+        time_share: Of the time spent in all rows' modules, which leaves out containers that run no operators of
+            their own; `None` if it was not measured.
     """
 
     module: str
@@ -54,7 +56,7 @@ def module_costs(
     Args:
         graph: The model's operators; shapes and bytes are those of its batch.
         complexity: The model's counts.
-        module_times_s: By module, each module's own time; shares are of their sum.
+        module_times_s: By module, each module's own time.
         depth: Fold modules deeper than this into the one that holds them; 1 keeps the model's direct children.
 
     Raises:
@@ -79,7 +81,8 @@ def module_costs(
         if operator.outputs:
             shapes[module] = graph.tensors[operator.outputs[0]].shape
     times = _folded(module_times_s, depth) if module_times_s else None
-    total_time = sum(times.values()) if times else 0.0
+    modules = tuple(dict.fromkeys((*n_operators, *params)))
+    total_time = sum(times.get(module, 0.0) for module in modules) if times else 0.0
     return tuple(
         ModuleCosts(
             module=module,
@@ -91,7 +94,7 @@ def module_costs(
             activation_bytes=activation_bytes[module],
             time_share=times.get(module, 0.0) / total_time if times and total_time > 0 else None,
         )
-        for module in dict.fromkeys((*n_operators, *params))
+        for module in modules
     )
 
 
@@ -108,7 +111,8 @@ def module_times_s(
     """Return the seconds that each module spends in one inference outside the modules inside it: medians of runs.
 
     Watching every module costs some microseconds each: take shares from this, and latency from a device. torch's
-    threads are left as they are.
+    threads are left as they are. torch's fused path of transformer layers, which runs without the modules inside
+    them, is switched off meanwhile: the operators timed are those that `OperatorGraph` lists.
 
     Args:
         model: In eval mode. Left as it was.
@@ -116,7 +120,7 @@ def module_times_s(
         batch_size: Of the input.
         device: A torch device; a CUDA device is timed by its events, without waiting in between.
         n_runs: Inferences, at most; one more is made before.
-        time_limit_s: For all of them.
+        time_limit_s: For all of them, looked at between inferences, and in the first between modules.
         clock: Returns the time in seconds, for the limit and for a device that is not CUDA.
 
     Raises:
@@ -128,7 +132,7 @@ def module_times_s(
     place, shape = torch.device(device), (batch_size, *require_input_shape(input_shape))
     mark, seconds = (_record_event, _event_seconds) if place.type == "cuda" else (clock, _difference)
     own_times: defaultdict[str, list[float]] = defaultdict(list)
-    with failures_explained(str(place), shape), torch.inference_mode():
+    with failures_explained(str(place), shape), torch.inference_mode(), _without_fused_path():
         moved = placed(model, place, torch.float32, channels_last=False)
         image = example_input(shape, place, torch.float32)
         start = clock()
@@ -144,6 +148,16 @@ def module_times_s(
             if run and clock() - start > time_limit_s:
                 break
     return {name: max(0.0, median(values)) for name, values in own_times.items()}
+
+
+@contextmanager
+def _without_fused_path() -> Iterator[None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 class _ModuleWatch:

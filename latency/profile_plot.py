@@ -28,36 +28,45 @@ def draw_memory(estimate: MemoryEstimate, title: str = "") -> Figure:
         axes.annotate(
             _plain(text),
             (peak, sums[peak]),
-            (8 * side, -4),
+            (4 * side, 8),
             textcoords="offset points",
             ha="left" if side > 0 else "right",
-            va="top",
+            va="bottom",
             fontsize="x-small",
-            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none"},
         )
-        axes.set_ylim(0, max(sums) * 1.08 or 1)
+        axes.set_ylim(0, max(sums) * 1.4 or 1)  # the text stands above the curve
     axes.set_xlabel("operator, in the order of running")
     axes.set_ylabel("activations in use [MiB]")
-    fixed = f"weights {estimate.weights_bytes / _MIB:.2f} MiB and input {estimate.input_bytes / _MIB:.2f} MiB beside"
+    fixed = f"weights {readable_bytes(estimate.weights_bytes)} and input {readable_bytes(estimate.input_bytes)} beside"
     axes.set_title(_plain(f"{title}   ({fixed})".strip()), loc="left", fontsize="small")
     axes.grid(alpha=0.25)
     return figure
 
 
+def readable_bytes(n_bytes: int) -> str:
+    """Return `n_bytes` in the unit that suits it: `"32 B"`, `"96.1 KiB"`, `"3.25 MiB"`, `"1.50 GiB"`."""
+    if abs(n_bytes) < 2**10:
+        return f"{n_bytes} B"
+    if abs(n_bytes) < _MIB:
+        return f"{n_bytes / 2**10:.1f} KiB"
+    return f"{n_bytes / _MIB:.2f} MiB" if abs(n_bytes) < 2**10 * _MIB else f"{n_bytes / 2**30:.2f} GiB"
+
+
 def peak_lines(estimate: MemoryEstimate, max_listed: int = _MAX_LISTED) -> list[str]:
-    """Return the peak and what is in use then, the largest first, as lines of text."""
-    lines = [f"peak {estimate.activations_bytes / _MIB:.3f} MiB of activations at operator {estimate.peak_operator}"]
-    lines += map(_line, estimate.live_at_peak[:max_listed])
-    rest = estimate.live_at_peak[max_listed:]
-    if rest:
-        lines.append(f"{_total(rest) / _MIB:.3f} MiB in {len(rest)} smaller ones")
+    """Return the peak and what is in use then, the largest first, as lines of text; what is under 1 % is summed up."""
+    peak, live = estimate.activations_bytes, estimate.live_at_peak
+    listed = [tensor for tensor in live if tensor.n_bytes * 100 >= peak][:max_listed]
+    lines = [f"peak {readable_bytes(peak)} of activations at operator {estimate.peak_operator}"]
+    lines += map(_line, listed)
+    if rest := live[len(listed) :]:
+        lines.append(f"{readable_bytes(_total(rest))} in {len(rest)} smaller ones")
     return lines
 
 
 def _line(tensor: LiveTensor) -> str:
     shape = "x".join(map(str, tensor.shape)) or "scalar"
     maker = f"{tensor.operator.rpartition('.')[2]} in {tensor.module or 'the model'}"
-    return f"{tensor.n_bytes / _MIB:.3f} MiB  {shape}  {maker}"
+    return f"{readable_bytes(tensor.n_bytes)}  {shape}  {maker}"
 
 
 def _total(tensors: Iterable[LiveTensor]) -> int:

@@ -15,6 +15,7 @@ _WINDOW = 3  # calls whose median tells whether the warm-up goes on
 _SETTLED = 0.1  # the largest relative change between the medians of two windows that counts as settled
 _MAX_WARMUP = 30
 _WARMUP_SHARE = 0.5  # of the time limit; the rest is kept for the timed calls
+_MIN_FOR_INTERVAL = 6  # fewer readings hold the median with less than 95 %, whatever they are
 _MIN_RUNS = 10  # readings before their interval is looked at
 
 Clock = Callable[[], float]
@@ -47,8 +48,12 @@ class CallTimes:
         return _relative_width(sorted(self.times_s))
 
     def is_stable(self, relative_interval: float) -> bool:
-        """Return whether the warm-up settled and the median of undisturbed calls has so narrow an interval."""
-        return self.is_settled and not self.is_disturbed and self.relative_interval <= relative_interval
+        """Return whether the warm-up settled and the median of undisturbed calls has so narrow an interval.
+
+        Fewer than 6 calls never do: they have no such interval.
+        """
+        is_known = len(self.times_s) >= _MIN_FOR_INTERVAL and self.relative_interval <= relative_interval
+        return self.is_settled and not self.is_disturbed and is_known
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:

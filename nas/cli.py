@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import traceback
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from latency.profile_plot import draw_memory, peak_lines
-from nas import profiling, runner
+from latency.profile_plot import draw_memory
+from nas import profile_tables, profiling, runner
 from nas.analysis import front_table, records_table, save_plots, summary_lines, to_csv, to_json
 from nas.analysis.run import Run
 from nas.analysis.tables import format_value
@@ -178,6 +179,10 @@ def profile(
     memory_plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw memory over the operators.")
     ] = None,
+    breakdown: Annotated[
+        str | None,
+        typer.Option(metavar="cpu|cuda:N", help="Say where a process's memory goes there, in inference and training."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     overrides: Overrides = None,
     trust_code: TrustCode = False,
@@ -185,31 +190,19 @@ def profile(
     """Show what a network costs, module by module: parameters, operations, memory, time."""
     _allow_local_modules(trust_code)
     target = _profile_target(source, genotype, candidate, model, input_sizes, overrides or [], trust_code)
-    found = profiling.profile(target, profiling.devices_named(devices or (), target), depth=depth)
-    if memory_plot is not None and found.memory is not None:
+    named = profiling.devices_named(devices or (), target)
+    found = profiling.profile(target, named, depth=depth, breakdown_device=breakdown)
+    if memory_plot is not None and found.memory is None:
+        print(f"--plot: {memory_plot} was not drawn, as the network cannot be traced", file=sys.stderr)
+    elif memory_plot is not None and found.memory is not None:
         try:
             draw_memory(found.memory, target.title[:60]).savefig(memory_plot, dpi=130)
         except (OSError, ValueError) as error:
             raise InputError(f"--plot: {memory_plot} cannot be written: {error}") from error
     if as_json:
-        print(json.dumps(profiling.to_json(found), indent=2))
+        print(json.dumps(profile_tables.to_json(found), indent=2))
         return
-    console = Console()
-    if found.modules:
-        console.print(profiling.modules_table(found))
-    elif found.n_params is not None:
-        console.print(f"{found.n_params:,} parameters", markup=False, highlight=False)
-    for name, stats in found.latencies.items():
-        spread = f"p10 {stats.p10_ms:.3f}, p90 {stats.p90_ms:.3f}, {stats.n_runs} runs"
-        remark = "" if stats.conditions.get("is_stable", True) else "; unstable: the machine is busy or the model small"
-        console.print(f"latency on {name}: {stats.median_ms:.3f} ms ({spread}{remark})", markup=False, highlight=False)
-    if found.memory is not None:
-        total = format_value("peak_memory_estimate_bytes", found.memory.peak_memory_estimate_bytes)
-        console.print(f"peak memory estimate with weights and input: {total}", markup=False, highlight=False)
-        for line in peak_lines(found.memory):
-            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-    for problem in found.problems:
-        console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    profile_tables.show(Console(), found)
 
 
 @app.command()
@@ -249,19 +242,33 @@ def _profile_target(
 ) -> profiling.Target:
     """Return what the arguments of `nas profile` name."""
     sizes = _sizes(input_sizes)
+    given = {"--genotype": genotype, "--candidate": candidate, "--input": sizes, "--set": overrides}
     if (source is None) == (model is None):
         raise InputError("give one of CONFIG, RUN, FILE.onnx and --model PACKAGE.MODULE:FACTORY")
     if source is None:
+        _reject_unused(given, "--model", used=("--input",))
         return profiling.model_target(str(model), sizes, trust_code)
+    if not source.exists():
+        raise InputError(f"there is no {source}: give a configuration, a run's folder or an ONNX file")
     if source.suffix == ".onnx":
+        _reject_unused(given, "an ONNX file", used=("--input",))
         return profiling.onnx_target(source, sizes)
     if source.is_dir():
+        _reject_unused(given, "a run", used=("--candidate",))
         if candidate is None:
             raise InputError(f"--candidate ID must be given for the run {source}; nas show {source} lists them")
         return profiling.run_target(source, candidate, trust_code)
+    _reject_unused(given, "a configuration", used=("--genotype", "--set"))
     if genotype is None:
         raise InputError(f"--genotype must be given for the configuration {source}")
     return profiling.config_target(source, genotype, overrides, trust_code)
+
+
+def _reject_unused(given: Mapping[str, object], source: str, used: Collection[str]) -> None:
+    """Check that no option was given that would be ignored: its figures would be taken for what was asked."""
+    for name, value in given.items():
+        if value and name not in used:
+            raise InputError(f"{name} has no effect with {source}: leave it out, or give what it belongs to")
 
 
 def _sizes(text: str | None) -> list[int] | None:

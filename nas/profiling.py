@@ -1,14 +1,14 @@
 """What `nas profile` shows: one network's costs by module, its latency on devices, its memory over the operators."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
-from rich.markup import escape
-from rich.table import Table
 from torch import nn
 
 from latency.complexity import Complexity, count
@@ -18,6 +18,7 @@ from latency.devices.onnx_device import OnnxDevice
 from latency.errors import DeviceUnavailableError, LatencyError, TracingError
 from latency.graph import OperatorGraph
 from latency.inference import torch_threads
+from latency.memory.breakdown import MemoryBreakdown, memory_breakdown
 from latency.memory.estimate import MemoryEstimate, estimate_peak_memory
 from latency.onnx_reader import graph_from_onnx, onnx_input_shape
 from latency.profile import ModuleCosts, module_costs, module_times_s
@@ -65,6 +66,7 @@ class Profile:
         modules: A row for each module; empty if it cannot be traced.
         memory: Activations over the operators; `None` if it cannot be traced.
         latencies: By the device's name.
+        breakdowns: Where a process's memory goes, in an `inference` and in a `training step`; empty if nobody asked.
         problems: What could not be found out and why, in sentences.
     """
 
@@ -74,14 +76,23 @@ class Profile:
     modules: tuple[ModuleCosts, ...]
     memory: MemoryEstimate | None
     latencies: Mapping[str, LatencyStats]
+    breakdowns: Mapping[str, MemoryBreakdown]
     problems: tuple[str, ...]
 
 
-def profile(target: Target, devices: Mapping[str, Device], *, depth: int | None = None) -> Profile:
+def profile(
+    target: Target, devices: Mapping[str, Device], *, depth: int | None = None, breakdown_device: str | None = None
+) -> Profile:
     """Count, time and measure a network; what fails is a problem of the profile, the rest is still there.
 
+    Args:
+        target: The network.
+        devices: Where to take its latency, by name.
+        depth: Fold modules deeper than this.
+        breakdown_device: The torch device whose memory to break down, such as `"cpu"`; `None` for no breakdown.
+
     Raises:
-        InputError: If a device is not here.
+        InputError: If a device is not here, or the network fails on its input wherever it was tried.
     """
     for name, device in devices.items():
         try:
@@ -96,7 +107,9 @@ def profile(target: Target, devices: Mapping[str, Device], *, depth: int | None 
     except TracingError as error:
         problems.append(f"Not counted: {error}")
     except ValueError as error:
-        raise InputError(str(error)) from error
+        if not isinstance(target.network, Path):
+            raise InputError(str(error)) from error
+        problems.append(f"Not counted: {error}")  # a file for a fixed batch still runs with that one
     else:
         complexity, memory = count(sample), estimate_peak_memory(graph)
         modules = module_costs(graph, complexity, module_times_s=_times(target, problems), depth=depth)
@@ -109,7 +122,12 @@ def profile(target: Target, devices: Mapping[str, Device], *, depth: int | None 
             latencies[name] = _latency(target, device)
         except (LatencyError, ValueError) as error:
             problems.append(f"No latency on {name}: {error}")
-    return Profile(target, _n_params(target, complexity), complexity, modules, memory, latencies, tuple(problems))
+    if complexity is None and devices and not latencies:
+        raise InputError(f"{target.title} does not run on its input (--input). {problems[0]}")
+    breakdowns = _breakdowns(target, breakdown_device, problems) if breakdown_device else {}
+    return Profile(
+        target, _n_params(target, complexity), complexity, modules, memory, latencies, breakdowns, tuple(problems)
+    )
 
 
 def config_target(config: Path, genotype: str, overrides: Sequence[str] = (), trust_code: bool = False) -> Target:
@@ -201,63 +219,6 @@ def devices_named(names: Sequence[str], target: Target) -> dict[str, Device]:
     return {name: target.devices[name] if name in target.devices else _device(name, target) for name in names}
 
 
-def to_json(found: Profile) -> dict[str, Any]:
-    """Return a profile as plain JSON values."""
-    complexity, memory = found.complexity, found.memory
-    plain: dict[str, Any] = {
-        "network": found.target.title,
-        "input_shape": list(found.target.input_shape),
-        "batch_size": found.target.batch_size,
-        "n_params": found.n_params,
-    }
-    if complexity:
-        plain |= {
-            "n_macs": complexity.n_macs,
-            "n_other_operations": complexity.n_other_operations,
-            "other_operations": dict(complexity.other_operations),
-            "is_partial": complexity.is_partial,
-            "uncounted": list(complexity.uncounted),
-        }
-    if memory:
-        plain["peak_memory_estimate_bytes"] = memory.peak_memory_estimate_bytes
-        plain["memory"] = dataclasses.asdict(memory)
-    plain["modules"] = [dataclasses.asdict(row) for row in found.modules]
-    plain["latency"] = {name: dataclasses.asdict(stats) for name, stats in found.latencies.items()}
-    plain["problems"] = list(found.problems)
-    return plain
-
-
-def modules_table(found: Profile) -> Table:
-    """Return the profile's rows with their totals."""
-    table = Table(title=escape(found.target.title), title_justify="left", show_footer=True)
-    complexity = found.complexity
-    mark = " (partial)" if complexity and complexity.is_partial else ""
-    totals = {
-        "module": "total",
-        "params": f"{found.n_params:,}" if found.n_params is not None else "",
-        "MACs": f"{complexity.n_macs:,}{mark}" if complexity else "",
-        "other ops": f"{complexity.n_other_operations:,}{mark}" if complexity else "",
-        "output": "",
-        "activations": f"{sum(row.activation_bytes for row in found.modules) / 1024:,.1f} KiB",
-        "time": "",
-    }
-    for name, total in totals.items():
-        table.add_column(
-            name, footer=total, justify="left" if name in ("module", "output") else "right", overflow="fold"
-        )
-    for row in found.modules:
-        table.add_row(
-            escape(row.module or "(the model itself)"),
-            f"{row.n_params:,}",
-            f"{row.n_macs:,}",
-            f"{row.n_other_operations:,}",
-            "x".join(map(str, row.output_shape)),
-            f"{row.activation_bytes / 1024:,.1f} KiB",
-            "" if row.time_share is None else f"{row.time_share:.1%}",
-        )
-    return table
-
-
 def _graph(target: Target, batch_size: int) -> OperatorGraph:
     if isinstance(target.network, Path):
         return graph_from_onnx(target.network, target.input_shape, batch_size=batch_size)
@@ -274,6 +235,24 @@ def _times(target: Target, problems: list[str]) -> dict[str, float] | None:
     except LatencyError as error:
         problems.append(f"No shares of time: {error}")
         return None
+
+
+def _breakdowns(target: Target, device: str, problems: list[str]) -> dict[str, MemoryBreakdown]:
+    """Return the parts of an inference and of a training step with Adam."""
+    if isinstance(target.network, Path):
+        raise InputError("--breakdown: an ONNX file runs outside torch, which alone tells its parts")
+    found: dict[str, MemoryBreakdown] = {}
+    for name, optimizer in {"inference": None, "training step": torch.optim.Adam}.items():
+        model = copy.deepcopy(target.network).train(optimizer is not None)
+        try:
+            found[name] = memory_breakdown(
+                model, target.input_shape, batch_size=target.batch_size, device=device, optimizer=optimizer
+            )
+        except DeviceUnavailableError as error:
+            raise InputError(f"--breakdown: {error}") from error
+        except (LatencyError, ValueError, RuntimeError) as error:
+            problems.append(f"No memory breakdown of {name}: {error}")
+    return found
 
 
 def _latency(target: Target, device: Device) -> LatencyStats:

@@ -15,7 +15,7 @@ LAYERS = {
     },
     "search": {"evaluation", "execution", "reference_point", "search", "retraining"},
     "surfaces": {
-        "analysis", "export", "config", "build", "console", "runner", "profiling", "cli",
+        "analysis", "export", "config", "build", "console", "runner", "profiling", "profile_tables", "cli",
         "__init__", "__main__",
     },
 }  # fmt: skip

@@ -50,7 +50,8 @@ class OnnxDevice(Device):
         relative_interval: Enough inferences are timed when the 95 % interval of their median is at most this share
             of it wide; a reading that stays wider is repeated once. `None` to time `n_runs`, once.
         n_warmup: Inferences before the timed ones; `None` for as many as it takes to settle.
-        time_limit_s: For one measurement, the export not counted; the first inference is stopped after it.
+        time_limit_s: For the timed inferences and their warm-up, looked at between them; as much again for a first
+            one, which is stopped at its next operator. Export and the session's start are not counted.
     """
 
     metrics: ClassVar[frozenset[str]] = frozenset({"latency_ms"})

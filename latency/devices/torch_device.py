@@ -166,7 +166,8 @@ class TorchCpuDevice(_TorchDevice):
         relative_interval: Enough inferences are timed when the 95 % interval of their median is at most this share
             of it wide; a reading that stays wider is repeated once. `None` to time `n_runs`, once.
         n_warmup: Inferences before the timed ones; `None` for as many as it takes to settle.
-        time_limit_s: For one measurement.
+        time_limit_s: For the timed inferences and their warm-up, looked at between them; as much again for a first
+            one, looked at whenever one of its modules starts. What runs within one module is not stopped.
         channels_last: Whether images and weights lie in memory as `(B, H, W, C)`; takes 4-D inputs.
     """
 
@@ -226,7 +227,8 @@ class TorchCudaDevice(_TorchDevice):
         relative_interval: Enough inferences are timed when the 95 % interval of their median is at most this share
             of it wide; a reading that stays wider is repeated once. `None` to time `n_runs`, once.
         n_warmup: Inferences before the timed ones; `None` for as many as it takes to settle.
-        time_limit_s: For one measurement.
+        time_limit_s: For the timed inferences and their warm-up, looked at between them; as much again for a first
+            one, looked at whenever one of its modules starts. What runs within one module is not stopped.
         channels_last: Whether images and weights lie in memory as `(B, H, W, C)`; takes 4-D inputs.
         cuda_graph: Whether the inference is captured once and replayed, without Python's and the launches' time.
         l2_cache: What the L2 cache holds at the start: what the call before left there, or nothing of the model.
@@ -321,6 +323,7 @@ class TorchCudaDevice(_TorchDevice):
             "cuda_version": torch.version.cuda,
             "cudnn_version": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         }
 

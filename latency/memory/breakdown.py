@@ -1,6 +1,7 @@
 """Why does a small model take hundreds of megabytes? Each part of a process's memory by its own figure."""
 
 import copy
+import functools
 import subprocess
 import sys
 import threading
@@ -13,10 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from latency.checks import require_eval_mode
+from latency.checks import require_eval_mode, require_positive
 from latency.errors import DeviceUnavailableError, MeasurementError
 from latency.graph import OperatorGraph, StorageKind
-from latency.inference import example_input, failures_explained
+from latency.inference import example_input, failures_explained, interrupted_after
 from latency.memory.estimate import CUDA_BLOCK_BYTES, MemoryEstimate, estimate_peak_memory
 from latency.memory.measure import allocation_peak_cpu, peak_allocated_cuda
 from latency.memory.training import OptimizerFactory, mean_of_outputs, trace_training_step
@@ -88,6 +89,7 @@ def memory_breakdown(
     device: str = "cpu",
     optimizer: OptimizerFactory | None = None,
     loss: Callable[[Any], torch.Tensor] = mean_of_outputs,
+    time_limit_s: float = 60.0,
 ) -> MemoryBreakdown:
     """Run an inference, or a training step, and say where its memory goes.
 
@@ -101,14 +103,16 @@ def memory_breakdown(
         device: Where to run, such as `"cpu"` or `"cuda:0"`.
         optimizer: Makes the optimiser of a training step; `None` for an inference.
         loss: Of a training step.
+        time_limit_s: For one run; two or three are made.
 
     Raises:
         ValueError: If an option or the model's mode is wrong.
         DeviceUnavailableError: If torch sees no such device.
-        MeasurementError: If the model fails there.
+        MeasurementError: If the model fails there or takes longer than the limit.
         TracingError: If it can't be traced.
     """
     place = _checked(device)
+    require_positive(time_limit_s=time_limit_s)
     if optimizer is None:
         require_eval_mode(model)
         graph = OperatorGraph.from_torch(model, input_shape, batch_size=batch_size)
@@ -118,7 +122,8 @@ def memory_breakdown(
     estimate = estimate_peak_memory(graph, block_bytes=CUDA_BLOCK_BYTES if place.type == "cuda" else 1)
     measure = _on_cuda if place.type == "cuda" else _on_cpu
     with failures_explained(device, shape):
-        parts, peak = measure(graph, estimate, lambda: _prepared(model, shape, place, optimizer, loss), place)
+        prepare = functools.partial(_prepared, model, shape, place, optimizer, loss, time_limit_s)
+        parts, peak = measure(graph, estimate, prepare, place)
     parts = sorted((part for part in parts if part.n_bytes), key=lambda part: -part.n_bytes)
     return MemoryBreakdown(str(place), tuple(parts), peak)
 
@@ -138,14 +143,21 @@ def _prepared(
     device: torch.device,
     optimizer: OptimizerFactory | None,
     loss: Callable[[Any], torch.Tensor],
+    time_limit_s: float,
 ) -> Callable[[], object]:
     """Return one inference or training step, ready to run; the caller's model is not trained."""
     image = example_input(shape, device, torch.float32)
     placed = copy.deepcopy(model).to(device)
-    if optimizer is None:
-        return lambda: _infer(placed, image)
-    updates = optimizer([parameter for parameter in placed.parameters() if parameter.requires_grad])
-    return lambda: _train(placed, image, updates, loss)
+    run: Callable[[], object] = functools.partial(_infer, placed, image)
+    if optimizer is not None:
+        updates = optimizer([parameter for parameter in placed.parameters() if parameter.requires_grad])
+        run = functools.partial(_train, placed, image, updates, loss)
+
+    def call() -> object:
+        with interrupted_after(time_limit_s, placed):
+            return run()
+
+    return call
 
 
 def _infer(model: nn.Module, image: torch.Tensor) -> object:

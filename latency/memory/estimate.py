@@ -46,7 +46,8 @@ class MemoryEstimate:
         live_at_peak: The activations and gradients then, the largest first.
         scratch_bytes: The most that one operator allocates on the CPU for itself and frees before it returns;
             not part of the peak. Only of operators for which it is known.
-        n_unknown_scratch: How many operators may take some more, unknown amount (convolutions, matrix products).
+        n_unknown_scratch: How many operators may take some more, unknown amount (convolutions, matrix products,
+            attention, and all operators of an ONNX file).
     """
 
     bytes_by_kind: Mapping[StorageKind, int]

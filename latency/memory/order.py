@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from latency.checks import require_positive
 from latency.graph import OperatorGraph
-from latency.memory.dependencies import Dependencies
+from latency.memory.dependencies import Dependencies, members
 from latency.memory.lifetimes import Release, lifetimes, timeline
+
+_BOUND_PRECISION = 8  # a bound that cannot reach the peak is sought to this part of it
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,27 @@ def order_peak(graph: OperatorGraph, order: tuple[int, ...] | None = None) -> in
     return max(timeline(found, len(graph.operators)), default=0)
 
 
-def best_order(graph: OperatorGraph, *, max_states: int = 20_000, beam_width: int = 64) -> OperatorOrder:
+def best_order(graph: OperatorGraph, *, max_states: int = 3_000, beam_width: int = 32) -> OperatorOrder:
     """Return the operator order with the smallest peak of activations, or a good one and a bound.
 
-    Dynamic programming over the graph's down-sets (sets of operators that contain what they depend on): the
-    memory that is taken depends on the set alone, so of all ways to it only the one of smallest peak counts. Sets
-    are visited in the order of that peak, so the first complete one is optimal. Where a chain of operators
-    fits below the peak that is reached anyway and ends with no more memory than it found, running it at once
-    costs nothing: the memory taken is a submodular function of the set. If `max_states` sets were not
-    enough, a beam search gives the order, and the smallest peak still open the bound.
+    A beam search gives an order; dynamic programming then asks whether one stays within a smaller budget, until none
+    does. It goes over the graph's down-sets
+    (sets of operators that contain what they depend on): the memory that is taken depends on the set alone, so each
+    is visited once. Two rules make the sets few and lose no order that is best:
+
+    - What runs next is a *block*: all that is missing until some piece of memory can be freed. An operator that frees
+      nothing only takes memory, so it may wait until right before the first that needs its result, or that frees
+      what it reads; between two moments at which memory becomes free therefore lies one block. Of two blocks of
+      which one contains the other, the smaller may always go first.
+    - A block that fits into the budget and ends with no more memory than it found is run at once: the memory
+      taken is a submodular function of the set.
+
+    Where `max_states` sets do not answer, smaller budgets give the bound: the gap between what is refused and what is
+    not known is halved until it is an eighth of the peak.
 
     Args:
         graph: Of an inference.
-        max_states: Sets to visit before proving is given up.
+        max_states: Sets to visit for one budget before proving is given up.
         beam_width: Sets that the beam search keeps at each step.
 
     Raises:
@@ -59,156 +69,175 @@ def best_order(graph: OperatorGraph, *, max_states: int = 20_000, beam_width: in
 
     Source:
         Ahn et al. 2020 (Serenity), arXiv:2003.02369.
-        Differs: sets are visited best first in place of level by level under a guessed budget, and chains
-        that cost nothing are run at once.
+        Differs: blocks and not single operators; sets that take least are visited first, not level by level.
     """
     require_positive(max_states=max_states, beam_width=beam_width)
     search = _Search(Dependencies.of(graph))
-    own = tuple(range(len(graph.operators)))
-    own_peak = order_peak(graph)
-    if own_peak == search.floor:
-        return OperatorOrder(own, own_peak, own_peak, 0)
-    exact = search.best_first(max_states)
-    if exact.order is not None:
-        return OperatorOrder(exact.order, exact.bound, exact.bound, exact.n_states)
-    beam = search.beam(beam_width)
-    order = min((own, beam), key=lambda order: order_peak(graph, order))
-    return OperatorOrder(order, order_peak(graph, order), exact.bound, exact.n_states)
+    order = tuple(range(len(graph.operators)))
+    peak, bound, n_states = order_peak(graph), search.floor, 0
+    while bound < peak and (better := search.beam(peak - 1, beam_width)) is not None:
+        order, peak = better, order_peak(graph, better)
+    unknown = peak  # no budget from here on is worth a question
+    while bound < unknown and (unknown == peak or unknown - bound > peak // _BOUND_PRECISION):
+        # The beam's order is often the best: refusing anything below it proves that at once.
+        budget = peak - 1 if unknown == peak else (bound + unknown) // 2
+        answer = search.within(budget, max_states)
+        n_states += answer.n_states
+        if answer.order is not None:
+            order, peak = answer.order, order_peak(graph, answer.order)
+            unknown = peak
+        elif answer.next_budget is not None:
+            bound = answer.next_budget
+        else:
+            unknown = budget
+    return OperatorOrder(order, peak, bound, n_states)
 
 
 class _State(NamedTuple):
-    """A set of finished operators and the best known way to it; sorts by what to visit first.
+    """A set of finished operators; sorts by what to visit first.
 
     Attributes:
-        peak: The largest sum on the way, or the floor if that is more.
-        n_missing: Operators still to run.
         taken: Bytes taken now.
+        n_missing: Operators still to run.
         done: The set, a bit for each operator.
-        ready: Those that can run next.
     """
 
-    peak: int
-    n_missing: int
     taken: int
+    n_missing: int
     done: int
-    ready: int
 
 
-class _Outcome(NamedTuple):
+class _Answer(NamedTuple):
+    """Whether an order stays within a budget.
+
+    Attributes:
+        order: One that does; `None` if there is none or none was found.
+        next_budget: If there is none: the smallest budget that might do. `None` if it is not known.
+        n_states: Sets that were visited.
+    """
+
     order: tuple[int, ...] | None
-    bound: int
+    next_budget: int | None
     n_states: int
 
 
 class _Search:
-    """Moves between sets of finished operators."""
+    """Moves between sets of finished operators.
+
+    Attributes:
+        floor: What any order needs, in bytes.
+    """
 
     def __init__(self, dependencies: Dependencies) -> None:
+        self.floor = dependencies.floor_bytes
         self._graph = dependencies
         self._complete = (1 << dependencies.n_operators) - 1
-        self.floor = dependencies.floor_bytes
-        # From each set to the one it was reached from and the operators run in between.
+        # What must have run for one piece of memory to be free, and at last for the outputs to be there.
+        self._goals = tuple({*map(dependencies.closure, dependencies.users), self._complete})
+        # From each set to the one it was reached from and the blocks in between.
         self._ways: dict[int, tuple[int, tuple[int, ...]]] = {}
+        self._known_blocks: dict[int, list[int]] = {}
 
-    def best_first(self, max_states: int) -> _Outcome:
-        start = self._start()
-        waiting, peaks = [start], {start.done: start.peak}
-        n_states = 0
+    def within(self, budget: int, max_states: int) -> _Answer:
+        """Look for an order whose peak is at most `budget`; visit at most `max_states` sets."""
+        refused: list[int] = []
+        waiting, n_states = [self._start()], 0
         while waiting:
             state = heapq.heappop(waiting)
             if state.done == self._complete:
-                return _Outcome(self._order(), state.peak, n_states)
-            if state.peak > peaks[state.done]:
-                continue
+                return _Answer(self._order(), None, n_states)
             if n_states == max_states:
-                return _Outcome(None, state.peak, n_states)
+                return _Answer(None, None, n_states)
             n_states += 1
-            for following, run in self._successors(state):
-                if following.peak < peaks.get(following.done, following.peak + 1):
-                    peaks[following.done] = following.peak
-                    self._ways[following.done] = (state.done, run)
-                    heapq.heappush(waiting, following)
-        raise AssertionError("a graph of operators has no cycle")
+            for following in self._leave(state, budget, refused):
+                heapq.heappush(waiting, following)
+        # A budget below all that was refused would have led to the same sets.
+        return _Answer(None, min(refused), n_states)
 
-    def beam(self, width: int) -> tuple[int, ...]:
-        start = self._start()
-        beam, peaks = [start], {start.done: start.peak}
+    def beam(self, budget: int, width: int) -> tuple[int, ...] | None:
+        """Return an order whose peak is at most `budget`, or `None` if following `width` sets at a time finds none."""
+        beam = [self._start()]
         while beam:
-            found: dict[int, _State] = {}
-            for state in beam:
-                for following, run in self._successors(state):
-                    if following.peak < peaks.get(following.done, following.peak + 1):
-                        peaks[following.done] = following.peak
-                        self._ways[following.done] = (state.done, run)
-                        found[following.done] = following
-            best = peaks.get(self._complete)
-            unfinished = (s for s in found.values() if s.n_missing and (best is None or s.peak < best))
-            beam = heapq.nsmallest(width, unfinished, key=lambda s: (s.peak, s.taken, s.n_missing))
-        return self._order()
+            found = [following for state in beam for following in self._leave(state, budget, [])]
+            if self._complete in self._ways:
+                return self._order()
+            beam = heapq.nsmallest(width, found)
+        return None
 
     def _start(self) -> _State:
         self._ways = {}
-        empty = _State(self.floor, self._graph.n_operators, 0, 0, self._graph.roots)
-        start, run = self._run_free_chains(empty)
-        if run:
-            self._ways[start.done] = (0, run)
-        return start
+        return _State(0, self._graph.n_operators, 0)
 
-    def _successors(self, state: _State) -> Iterator[tuple[_State, tuple[int, ...]]]:
-        for operator in _bits(state.ready):
-            following, run = self._run_free_chains(self._after(state, operator))
-            yield following, (operator, *run)
+    def _leave(self, state: _State, budget: int, refused: list[int]) -> Iterator[_State]:
+        """Yield the unseen sets to which the next block leads, and add to `refused` the peaks of those beyond `budget`.
 
-    def _after(self, state: _State, operator: int) -> _State:
-        graph = self._graph
-        done = state.done | 1 << operator
-        during = state.taken + graph.allocates[operator]
-        freed = sum(n_bytes for n_bytes, users in graph.may_free[operator] if not users & ~done)
-        ready = state.ready & ~(1 << operator)
-        for successor in graph.successors[operator]:
-            if not graph.predecessors[successor] & ~done:
-                ready |= 1 << successor
-        return _State(max(state.peak, during), state.n_missing - 1, during - freed, done, ready)
+        First all chains of blocks run that are free.
+        """
+        while (chain := self._free_chain(state, budget)) is not None:
+            blocks, following = chain
+            if following.done in self._ways:
+                return
+            self._ways[following.done] = (state.done, blocks)
+            if following.done == self._complete:
+                yield following
+                return
+            state = following
+        for block in self._blocks(state.done):
+            peak, following = self._run(state, block)
+            if peak > budget:
+                refused.append(peak)
+            elif following.done not in self._ways:
+                self._ways[following.done] = (state.done, (block,))
+                yield following
 
-    def _run_free_chains(self, state: _State) -> tuple[_State, tuple[int, ...]]:
-        """Run chains that neither raise the peak nor leave more memory taken, as long as there are any."""
-        run: list[int] = []
-        untried = state.ready
-        while untried:
-            operator = (untried & -untried).bit_length() - 1
-            after, chain = self._free_chain(state, operator)
-            if chain:
-                # What frees memory now may not have done so before: all are tried again.
-                state, untried = after, after.ready
-                run += chain
+    def _free_chain(self, state: _State, budget: int) -> tuple[tuple[int, ...], _State] | None:
+        """Return blocks that stay within the budget and leave no more memory taken, and where they lead.
+
+        Each needs the one before it and none that is left out: until the last has run, nothing in between takes less.
+        """
+        chains: list[tuple[_State, tuple[int, ...], list[int]]] = [(state, (), [])]
+        while chains:
+            now, blocks, left_out = chains.pop()
+            run = now.done & ~state.done
+            opened = [b for b in self._blocks(now.done) if all(other & ~(b | run) for other in left_out)]
+            for block in opened:
+                peak, following = self._run(now, block)
+                if peak > budget:
+                    continue
+                if following.taken <= state.taken:
+                    return (*blocks, block), following
+                chains.append((following, (*blocks, block), [*left_out, *(b for b in opened if b != block)]))
+        return None
+
+    def _blocks(self, done: int) -> list[int]:
+        """Return the sets of operators that are missing for something to be freed, none containing another."""
+        if (known := self._known_blocks.get(done)) is not None:
+            return known
+        found: list[int] = []
+        for block in sorted({goal & ~done for goal in self._goals} - {0}, key=int.bit_count):
+            for smaller in found:
+                if not smaller & ~block:
+                    break
             else:
-                untried &= untried - 1
-        return state, tuple(run)
+                found.append(block)
+        self._known_blocks[done] = found
+        return found
 
-    def _free_chain(self, state: _State, operator: int) -> tuple[_State, list[int]]:
-        now, chain = state, []
-        while True:
-            chain.append(operator)
-            after = self._after(now, operator)
-            if after.peak > state.peak:
-                return state, []
-            if after.taken <= state.taken:
-                return after, chain
-            opened = after.ready & ~now.ready
-            if not opened or opened & (opened - 1):  # the chain ends or forks
-                return state, []
-            now, operator = after, opened.bit_length() - 1
+    def _run(self, state: _State, block: int) -> tuple[int, _State]:
+        """Return the most bytes taken while `block` runs, and where it leads: nothing is freed before its end."""
+        graph = self._graph
+        done = state.done | block
+        peak, touched = state.taken, 0
+        for operator in members(block):
+            peak += graph.allocates[operator]
+            touched |= graph.uses[operator]
+        freed = sum(graph.n_bytes[piece] for piece in members(touched) if not graph.users[piece] & ~done)
+        return peak, _State(peak - freed, state.n_missing - block.bit_count(), done)
 
     def _order(self) -> tuple[int, ...]:
         parts: list[tuple[int, ...]] = []
         done = self._complete
         while done:
-            done, run = self._ways[done]
-            parts.append(run)
-        return tuple(operator for run in reversed(parts) for operator in run)
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        yield (mask & -mask).bit_length() - 1
-        mask &= mask - 1
+            done, blocks = self._ways[done]
+            parts.append(blocks)
+        return tuple(operator for blocks in reversed(parts) for block in blocks for operator in members(block))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 from latency.graph import Operator, OperatorGraph
+from latency.mac_formulas import MAC_FORMULAS
 
 
 def _batch_norm(graph: OperatorGraph, operator: Operator) -> int:
@@ -12,21 +13,22 @@ def _batch_norm(graph: OperatorGraph, operator: Operator) -> int:
     return 2 * image.shape[1] * image.dtype.itemsize
 
 
-# The torch operators on the CPU whose working memory is fixed by shapes. A convolution's is not: which of its
-# kernels runs depends on the processor and the library; those of oneDNN reorder what they read.
+# The torch operators on the CPU whose working memory is fixed by shapes. That of convolutions, matrix products and
+# attention is not: which of their kernels runs depends on the processor, the library and the threads.
 _FORMULAS: dict[str, Callable[[OperatorGraph, Operator], int]] = {
     "aten.native_batch_norm": _batch_norm,
     "aten._native_batch_norm_legit_no_training": _batch_norm,
 }
-_NO_FIXED_SIZE = frozenset({"aten.convolution", "aten.convolution_backward", "aten.addmm", "aten.mm", "aten.bmm"})
+_NO_FIXED_SIZE = frozenset({*MAC_FORMULAS, "aten.convolution_backward"})
 
 
 def scratch_bytes(graph: OperatorGraph, operator: Operator) -> int | None:
     """Return what `operator` allocates for itself on the CPU; `None` where that is not known.
 
-    Operators that are not listed here allocate nothing but their results.
+    Other torch operators that are not listed here are taken to allocate nothing but their results. Of operators
+    that do not come from torch nothing is known: their runtime has kernels of its own.
     """
-    if operator.name in _NO_FIXED_SIZE:
+    if operator.name in _NO_FIXED_SIZE or not operator.name.startswith("aten."):
         return None
     formula = _FORMULAS.get(operator.name)
     return formula(graph, operator) if formula and operator.inputs else 0

@@ -31,7 +31,9 @@ def trace_training_step(
 ) -> OperatorGraph:
     """Trace a step in the middle of a training: the optimiser has its state, gradients were set to `None`.
 
-    Activations live as long as the backward pass needs them, gradients from then until the end of the step.
+    Activations live as long as the backward pass needs them, gradients from then until the end of the step. The
+    optimiser goes parameter by parameter, as torch's do on the CPU; on CUDA they take all at once by default
+    (`foreach`), with temporary copies that are not in this graph.
 
     Args:
         model: In train mode, on any device. Neither it nor its weights are changed.
