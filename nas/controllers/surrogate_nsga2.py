@@ -1,8 +1,9 @@
 """NSGA-II on a model of what training would give: few trainings, much thinking before each."""
 
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -23,7 +24,8 @@ _N_START_POOL = 300  # random genotypes that the first ones are chosen from
 _ANCHOR_SHARE = 0.2  # of the interest, below the best value: where the logarithmic scale starts
 _CAP_SHARE = 6.0  # of the interest, above the best value: all worse values count the same
 _CHANCE_DEVIATIONS = 1.0  # of Kendall's tau of unrelated rankings; a predictor must rank better than that
-_TRUST = 0.5  # of the predicted spread that counts: with few trainings, to exploit pays (measured on tables)
+_SOBER, _BOLD = 0.5, 2.0  # predicted spreads that count: with few trainings to exploit pays (measured on tables),
+_BOLD_EVERY = 4  # but every fourth candidate looks where the model may be wrong, lest it never find out
 _COST_MARGIN = 0.02  # of the range, beyond the largest cost of interest
 
 
@@ -66,8 +68,8 @@ class SurrogateNsga2(Controller):
     The first candidates fill the space. From then on, before each batch, a Gaussian process
     learns every objective that is not known beforehand; candidates come from the whole space where it is small,
     and from an inner NSGA-II over the model where it is not; and a batch is chosen greedily by expected gain, each
-    choice lowering the gain of what lies near it. While the model ranks records that it has not seen no better than
-    chance does, batches are plain NSGA-II steps.
+    choice lowering the gain of what lies near it; every fourth candidate by a view that doubts the model more. While
+    the model ranks records that it has not seen no better than chance does, batches are plain NSGA-II steps.
 
     Args:
         n_candidates: How many to ask for in the whole search.
@@ -152,7 +154,7 @@ class SurrogateNsga2(Controller):
             _LOGGER.info("After %d records the predictor ranks no better than chance: an NSGA-II step.", len(complete))
             return self._plain._propose(n)
         pool = self._whole or self._inner_search(complete, scales)
-        return self._gainful(pool, losses, scales)
+        return self._gainful(pool, losses, scales, n)
 
     # The model
 
@@ -191,12 +193,12 @@ class SurrogateNsga2(Controller):
         features = self._with_costs(pool)
         for index in scales:
             prediction = self._predictors[index].predict(features)
-            means[:, index], spreads[:, index] = prediction.mean, _TRUST * prediction.spread
+            means[:, index], spreads[:, index] = prediction.mean, _SOBER * prediction.spread
         return Outlook(means, spreads, self._chances(features))
 
     def _chances(self, features: FeatureGroups) -> np.ndarray:
         """Return the probability that each genotype ends COMPLETE, from the PRUNED and INFEASIBLE records."""
-        n = len(features.matrix)
+        n = len(features)
         completes = np.array([float(record.is_complete) for record in self._records])
         if completes.all():
             return np.ones(n)
@@ -259,13 +261,18 @@ class SurrogateNsga2(Controller):
             found |= proposed
         return self._pool(list(found))
 
-    def _gainful(self, pool: _Pool, losses: np.ndarray, scales: Mapping[int, LossScale]) -> Iterator[Genotype]:
-        """Yield new genotypes of `pool` that keep the cheap bounds, the most gainful first."""
+    def _gainful(self, pool: _Pool, losses: np.ndarray, scales: Mapping[int, LossScale], n: int) -> Iterator[Genotype]:
+        """Yield new genotypes of `pool` that keep the cheap bounds, the most gainful first, bold ones among `n`."""
         asked = np.array([genotype.genes in self._asked for genotype in pool.genotypes])
         outlook = self._outlook(pool, scales)
-        outlook = Outlook(outlook.means, outlook.spreads, np.where(asked, 0.0, outlook.chances))
-        front, points = self._box(outlook, losses, scales)
-        for row in by_expected_gain(outlook, front, points):
+        sober = replace(outlook, chances=np.where(asked, 0.0, outlook.chances))
+        bold = replace(sober, spreads=_BOLD / _SOBER * sober.spreads)
+        front, points = self._box(sober, losses, scales)
+        sober_rows = by_expected_gain(sober, front, points)
+        n_bold = (len(losses) + n) // _BOLD_EVERY - len(losses) // _BOLD_EVERY
+        first = itertools.islice(sober_rows, n - n_bold)
+        bold_rows = itertools.islice(by_expected_gain(bold, front, points), n)
+        for row in itertools.chain(first, bold_rows if n_bold else (), sober_rows):
             if self._problem.keeps_cheap_bounds(pool.genotypes[row]):
                 yield pool.genotypes[row]
 

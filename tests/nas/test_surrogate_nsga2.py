@@ -116,3 +116,23 @@ def test_an_unpredictable_score_is_searched_by_plain_nsga2_and_that_is_logged(ca
 def test_options_that_cannot_be_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SurrogateNsga2(**options)
+
+
+@pytest.mark.parametrize(("n_told", "n", "n_bold"), [(12, 4, 1), (12, 3, 0), (15, 1, 1), (12, 9, 2)])
+def test_every_fourth_candidate_is_chosen_by_doubting_the_model_more(monkeypatch, n_told, n, n_bold):
+    doubts = []
+
+    def fake_gain(outlook, front, points):
+        doubts.append(outlook.spreads.max())
+        first_row = 1000 * len(doubts)  # of the sober view, then of the bold one
+        return iter(range(first_row, first_row + 50))
+
+    monkeypatch.setattr("nas.controllers.surrogate_nsga2.by_expected_gain", fake_gain)
+    controller = SurrogateNsga2(100)
+    controller.setup(SearchProblem(SPACE, OBJECTIVES, 0, known_costs=known_costs))
+    for size in (n_told, n):
+        candidates = controller.ask(size)
+        controller.tell([Record(c, RecordState.COMPLETE, metrics(c.genotype), 0, 0) for c in candidates])
+    rows = [list(SPACE.enumerate()).index(candidate.genotype) for candidate in candidates]
+    assert sum(row >= 2000 for row in rows) == n_bold
+    assert doubts[1:] == [] or doubts[1] == pytest.approx(4 * doubts[0])

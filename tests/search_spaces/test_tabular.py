@@ -55,7 +55,8 @@ def test_names_and_edges_give_genes_their_words_and_the_cell_its_graph(tmp_path)
     space = Tabular(write(tmp_path / "t.npz", edges=edges, op_names=names))
     assert space.describe(space.genotype([0, 1, 2])) == "edge_0_1=none edge_0_2=skip edge_1_2=conv"
     assert space.cell_graph is not None
-    assert space.cell_graph.path_counts((0, 1, 2)) == {(): 1}
+    assert space.cell_graph.edges == ((0, 1), (0, 2), (1, 2))
+    assert [space.cell_graph.is_identity(value) for value in range(3)] == [False, True, False]
 
 
 def test_the_fingerprint_follows_the_content_not_the_place(path, tmp_path):
