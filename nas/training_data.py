@@ -1,7 +1,9 @@
 """What a training reads, batch by batch, on the device that trains."""
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +13,8 @@ from nas.augmentation import Augmentation
 from nas.data.base import Examples
 from nas.normalization import Normalization
 from nas.tasks.base import Task
+
+_N_AHEAD = 2  # batches that are fetched before they are needed
 
 
 class Batch(NamedTuple):
@@ -54,13 +58,25 @@ class TrainingData(ABC):
     def batches(self, order: torch.Tensor, epoch: int, generator: torch.Generator) -> Iterator[Batch]:
         """Yield the batches of an epoch.
 
+        On a GPU the next ones are fetched while a step runs: what is not resident comes from the host, or its disk.
+
         Args:
             order: `(n_batches, batch_size)` int64, on the CPU: the rows of each.
             epoch: From 1.
             generator: On the CPU; gives all randomness.
         """
-        for rows in order:
-            yield self.batch(rows, epoch, generator)
+        if self.device.type == "cpu":
+            yield from (self.batch(rows, epoch, generator) for rows in order)
+            return
+        # One thread, so that the generator's numbers are taken in order.
+        with ThreadPoolExecutor(max_workers=1) as fetcher:
+            coming: deque[Future[Batch]] = deque()
+            for rows in order:
+                coming.append(fetcher.submit(self.batch, rows, epoch, generator))
+                if len(coming) > _N_AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
 
 
 class ImageData(TrainingData):

@@ -82,7 +82,8 @@ class GraphedStep:
                     step(self._batch)
             torch.cuda.current_stream().wait_stream(stream)
             step.optimizer.zero_grad(set_to_none=True)  # gradients come to lie in the graph's own memory
-            with torch.cuda.graph(self._graph):
+            # The thread that fetches batches meanwhile may allocate memory.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._losses = step(self._batch)
         finally:
             before.restore()

@@ -1,8 +1,9 @@
 """The training section: stages, what they leave out, and when candidates may be dropped between them."""
 
 import pytest
+import torch
 
-from nas.config import load_config
+from nas.config import load_config, resolve_precision
 from nas.drop_rule import DropRule
 from nas.errors import ConfigurationError
 from nas.successive_halving import SuccessiveHalving
@@ -79,9 +80,19 @@ def test_a_staged_configuration_survives_its_own_yaml(load):
         ("train: decoder", "trains: decoder", r"training.stages\[0\]: unknown key 'trains'. Did you mean 'train'\?"),
         ("  n_views: 2", "  resident_gib: -1", "training.resident_gib must be at least 0, got -1"),
         ("  n_views: 2", "  successive_halving: {}", "training.successive_halving: there is a drop_rule already"),
+        (
+            "  n_views: 2",
+            "  precision: half",
+            "training.precision must be one of 'auto', 'float32', 'bfloat16', got 'half'",
+        ),
         ("n_views", "n_view", "training: unknown key 'n_view'. Did you mean 'n_views'?"),
     ],
 )
 def test_what_cannot_be_is_refused(load, old, new, message):
     with pytest.raises(ConfigurationError, match=message):
         load(STAGED.replace(old, new))
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_a_cpu_computes_in_float32_unless_told(precision, expected):
+    assert resolve_precision(precision, "cpu") is expected

@@ -193,6 +193,60 @@ def test_trains_on_cuda():
     assert next(model.parameters()).is_cuda
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("n_bytes", [2**20, 0])
+def test_a_captured_step_trains_as_one_that_runs_operator_by_operator(monkeypatch, n_bytes):
+    part = examples(256)
+    logits = np.eye(2, dtype=np.float16)[part.targets.numpy()] * 4
+    where = ImageData(part, Normalization.of(part.images), logits, device="cuda", resident_bytes=n_bytes)
+    recipe = TrainingRecipe(epochs=4, batch_size=16, average_decay=0.9)
+    states = []
+    for is_captured in (True, False):
+        if not is_captured:
+            monkeypatch.setattr("nas.training.fastest_step", lambda step, example, n_steps: step)
+        model = network()
+        model[4].p = 0.0  # a captured step draws other dropout masks
+        train(model, recipe, task=TASK, data=where, seed=0, distillation=Distillation())
+        states.append(torch.cat([p.flatten() for p in model.state_dict().values()]))
+    torch.testing.assert_close(*states, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.gpu
+def test_a_step_that_waits_for_the_device_falls_back_and_says_why(caplog):
+    class Waiting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x):
+            return self.inner(x) * float(x.mean().item() > -9)
+
+    part = examples(256)
+    where = ImageData(part, Normalization.of(part.images), device="cuda", resident_bytes=2**20)
+    model = Waiting()
+    train(model, TrainingRecipe(epochs=4, batch_size=16), task=TASK, data=where, seed=0)
+    assert "could not be captured" in caplog.text
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.gpu
+def test_bfloat16_trains_float32_weights():
+    part = examples()
+    where = ImageData(part, Normalization.of(part.images), device="cuda")
+    model = network()
+    train(model, RECIPE, task=TASK, data=where, seed=0, precision=torch.bfloat16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_bfloat16_gives_other_weights_of_the_same_type():
+    model = network()
+    train(model, RECIPE, task=TASK, data=data(), seed=1, precision=torch.bfloat16)
+    state = torch.cat([p.flatten() for p in model.state_dict().values()]).double()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert not torch.equal(state, trained(seed=1))
+    torch.testing.assert_close(state, trained(seed=1), atol=0.2, rtol=0.2)
+
+
 def test_kl_divergence_counts_pixels_by_weight():
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(2, 3, 4, 5, generator=generator) for _ in range(2))
