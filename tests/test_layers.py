@@ -12,7 +12,7 @@ LAYERS = {
     "components": {
         "files", "store", "artifacts", "data", "tasks", "teacher", "onnx_teacher", "pretraining", "distillation",
         "training", "training_step", "constants", "training_data", "training_setting", "student", "averaging",
-        "normalization", "augmentation", "features", "drop_rule", "controllers", "predictors", "successive_halving",
+        "normalization", "augmentation", "features", "stopping_rules", "controllers", "predictors",
         "learning_curves", "proxies",
     },
     "search": {

@@ -33,7 +33,7 @@ from nas.controllers import Controller, SearchProblem
 from nas.data.base import Dataset, Split
 from nas.data.cache import ExamplesFile, cache_examples
 from nas.distillation import Distillation
-from nas.drop_rule import interim_metric
+from nas.stopping_rules import interim_metric
 from nas.errors import InputError
 from nas.evaluation import (
     ComplexityStage,

@@ -12,11 +12,10 @@ from nas.augmentation import Augmentation
 from nas.budget import Budget
 from nas.config.yaml_source import key_text, to_yaml_text
 from nas.distillation import Distillation
-from nas.drop_rule import DropRule
 from nas.metrics import metric_key
 from nas.objectives import Constraint, Direction, Objective
 from nas.search import Scheduling
-from nas.successive_halving import SuccessiveHalving
+from nas.stopping_rules import DropRule, StoppingRule, SuccessiveHalving
 from nas.teacher import TeacherSpec
 from nas.training import StageRecipe, TrainingRecipe
 
@@ -87,7 +86,7 @@ class TrainingConfig(_Section):
     stages: tuple[StageRecipe, ...] = (StageRecipe(),)
 
     @property
-    def stopping_rule(self) -> DropRule | SuccessiveHalving | None:
+    def stopping_rule(self) -> StoppingRule | None:
         """What ends candidates between two stages; `None` if nothing does."""
         return self.drop_rule or self.successive_halving
 

@@ -13,11 +13,11 @@ from torch import nn
 from latency.complexity import count_model
 from latency.devices.base import Device
 from nas.distillation import Distillation
-from nas.drop_rule import interim_metric
 from nas.evaluation.base import Need, PrunedError, Stage, Subject
 from nas.features import StoredFeatures
 from nas.files import save_weights
 from nas.records import Observation, Pruning
+from nas.stopping_rules import interim_metric
 from nas.training import StageRecipe, score, train
 from nas.training_data import TrainingData
 from nas.training_setting import TrainingSetting

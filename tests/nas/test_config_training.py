@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from nas.config import load_config, resolve_precision
-from nas.drop_rule import DropRule
 from nas.errors import ConfigurationError
-from nas.successive_halving import SuccessiveHalving
+from nas.stopping_rules import DropRule, SuccessiveHalving
 from nas.training import StageRecipe, TrainingRecipe
 
 STAGED = """\

@@ -8,7 +8,6 @@ import pytest
 
 from nas.budget import Budget
 from nas.controllers import Nsga2, RandomSearch, SearchProblem
-from nas.drop_rule import DropRule
 from nas.errors import EvaluationError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Need, Stage
 from nas.evaluation.base import PrunedError
@@ -17,6 +16,7 @@ from nas.execution.base import JobQueue
 from nas.objectives import Constraint, Direction, Objective
 from nas.records import Pruning, RecordState
 from nas.search import Scheduling, Search, SearchListener, SearchParts
+from nas.stopping_rules import DropRule
 from nas.store import RunFolder
 from search_spaces.integers import Integers
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nas.records import Candidate, Record, RecordState
-from nas.successive_halving import SuccessiveHalving, _n_ahead
+from nas.stopping_rules import SuccessiveHalving, _n_ahead
 from search_spaces.integers import Integers
 
 SPACE = Integers(n_genes=2, n_values=5)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nas.drop_rule import DropRule, interim_metric
 from nas.records import Candidate, Record, RecordState
+from nas.stopping_rules import DropRule, interim_metric
 from search_spaces import Integers
 
 SPACE = Integers(n_genes=1, n_values=1000)
