@@ -628,7 +628,7 @@ def test_10_names_come_out_as_they_are(tmp_path):
     text = printed(front_table(run), records_table(run), *summary_lines(run))
     assert f"Pareto front of {evil}" in text
     assert f"Records of {evil}" in text
-    assert text.count(evil) == 7  # with a column in each table, and three descriptions
+    assert text.count(evil) == 9  # with a column in each table, three descriptions, and two in the reference's line
     assert evil in to_csv(run)
     assert json.loads(to_json(run))[0]["description"] == evil
     save_plots(run, tmp_path / "plots")  # matplotlib refuses a formula like this one

@@ -178,7 +178,7 @@ def summary_lines(run: Run) -> Sequence[str]:
         lines.append(f"Reference {record.candidate.description}: {', '.join([*state, *values])}.")
     if outside := run.outside_reference_point():
         lines.append(
-            "Outside the reference point, adding nothing to the hypervolume: "
+            "On the front but outside the reference point, adding nothing to the hypervolume: "
             + ", ".join(record.id for record in outside)
         )
     return lines
