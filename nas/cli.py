@@ -396,7 +396,7 @@ def _sizes(text: str | None) -> list[int] | None:
 def _show_run(console: Console, run: Run) -> None:
     console.print(front_table(run))
     for line in summary_lines(run):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _allow_local_modules(trust_code: bool) -> None:

@@ -11,7 +11,7 @@ from nas.evaluation.stages import DeviceStage, confirm
 from nas.execution.base import Executor
 from nas.objectives import Constraint
 from nas.pareto import pareto_front
-from nas.records import Observation, Record
+from nas.records import Observation, Record, Role
 from nas.store import CONFIRMATION, RunStore
 
 _N_ROUNDS = 3
@@ -89,9 +89,11 @@ class FrontConfirmation:
         return failed
 
     def _measure_again(self, front: Sequence[Record], stages: Sequence[DeviceStage]) -> bool:
-        """Measure the front's members side by side; return whether that could be done."""
-        self._say(f"Measuring the {_members(front)} of the front again, side by side.")
-        subjects = [self._measuring.subject(Job(record.candidate)) for record in front]
+        """Measure the front's members side by side, and the references with them; return whether that could be done."""
+        references = [record for record in self._store.records(role=Role.REFERENCE) if record.is_complete]
+        beside = ", and the references" if references else ""
+        self._say(f"Measuring the {_members(front)} of the front again, side by side{beside}.")
+        subjects = [self._measuring.subject(Job(record.candidate)) for record in (*front, *references)]
         for stage in stages:
             try:
                 confirmed = self._executor.at_device(stage.name, confirm, stage, subjects, _N_ROUNDS)

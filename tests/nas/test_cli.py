@@ -75,7 +75,7 @@ def test_teacher_and_encoder_are_made_once_and_found_by_the_search(command, tmp_
     config.write_text(FACES)
     code, out, err = command("pretrain", config, "--run-dir", run)
     assert (code, err) == (0, "")
-    assert "Training the teacher (unet, 1 epochs)" in out
+    assert "Training the teacher (unet, 1 epoch)" in out
     assert "Training the encoder that all candidates start from" in out
     path = Path(re.search(r"^encoder (.*): [\d,]+ parameters$", out, re.MULTILINE)[1])
     space = SegmentationCell(n_cells=1, n_branches=1, decoder_widths=(8, 16), encoder_width=8)
