@@ -10,11 +10,11 @@ from rich.console import Console
 import nas
 from nas.analysis import front_table, to_csv, to_json
 from nas.config import load_config
+from nas.confirmation import FrontConfirmation
 from nas.errors import ConfigurationError, EvaluationError
 from nas.evaluation import Need, SeededStage, Stage, Subject
 from nas.evaluation.seeds import seed_number
 from nas.records import Candidate, Observation
-from nas.search import Search
 from nas.store import CONFIRMATION, RunFolder
 from nas.training import EpochSummary
 from search_spaces.integers import Integers
@@ -126,7 +126,7 @@ class Killed(BaseException):
 
 
 def test_killed_while_the_front_is_trained_again_a_run_ends_as_if_it_never_was(run, tiny_config, tmp_path, monkeypatch):
-    store_confirmed, n_calls = Search._store_confirmed, []
+    store_confirmed, n_calls = FrontConfirmation._keep, []
 
     def kill_at_the_second(self, observations):
         n_calls.append(1)
@@ -136,7 +136,7 @@ def test_killed_while_the_front_is_trained_again_a_run_ends_as_if_it_never_was(r
 
     path = tmp_path / "runs" / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(Search, "_store_confirmed", kill_at_the_second)
+        patch.setattr(FrontConfirmation, "_keep", kill_at_the_second)
         with pytest.raises(Killed):
             nas.run_search(tiny_config, path, overrides=OVERRIDES)
     resumed = nas.run_search(tiny_config, path, overrides=OVERRIDES, resume=True)
