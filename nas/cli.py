@@ -178,6 +178,20 @@ def predictor(
         Console().print(report.table(run_dir.name))
 
 
+@analyse_app.command()
+def curves(
+    run_dir: RunDir,
+    metric: Annotated[str | None, typer.Option(help="One score. Default: the first objective trained for.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show how well a run's final scores can be told from the first epochs of its trainings."""
+    report = runner.analyse_curves(run_dir, metric=metric)
+    if as_json:
+        print(json.dumps(report.to_plain(), indent=2))
+    else:
+        Console().print(report.table(run_dir.name))
+
+
 @app.command()
 def retrain(
     run_dir: RunDir,

@@ -81,6 +81,14 @@ class Observation:
             raise ValueError(f"{self.metric} must be finite, got {self.value}")
 
 
+def epoch_loss(epoch: int) -> str:
+    """Return the metric under which a training's mean loss over one epoch, from 1, is observed.
+
+    Records keep these losses as a curve, not among their metrics.
+    """
+    return f"task_loss[{epoch}]"
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why an evaluation gave no number."""
@@ -108,6 +116,7 @@ class Record:
         batch: The generation or batch that it was asked in, from 0; -1 for references.
         metrics: The latest value of each metric; of a device's readings the confirmed ones.
         conditions: The conditions of each of these values.
+        epoch_losses: The task's mean loss in each epoch of its training; none where it was not trained.
         attempts: How often its evaluation was started and ended by itself (not by the run's end).
         violations: Given for INFEASIBLE.
         failure: Given for FAILED.
@@ -124,6 +133,7 @@ class Record:
     attempts: int = 1
     role: Role = Role.CANDIDATE
     conditions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    epoch_losses: tuple[float, ...] = ()
     violations: tuple[Violation, ...] = ()
     failure: Failure | None = None
     pruning: Pruning | None = None

@@ -12,6 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from nas import build
+from nas.analysis.curves import CurveReport
 from nas.analysis.live import PlotListener, TensorBoardListener
 from nas.analysis.predictor import PredictorReport
 from nas.analysis.run import Run
@@ -302,6 +303,19 @@ def analyse_predictor(
     run = Run.load(run_dir)
     space = build.search_space(load_config(run.path / "config.yaml", trust_code=trust_code))
     return PredictorReport.of(run, space, metric=metric, k=k)
+
+
+def analyse_curves(run_dir: Path | str, *, metric: str | None = None) -> CurveReport:
+    """Return how early in a run's trainings their final scores could have been told.
+
+    Args:
+        run_dir: The run's folder.
+        metric: The score; by default the first objective that networks are trained for.
+
+    Raises:
+        InputError: If there is no such run or score, or too few trainings with curves.
+    """
+    return CurveReport.of(Run.load(run_dir), metric=metric)
 
 
 def _check_same_run(folder: RunFolder, settings: RunConfig, *, resume: bool, trust_code: bool) -> None:

@@ -6,6 +6,7 @@ resumed run folds these facts into records.
 """
 
 import contextlib
+import itertools
 import json
 import sqlite3
 import time
@@ -27,6 +28,7 @@ from nas.records import (
     Record,
     RecordState,
     Role,
+    epoch_loss,
 )
 from search_spaces.genotype import Genotype
 
@@ -300,6 +302,8 @@ def _fold(row: tuple[Any, ...], readings: list[Observation], confirmed: bool) ->
     number, identity, role, batch, space, genes, fingerprint, seed, description, *verdict = row
     state, attempts, detail = verdict
     latest = {o.metric: o for o in readings if o.stage != RETRAINING and (confirmed or o.stage != CONFIRMATION)}
+    curve = list(itertools.takewhile(latest.__contains__, map(epoch_loss, itertools.count(1))))
+    epoch_losses = tuple(latest.pop(metric).value for metric in curve)
     retrained = {o.metric: o for o in readings if o.stage == RETRAINING}
     detail = json.loads(detail) if detail else {"violations": (), "failure": None, "pruning": None}
     return Record(
@@ -311,6 +315,7 @@ def _fold(row: tuple[Any, ...], readings: list[Observation], confirmed: bool) ->
         attempts=attempts or 0,
         role=Role(role),
         conditions={metric: o.conditions for metric, o in latest.items()},
+        epoch_losses=epoch_losses,
         violations=tuple(Violation(**violation) for violation in detail["violations"]),
         failure=Failure(**detail["failure"]) if detail["failure"] else None,
         pruning=Pruning(**detail["pruning"]) if detail["pruning"] else None,

@@ -16,9 +16,9 @@ from nas.distillation import Distillation
 from nas.evaluation.base import Need, PrunedError, Stage, Subject
 from nas.features import StoredFeatures
 from nas.files import save_weights
-from nas.records import Observation, Pruning
+from nas.records import Observation, Pruning, epoch_loss
 from nas.stopping_rules import interim_metric
-from nas.training import StageRecipe, score, train
+from nas.training import EpochSummary, StageRecipe, score, train
 from nas.training_data import TrainingData
 from nas.training_setting import TrainingSetting
 from search_spaces.base import StagedNetwork
@@ -172,7 +172,7 @@ class TrainingStage(Stage):
         return (*(path for split in splits for path in (split.images, split.targets)), *logits, *features)
 
     def run(self, subject: Subject) -> Sequence[Observation]:
-        """Return the validation scores, and how large the distillation term was beside the task's.
+        """Return the validation scores, how large the distillation term was beside the task's, and each epoch's loss.
 
         Raises:
             PrunedError: If an interim score is below its threshold.
@@ -180,7 +180,15 @@ class TrainingStage(Stage):
         model, task = subject.model, self._setting.task
         n_epochs = sum(stage.epochs for stage in self._stages)
         n_done = 0
-        interim: list[Observation] = []
+        # Under stages' names of their own, so that a run that is killed on the way trains the candidate again.
+        on_the_way: list[Observation] = []
+
+        def on_epoch(epoch: EpochSummary) -> None:
+            nonlocal n_done
+            n_done += 1
+            on_the_way.extend(subject.observe(f"{self.name}@epochs", {epoch_loss(n_done): epoch.task_loss}))
+            subject.on_epoch(replace(epoch, epoch=n_done, n_epochs=n_epochs))
+
         for number, stage in enumerate(self._stages, start=1):
             # A reference network has no encoder of the space's: it is trained as a whole from the start.
             is_decoder_alone = stage.train == "decoder" and isinstance(model, StagedNetwork)
@@ -192,30 +200,26 @@ class TrainingStage(Stage):
                 seed=subject.seed + number - 1,
                 distillation=self._distillation,
                 precision=self._setting.precision,
-                on_epoch=lambda epoch, n_before=n_done: subject.on_epoch(  # type: ignore[misc]
-                    replace(epoch, epoch=n_before + epoch.epoch, n_epochs=n_epochs)
-                ),
+                on_epoch=on_epoch,
             )
-            n_done += stage.epochs
             if self._scores_between and number < len(self._stages):
-                interim += self._interim(subject, number)
+                value = self._scores(model)[task.main_metric]
+                metric = interim_metric(task.main_metric, number)
+                on_the_way += subject.observe(f"{self.name}@{number}", {metric: value}, {"epochs": n_done})
+                self._end_if_behind(subject, on_the_way)
         scores = self._scores(model)
         if self._weights is not None:
             save_weights(model, self._weights(subject.candidate.id))
         extra = {"distillation_ratio": summary.distillation_ratio} if self._distillation else {}
         conditions = {"epochs": n_epochs, "device": self._setting.device}
-        return [*interim, *subject.observe(self.name, {**scores, **extra}, conditions)]
+        return [*on_the_way, *subject.observe(self.name, {**scores, **extra}, conditions)]
 
-    def _interim(self, subject: Subject, n_stages: int) -> list[Observation]:
-        """Score a candidate between two stages, and end it there if it is behind."""
-        metric = interim_metric(self._setting.task.main_metric, n_stages)
-        value = self._scores(subject.model)[self._setting.task.main_metric]
-        # Under a stage's name of its own, so that a run that is killed here trains the candidate again.
-        observations = subject.observe(f"{self.name}@{n_stages}", {metric: value})
-        threshold = subject.thresholds.get(metric)
-        if threshold is not None and value < threshold:
-            raise PrunedError(Pruning(self.name, metric, value), observations)
-        return observations
+    def _end_if_behind(self, subject: Subject, found: Sequence[Observation]) -> None:
+        """End a candidate here if its score, the last of what was found, is below its threshold."""
+        score = found[-1]
+        threshold = subject.thresholds.get(score.metric)
+        if threshold is not None and score.value < threshold:
+            raise PrunedError(Pruning(self.name, score.metric, score.value), found)
 
     def _scores(self, model: nn.Module) -> dict[str, float]:
         setting = self._setting

@@ -160,6 +160,7 @@ def test_a_training_scores_the_weights_that_it_keeps(files, tmp_path):
     one.on_epoch = epochs.append
     found = readings(stage.run(one))
     assert len(epochs) == 2
+    assert [found.pop(f"task_loss[{epoch.epoch}]") for epoch in epochs] == [epoch.task_loss for epoch in epochs]
     assert found.keys() == {"accuracy"} == stage.provides
     fresh = subject().model
     load_weights(fresh, weights[one.candidate.id])
@@ -175,7 +176,15 @@ def test_stages_follow_each_other_and_leave_a_score_between_them(files, tmp_path
     one.on_epoch = epochs.append
     found = training_stage(files, tmp_path, stages=TWO_STAGES, scores_between=True).run(one)
     assert [(epoch.epoch, epoch.n_epochs) for epoch in epochs] == [(1, 3), (2, 3), (3, 3)]
-    assert [(o.stage, o.metric) for o in found] == [("training@1", "accuracy@1"), ("training", "accuracy")]
+    assert [(o.stage, o.metric) for o in found] == [
+        ("training@epochs", "task_loss[1]"),
+        ("training@1", "accuracy@1"),
+        ("training@epochs", "task_loss[2]"),
+        ("training@epochs", "task_loss[3]"),
+        ("training", "accuracy"),
+    ]
+    assert [o.value for o in found if o.stage == "training@epochs"] == [epoch.task_loss for epoch in epochs]
+    assert found[1].conditions == {"epochs": 1}
     first = readings(training_stage(files, tmp_path, stages=TWO_STAGES[:1]).run(subject()))
     assert readings(found)["accuracy@1"] == first["accuracy"]
     again = subject()
@@ -185,18 +194,25 @@ def test_stages_follow_each_other_and_leave_a_score_between_them(files, tmp_path
     )
 
 
+THREE_STAGES = (*TWO_STAGES, StageRecipe(epochs=1, batch_size=8))
+
+
 def test_a_candidate_below_its_threshold_is_pruned_with_its_score(files, tmp_path):
     events = []
-    stage = training_stage(files, tmp_path, stages=TWO_STAGES, scores_between=True)
+    stage = training_stage(files, tmp_path, stages=THREE_STAGES, scores_between=True)
     evaluator = Evaluator({SPACE.name: SPACE}, (stage,), SIGNATURE, frozenset({"accuracy"}))
-    evaluator.run(Job(subject().candidate, thresholds={"accuracy@1": 1.5}), events.append)
+    evaluator.run(Job(subject().candidate, thresholds={"accuracy@2": 1.5}), events.append)
     *_, reading, ended = events
-    (observation,) = reading.observations
+    *_, observation = reading.observations
     assert (ended.state, ended.pruning) == (
         RecordState.PRUNED,
-        Pruning("training", "accuracy@1", observation.value),
+        Pruning("training", "accuracy@2", observation.value),
     )
-    assert [type(event).__name__ for event in events] == ["Progress", "Reading", "Ended"]
+    assert [type(event).__name__ for event in events] == ["Progress"] * 3 + ["Reading", "Ended"]
+    # all that was found until then
+    assert readings(reading.observations).keys() == {
+        "task_loss[1]", "accuracy@1", "task_loss[2]", "task_loss[3]", "accuracy@2",
+    }  # fmt: skip
 
 
 def test_a_distillation_reports_how_large_its_term_was(files, tmp_path):
