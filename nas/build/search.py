@@ -3,37 +3,21 @@
 import functools
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from latency.devices.base import Device
 from latency.errors import DeviceUnavailableError
-from nas.artifacts import ArtifactCache
-from nas.augmentation import Augmentation
-from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig, resolve_device, resolve_precision
 from nas.build.training import (
-    TrainingInputs,
-    artifact_cache,
     candidate_training,
-    distillation,
-    make_run_encoder,
-    make_run_teacher,
-    retraining_parts,
     search_space,
     thresholds,
     training_inputs,
 )
+from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig
 from nas.config.kinds import imported, kind_class
-from nas.config.model import TrainingConfig
 from nas.controllers import Controller, SearchProblem
-from nas.data.base import Dataset, Split
-from nas.data.cache import ExamplesFile, cache_examples
-from nas.distillation import Distillation
-from nas.stopping_rules import interim_metric
 from nas.errors import InputError
 from nas.evaluation import (
     ComplexityStage,
@@ -45,26 +29,19 @@ from nas.evaluation import (
     Stage,
     Subject,
     TableStage,
-    TrainingStage,
 )
 from nas.evaluation.stages import COMPLEXITY_METRICS
 from nas.execution import Executor
-from nas.features import StoredFeatures, store_features, store_views
-from nas.files import file_hash
 from nas.known_costs import CountedCosts, TableCosts, bounds_check
 from nas.metrics import metric_info
 from nas.normalization import Normalization
-from nas.pretraining import PretrainedSpace, pretrain
+from nas.pretraining import PretrainedSpace
 from nas.records import Candidate
-from nas.retraining import RetrainingParts
-from nas.search import SearchListener, SearchParts, Thresholds
+from nas.search import SearchListener, SearchParts
 from nas.store import RunFolder, weights_path
-from nas.tasks.base import Task
-from nas.teacher import Teacher, TeacherSpec, make_teacher, teacher_logits
-from nas.training_setting import TrainingSetting
 from nas.version import VERSION
 from nas.warm_start import warm_start
-from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
+from search_spaces.base import ModelSpace, SearchSpace
 from search_spaces.errors import SearchSpaceError
 from search_spaces.reference_models import ReferenceModel
 from search_spaces.tabular import Tabular
