@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from search_spaces.operations import LearnedUpsampling
+
 
 def initialize(model: nn.Module, seed: int) -> None:
     """Draw all weights of `model` anew, in the order of its modules.
@@ -13,7 +15,7 @@ def initialize(model: nn.Module, seed: int) -> None:
     encoder start from the same encoder. Convolutions without a bias are followed by batch normalisation
     and a rectifier: He-normal, by fan-out. Those with a bias, and linear layers, give logits or gates:
     LeCun-normal, by fan-in, so that logits start with the variance of the features. Biases start at 0,
-    normalisation as the identity, learned slopes of rectifiers at 0.25.
+    normalisation as the identity, learned slopes of rectifiers at 0.25, learned upsampling as interpolation.
 
     Raises:
         TypeError: If `model` holds parameters of a kind of module that has no rule here.
@@ -24,12 +26,12 @@ def initialize(model: nn.Module, seed: int) -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(module, LearnedUpsampling | nn.BatchNorm2d | nn.PReLU):
+            module.reset_parameters()
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, std=_standard_deviation(module), generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d | nn.PReLU):
-            module.reset_parameters()
         elif next(module.parameters(recurse=False), None) is not None:
             raise TypeError(f"no rule to initialise a {type(module).__name__}")
 

@@ -77,6 +77,22 @@ class GlobalAveragePool(nn.Sequential):
         super().__init__(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1))
 
 
+class LearnedUpsampling(nn.ConvTranspose2d):
+    """Doubles the resolution by a 4x4 transposed convolution that starts as bilinear interpolation of each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 4, stride=2, padding=1)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start as interpolation (but for the outermost pixels, which see zeros outside)."""
+        taps = torch.tensor([0.25, 0.75, 0.75, 0.25])
+        self.weight.zero_()
+        self.weight.diagonal().copy_(torch.outer(taps, taps)[..., None])
+        assert self.bias is not None  # noqa: S101 - built with one
+        self.bias.zero_()
+
+
 def _relu_conv_bn(channels: int, *, kernel_size: int) -> nn.Module:
     return ReluConvBn(channels, channels, kernel_size)
 

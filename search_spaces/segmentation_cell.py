@@ -15,7 +15,7 @@ from search_spaces.cells import Cell, FusionDecoder, Term
 from search_spaces.encoders import ENCODER_STRIDES, MobileEncoder, encoder_channels
 from search_spaces.genotype import Gene, GeneKind, Genotype
 from search_spaces.initialization import initialize
-from search_spaces.operations import SeparableConv, resize
+from search_spaces.operations import LearnedUpsampling, resize
 
 SEGMENTATION_OPERATIONS = (
     "none",
@@ -298,16 +298,15 @@ class BilinearHead(nn.Sequential):
 
 
 class LearnedHead(nn.Sequential):
-    """Upsamples twice by transposed convolutions and classifies at stride 1."""
+    """Classifies at stride 4 and upsamples the logits by transposed convolutions, which start as interpolation.
+
+    Source:
+        Long et al. 2015, arXiv:1411.4038: deconvolutions that start as bilinear interpolation and are learned.
+    """
 
     def __init__(self, width: int, n_classes: int) -> None:
         super().__init__(
-            nn.ReLU(),
-            nn.ConvTranspose2d(width, width // 2, 2, stride=2, bias=False),
-            nn.BatchNorm2d(width // 2),
-            SeparableConv(width // 2, 3),
-            nn.ReLU(),
-            nn.ConvTranspose2d(width // 2, n_classes, 2, stride=2),
+            nn.ReLU(), nn.Conv2d(width, n_classes, 1), LearnedUpsampling(n_classes), LearnedUpsampling(n_classes)
         )
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from search_spaces.initialization import initialize
+from search_spaces.operations import LearnedUpsampling, resize
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,12 @@ def test_normalisation_becomes_the_identity():
 def test_a_module_without_a_rule_is_refused():
     with pytest.raises(TypeError, match="no rule to initialise a LayerNorm"):
         initialize(nn.Sequential(nn.LayerNorm(4)), seed=0)
+
+
+def test_learned_upsampling_starts_as_interpolation():
+    x = torch.randn(2, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    upsampling = LearnedUpsampling(5)
+    nn.init.ones_(upsampling.weight)
+    initialize(upsampling, seed=0)
+    inner = (..., slice(1, -1), slice(1, -1))  # it sees zeros outside
+    torch.testing.assert_close(upsampling(x)[inner], resize(x, (12, 14))[inner])
