@@ -5,6 +5,11 @@ import pytest
 import torch
 
 import nas
+from nas.artifacts import ArtifactCache
+from nas.data.base import Split
+from nas.data.cache import cache_examples
+from nas.normalization import Normalization
+from nas.training_setting import TrainingSetting
 
 TINY = """\
 name: tiny
@@ -30,6 +35,34 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return ArtifactCache(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def make_setting(cache):
+    """Return a function that makes a CPU's setting from a data set and a task."""
+
+    def make(dataset, task):
+        train, validation = (cache_examples(cache, dataset, split) for split in (Split.TRAIN, Split.VALIDATION))
+        return TrainingSetting(
+            data_fingerprint=dataset.fingerprint(),
+            train=train,
+            validation=validation,
+            normalization=Normalization.of(train.load().images),
+            task=task,
+            task_options={},
+            in_channels=train.load().images.shape[1],
+            n_classes=len(dataset.class_names),
+            seed=0,
+            device="cpu",
+            n_threads=1,
+        )
+
+    return make
 
 
 def write_tiny_data(root, seed=0):

@@ -37,6 +37,8 @@ _STAGES = [
     {"epochs": 2, "train": "decoder", "learning_rate": 0.02},
     {"epochs": 1, "train": "all", "learning_rate": 0.01, "batch_size": 16},
 ]
+_LONG_KD = {**_KD, "teacher": {**_TEACHER, "recipe": {"epochs": 24, "batch_size": 8, "learning_rate": 0.01}}}
+_DECODERS_ALONE = [{"epochs": 4, "train": "decoder", "batch_size": 8}]
 
 
 def configuration(n_train: int, training: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,15 +57,21 @@ def configuration(n_train: int, training: Mapping[str, Any], extra: Mapping[str,
 
 
 def configurations(n_train: int, epochs: int) -> dict[str, dict[str, Any]]:
-    """Return the recipes by name, the truth among them."""
+    """Return the recipes by name, the truth and other ways that were tried among them."""
     plain = {"epochs": epochs}
     pretrained = {**_KD, "pretraining": _PRETRAINING}
+    long_pretrained = {"pretraining": {**_PRETRAINING, "epochs": 60}}
     return {
         "plain": configuration(n_train, plain, {}),
         "kd": configuration(n_train, plain, _KD),
         "pretrained": configuration(n_train, plain, pretrained),
         "stages": configuration(n_train, {"stages": _STAGES}, pretrained),
         "truth": configuration(n_train, {"epochs": _TRUTH_FACTOR * epochs}, {}),
+        "decoders_alone": configuration(n_train, {"n_threads_alone": 1, "stages": _DECODERS_ALONE}, long_pretrained),
+        "decoders_alone_kd": configuration(
+            n_train, {"n_threads_alone": 1, "stages": _DECODERS_ALONE}, {**_LONG_KD, **long_pretrained}
+        ),
+        "averaged": configuration(n_train, {"n_threads_alone": 1, "epochs": 2, "average_decay": 0.95}, long_pretrained),
     }
 
 
@@ -156,7 +164,12 @@ def main() -> None:
     arguments.add_argument("--n-train", type=int, default=256, help="training images")
     arguments.add_argument("--epochs", type=int, default=8, help="of plain short training")
     arguments.add_argument("--n-workers", type=int, default=2)
-    arguments.add_argument("--recipes", nargs="*", default=["plain", "kd", "pretrained", "stages", "truth"])
+    arguments.add_argument(
+        "--recipes",
+        nargs="*",
+        default=["plain", "kd", "pretrained", "stages", "truth"],
+        help="also decoders_alone, decoders_alone_kd, averaged",
+    )
     arguments.add_argument(
         "--keep", type=Path, metavar="FILE", help="keep each score here, and take those that are there"
     )

@@ -122,7 +122,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         given_reference_point={k: v for k, v in config.reference_point.items() if v is not None},
         chance_levels=chance_levels,
         references=tuple(Candidate.create(reference, reference.genotype(()), config.seed) for reference in references),
-        thresholds=thresholds(config, inputs),
+        thresholds=thresholds(config, inputs, {metric for stage in measuring for metric in stage.provides}),
         budget=config.budget,
         scheduling=config.scheduling,
     )

@@ -1,6 +1,7 @@
 """What trainings need, made from the configuration: data, teacher, encoder, stored features."""
 
 import functools
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from nas.evaluation import (
 from nas.features import StoredFeatures, store_features, store_views
 from nas.files import file_hash
 from nas.normalization import Normalization
+from nas.objectives import Direction
 from nas.pretraining import PretrainedSpace, pretrain
 from nas.retraining import RetrainingParts
 from nas.search import SearchListener, Thresholds
@@ -76,6 +78,7 @@ def training_inputs(config: RunConfig, folder: RunFolder) -> TrainingInputs | No
     _check_stored(folder, "data", fingerprint)
     _check_stored(folder, "training_device", device)
     inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, artifact_cache(folder)))
+    _check_stored(folder, "training_precision", str(inputs.setting.precision))
     folder.store.set_fact("signature", asdict(inputs.signature))
     folder.store.set_fact("normalization", asdict(inputs.setting.normalization))
     folder.store.set_fact("class_names", list(dataset.class_names))
@@ -263,14 +266,20 @@ def _features(
     return features
 
 
-def thresholds(config: RunConfig, inputs: TrainingInputs | None) -> Thresholds:
-    """Return what tells the scores that a candidate's training must reach between its stages."""
+def thresholds(config: RunConfig, inputs: TrainingInputs | None, measured: Collection[str]) -> Thresholds:
+    """Return what tells the scores that a candidate's training must reach between its stages.
+
+    Candidates are compared by the objectives among the `measured` metrics, which are known when trainings start.
+    """
     if inputs is None or config.training is None or config.training.stopping_rule is None:
         return lambda costs, finished: {}
     main = inputs.setting.task.main_metric
     between = tuple(interim_metric(main, number) for number in range(1, len(config.training.stages)))
-    trained = inputs.setting.task.metrics
-    costs = [objective.metric for objective in config.objective_values() if objective.metric not in trained]
+    costs = [
+        objective.metric
+        for objective in config.objective_values()
+        if objective.metric in measured and objective.direction is Direction.MINIMIZE
+    ]
     return functools.partial(
         config.training.stopping_rule.thresholds, cost_metrics=tuple(costs) or ("n_params",), interim_metrics=between
     )

@@ -170,6 +170,32 @@ class Controller(ABC):
         return found
 
 
+class SizedController(Controller):
+    """A controller that is told how many candidates to ask for, and how many at a time.
+
+    Args:
+        n_candidates: In the whole search.
+        batch_size: At a time.
+    """
+
+    def __init__(self, n_candidates: int, batch_size: int) -> None:
+        for name, value in (("n_candidates", n_candidates), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self._n_candidates = n_candidates
+        self._batch_size = batch_size
+
+    @property
+    def batch_size(self) -> int:
+        """How many candidates to ask for at a time."""
+        return self._batch_size
+
+    @property
+    def n_candidates(self) -> int:
+        """How many candidates the whole search asks for."""
+        return self._n_candidates
+
+
 def _violation(record: Record) -> float:
     if record.state is RecordState.PRUNED:
         return _PRUNED_VIOLATION

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from nas.controllers.base import Controller
+from nas.controllers.base import SizedController
 from nas.records import Record
 from search_spaces.genotype import Genotype
 
 
-class RandomSearch(Controller):
+class RandomSearch(SizedController):
     """Asks for genotypes drawn uniformly over gene values, each distinct network once.
 
     Args:
@@ -16,21 +16,7 @@ class RandomSearch(Controller):
     """
 
     def __init__(self, n_candidates: int = 100, batch_size: int = 10) -> None:
-        for name, value in (("n_candidates", n_candidates), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        self._n_candidates = n_candidates
-        self._batch_size = batch_size
-
-    @property
-    def batch_size(self) -> int:
-        """How many candidates to ask for at a time."""
-        return self._batch_size
-
-    @property
-    def n_candidates(self) -> int:
-        """How many candidates the whole search asks for."""
-        return self._n_candidates
+        super().__init__(n_candidates, batch_size)
 
     def _propose(self, n: int) -> Iterable[Genotype]:
         return [self._problem.space.sample(self._rng) for _ in range(n)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.controllers.base import Controller, SearchProblem, Told
+from nas.controllers.base import SearchProblem, SizedController, Told
 from nas.objectives import Objective
 from nas.records import Record
 from nas.scalarization import Scalarization, ScalarizationKind, SoftConstraints
@@ -41,7 +41,7 @@ class Member:
     violation: float
 
 
-class ScalarizedController(Controller):
+class ScalarizedController(SizedController):
     """Base of controllers that compare genotypes by a scalarisation of their losses.
 
     Args:
@@ -59,27 +59,13 @@ class ScalarizedController(Controller):
         scalarization: ScalarizationKind,
         targets: Mapping[str, float] | None,
     ) -> None:
-        for name, value in (("n_candidates", n_candidates), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        self._n_candidates = n_candidates
-        self._batch_size = batch_size
+        super().__init__(n_candidates, batch_size)
         if (scalarization is ScalarizationKind.SOFT_CONSTRAINT) != bool(targets):
             what = "must be given for" if not targets else "are only for"
             raise ValueError(f"targets {what} scalarization: soft_constraint, got {scalarization}")
         self._kind = scalarization
         self._targets = dict(targets or {})
         self._soft: SoftConstraints | None = None
-
-    @property
-    def batch_size(self) -> int:
-        """How many candidates to ask for at a time."""
-        return self._batch_size
-
-    @property
-    def n_candidates(self) -> int:
-        """How many candidates the whole search asks for."""
-        return self._n_candidates
 
     def check_objectives(self, objectives: Sequence[Objective]) -> None:
         """Check that the targets of a soft constraint are those of the minimised objectives.

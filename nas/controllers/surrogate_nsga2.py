@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import kendalltau
 
-from nas.controllers.base import Controller, SearchProblem
+from nas.controllers.base import SearchProblem, SizedController
 from nas.controllers.expected_gain import BoxPoints, Outlook, by_expected_gain, points_beyond
 from nas.controllers.nsga2 import Nsga2
 from nas.objectives import Objective
@@ -62,7 +62,7 @@ class _Pool:
     costs: np.ndarray  # (n, n_objectives), minimised; NaN where not known before evaluation
 
 
-class SurrogateNsga2(Controller):
+class SurrogateNsga2(SizedController):
     """Evaluates what a model of the objectives expects to add most to the front's hypervolume.
 
     The first candidates fill the space. From then on, before each batch, a Gaussian process
@@ -93,28 +93,16 @@ class SurrogateNsga2(Controller):
         interest: Mapping[str, float] | None = None,
         max_pool: int = 20_000,
     ) -> None:
-        options = {"n_candidates": n_candidates, "batch_size": batch_size, "n_initial": n_initial, "max_pool": max_pool}
-        for name, value in options.items():
+        super().__init__(n_candidates, batch_size)
+        for name, value in (("n_initial", n_initial), ("max_pool", max_pool)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         for metric, reach in (interest or {}).items():
             if not reach > 0:
                 raise ValueError(f"interest must be positive, got {reach} for {metric}")
-        self._n_candidates = n_candidates
-        self._batch_size = batch_size
         self._n_initial = max(n_initial, 3)
         self._interest = dict(interest or {})
         self._max_pool = max_pool
-
-    @property
-    def batch_size(self) -> int:
-        """How many candidates to ask for at a time."""
-        return self._batch_size
-
-    @property
-    def n_candidates(self) -> int:
-        """How many candidates the whole search asks for."""
-        return self._n_candidates
 
     def setup(self, problem: SearchProblem) -> None:
         """Start on `problem`; encodes the whole space where it is small."""

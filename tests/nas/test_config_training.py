@@ -1,8 +1,11 @@
 """The training section: stages, what they leave out, and when candidates may be dropped between them."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from nas.build.training import thresholds
 from nas.config import load_config, resolve_precision
 from nas.errors import ConfigurationError
 from nas.stopping_rules import DropRule, SuccessiveHalving
@@ -95,3 +98,18 @@ def test_what_cannot_be_is_refused(load, old, new, message):
 @pytest.mark.parametrize(("precision", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_a_cpu_computes_in_float32_unless_told(precision, expected):
     assert resolve_precision(precision, "cpu") is expected
+
+
+def test_candidates_are_compared_by_what_is_known_when_trainings_start(load):
+    """A cost that only a later stage gives would leave a rule without effect."""
+    text = STAGED.replace(
+        "objectives: [", "devices: {phone: {kind: fake}}\nobjectives: [{metric: latency_ms, device: phone}, "
+    )
+    inputs = SimpleNamespace(setting=SimpleNamespace(task=SimpleNamespace(main_metric="mean_iou")))
+    for measured, expected in (
+        ({"n_params", "n_macs", "latency_ms"}, ("latency_ms", "n_params")),
+        ({"n_params", "n_macs"}, ("n_params",)),
+        ({"n_macs"}, ("n_params",)),
+    ):
+        rule = thresholds(load(text), inputs, measured)
+        assert rule.keywords == {"cost_metrics": expected, "interim_metrics": ("mean_iou@1",)}

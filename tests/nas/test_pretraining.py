@@ -7,15 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nas.artifacts import ArtifactCache
 from nas.data import SyntheticFaces
-from nas.data.base import Split
-from nas.data.cache import cache_examples
-from nas.normalization import Normalization
 from nas.pretraining import PretrainedSpace, pretrain
 from nas.tasks import Segmentation
 from nas.training import TrainingRecipe
-from nas.training_setting import TrainingSetting
 from search_spaces import SegmentationCell
 
 SPACE = SegmentationCell(n_cells=1, n_branches=1)
@@ -24,27 +19,9 @@ SIZES = {"in_channels": 3, "n_classes": 8, "seed": 5}
 
 
 @pytest.fixture
-def cache(tmp_path):
-    return ArtifactCache(tmp_path / "artifacts")
-
-
-@pytest.fixture
-def setting(cache):
+def setting(make_setting):
     dataset = SyntheticFaces(image_size=32, n_train=8, n_validation=4)
-    train, validation = (cache_examples(cache, dataset, split) for split in (Split.TRAIN, Split.VALIDATION))
-    return TrainingSetting(
-        data_fingerprint=dataset.fingerprint(),
-        train=train,
-        validation=validation,
-        normalization=Normalization.of(train.load().images),
-        task=Segmentation(dataset.class_names, None),
-        task_options={},
-        in_channels=3,
-        n_classes=8,
-        seed=0,
-        device="cpu",
-        n_threads=1,
-    )
+    return make_setting(dataset, Segmentation(dataset.class_names, None))
 
 
 def make(setting, cache, recipe=RECIPE, **options):

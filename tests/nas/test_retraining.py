@@ -6,21 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from nas.artifacts import ArtifactCache
 from nas.data import FashionMnist
 from nas.data.base import Split
-from nas.data.cache import cache_examples
 from nas.distillation import Distillation
 from nas.errors import DataError
 from nas.evaluation import ModelSignature, Subject
 from nas.files import load_weights
-from nas.normalization import Normalization
 from nas.records import Candidate
 from nas.retraining import RetrainingParts, retrain
 from nas.store import RunFolder
 from nas.tasks import Classification
 from nas.training import TrainingRecipe, score
-from nas.training_setting import TrainingSetting
 from search_spaces import NasBench201
 
 SPACE = NasBench201(width=4, cells_per_stage=1)
@@ -35,26 +31,12 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def parts(tiny_config, tmp_path):
+def parts(tiny_config, make_setting):
     dataset = FashionMnist(tiny_config.parent / "data", n_train=40, n_validation=20)
-    cache = ArtifactCache(tmp_path / "artifacts")
-    splits = tuple(cache_examples(cache, dataset, split) for split in (Split.TRAIN, Split.VALIDATION))
     return RetrainingParts(
         space=SPACE,
         dataset=dataset,
-        setting=TrainingSetting(
-            data_fingerprint=dataset.fingerprint(),
-            train=splits[0],
-            validation=splits[1],
-            normalization=Normalization.of(splits[0].load().images),
-            task=Classification(dataset.class_names),
-            task_options={},
-            in_channels=1,
-            n_classes=10,
-            seed=0,
-            device="cpu",
-            n_threads=1,
-        ),
+        setting=make_setting(dataset, Classification(dataset.class_names)),
         teacher_logits=(),
         recipe=TrainingRecipe(epochs=1, batch_size=20),
         distillation=None,

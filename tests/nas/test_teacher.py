@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from latency.onnx_graph import write_onnx
-from nas.artifacts import ArtifactCache
 from nas.data import FashionMnist, SyntheticFaces
 from nas.data.base import Split
 from nas.data.cache import cache_examples
@@ -19,33 +18,14 @@ from nas.onnx_teacher import OnnxTeacher
 from nas.tasks import Classification, Segmentation
 from nas.teacher import TeacherSpec, make_teacher, teacher_logits
 from nas.training import TrainingRecipe, predict
-from nas.training_setting import TrainingSetting
 
 SPEC = TeacherSpec("resnet", {"depth": 8, "width": 4}, TrainingRecipe(epochs=2, batch_size=8))
 
 
 @pytest.fixture
-def cache(tmp_path):
-    return ArtifactCache(tmp_path / "artifacts")
-
-
-@pytest.fixture
-def setting(tiny_config, cache):
+def setting(tiny_config, make_setting):
     dataset = FashionMnist(tiny_config.parent / "data", n_train=40, n_validation=20)
-    train, validation = (cache_examples(cache, dataset, split) for split in (Split.TRAIN, Split.VALIDATION))
-    return TrainingSetting(
-        data_fingerprint=dataset.fingerprint(),
-        train=train,
-        validation=validation,
-        normalization=Normalization.of(train.load().images),
-        task=Classification(dataset.class_names),
-        task_options={},
-        in_channels=1,
-        n_classes=10,
-        seed=0,
-        device="cpu",
-        n_threads=1,
-    )
+    return make_setting(dataset, Classification(dataset.class_names))
 
 
 def test_it_is_trained_once_for_all_runs_that_agree(setting, cache):
