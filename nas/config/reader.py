@@ -32,7 +32,7 @@ from nas.objectives import Objective
 from nas.onnx_teacher import OnnxTeacher
 from nas.tasks.base import Task
 from nas.teacher import TeacherSpec
-from nas.training import TrainingRecipe
+from nas.training import StageRecipe, TrainingRecipe
 from search_spaces.base import PretrainableSpace, SearchSpace
 from search_spaces.reference_models import REFERENCE_MODELS
 
@@ -322,10 +322,21 @@ class ConfigReader:
         if config.drop_rule is not None and config.successive_halving is not None:
             text = "training.successive_halving: there is a drop_rule already; leave one out."
             self._fault(("training", "successive_halving"), text)
-        for number, stage in enumerate(config.stages):
-            if stage.train == "decoder" and "pretraining" not in self._given:
-                text = "needs a pretraining section: the encoder's features are stored once it is trained."
-                self._fault(("training", "stages", number, "train"), f"training.stages[{number}].train: decoder {text}")
+        self._check_stages(config.stages)
+
+    def _check_stages(self, stages: Sequence[StageRecipe]) -> None:
+        whole: int | None = None
+        for number, stage in enumerate(stages):
+            path = ("training", "stages", number, "train")
+            if stage.train == "all":
+                whole = number if whole is None else whole
+                continue
+            if "pretraining" not in self._given:
+                text = "decoder needs a pretraining section: the encoder's features are stored once it is trained."
+                self._fault(path, sentence(path, text))
+            if whole is not None:
+                what = f"all after stages[{whole}], which changes the encoder whose features are stored (decoder first)"
+                self._faults.append(must_be(path, what, stage.train))
 
     def _pretraining(self, space: object) -> TrainingRecipe | None:
         raw = self._mapping(("pretraining",), self._raw.get("pretraining"))
