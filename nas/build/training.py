@@ -10,6 +10,7 @@ import torch
 
 from nas.artifacts import ArtifactCache
 from nas.augmentation import Augmentation
+from nas.build.run_checks import check_classes
 from nas.config import RunConfig, resolve_device, resolve_precision
 from nas.config.kinds import kind_class
 from nas.config.model import TrainingConfig
@@ -62,12 +63,14 @@ class TrainingInputs:
         return ModelSignature(self.setting.in_channels, self.dataset.image_size, self.setting.n_classes)
 
 
-def training_inputs(config: RunConfig, folder: RunFolder) -> TrainingInputs | None:
+def training_inputs(
+    config: RunConfig, folder: RunFolder, listener: SearchListener | None = None
+) -> TrainingInputs | None:
     """Return data and task of a run, decoded and checked; `None` for a run without data.
 
     Raises:
         DataError: If files are missing or broken, naming all.
-        InputError: If the data is not what this run was started with.
+        InputError: If the data is not what this run was started with, or cannot give the scores that it asks for.
     """
     if config.data is None:
         return None
@@ -78,6 +81,7 @@ def training_inputs(config: RunConfig, folder: RunFolder) -> TrainingInputs | No
     _check_stored(folder, "data", fingerprint)
     _check_stored(folder, "training_device", device)
     inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, artifact_cache(folder)))
+    check_classes(config, inputs.setting, listener or SearchListener())
     _check_stored(folder, "training_precision", str(inputs.setting.precision))
     folder.store.set_fact("signature", asdict(inputs.signature))
     folder.store.set_fact("normalization", asdict(inputs.setting.normalization))

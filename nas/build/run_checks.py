@@ -1,0 +1,52 @@
+"""What would be wrong with every score of a run, looked for as soon as its data is there and before any training."""
+
+import numpy as np
+
+from nas.config import RunConfig
+from nas.errors import InputError
+from nas.metrics import CLASS_METRICS, split_key
+from nas.search import SearchListener
+from nas.training_setting import TrainingSetting
+
+_N_AT_A_TIME = 64  # targets
+
+
+def check_classes(config: RunConfig, setting: TrainingSetting, listener: SearchListener) -> None:
+    """Check that the validation split holds the classes that the run judges networks by, and tell of other absent ones.
+
+    A class without a target has no score of its own: a network that never names it gets none, any other gets 0.
+
+    Raises:
+        InputError: If an objective or a constraint is on an absent class, naming all.
+    """
+    absent = _absent_classes(setting)
+    judged = [objective.metric for objective in config.objective_values()]
+    judged += [constraint.metric for constraint in config.constraint_values()]
+    faulty = [metric for metric in dict.fromkeys(judged) if _class_of(metric) in absent]
+    if faulty:
+        raise InputError(
+            f"objectives and constraints must be on classes that the validation split shows, got {', '.join(faulty)}: "
+            f"it shows nothing of {', '.join(absent)}. Add validation images that do, or take other metrics"
+        )
+    if absent:
+        listener.on_message(
+            f"The validation split shows nothing of {', '.join(absent)}: no score tells how well networks know that."
+        )
+
+
+def _class_of(metric: str) -> str | None:
+    """Return the class that a metric is of; `None` for one that is not of a class."""
+    name, qualifier = split_key(metric)
+    return qualifier if name in CLASS_METRICS else None
+
+
+def _absent_classes(setting: TrainingSetting) -> tuple[str, ...]:
+    """Return the classes, in order, that no validation target is of; one that is ignored is no class."""
+    task, targets = setting.task, setting.validation.load().targets.numpy()
+    absent = {label: name for label, name in enumerate(task.class_names) if label != task.ignore_index}
+    for start in range(0, len(targets), _N_AT_A_TIME):
+        for label in np.unique(targets[start : start + _N_AT_A_TIME]).tolist():
+            absent.pop(label, None)
+        if not absent:
+            break
+    return tuple(absent.values())

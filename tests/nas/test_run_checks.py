@@ -1,0 +1,96 @@
+"""What would spoil every score of a run is found before anything is trained."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import nas
+from nas.build.run_checks import check_classes
+from nas.config import load_config
+from nas.data import SyntheticFaces
+from nas.data.cache import ExamplesFile
+from nas.errors import InputError
+from nas.search import SearchListener
+from nas.tasks import Segmentation
+
+CONFIG = {
+    "name": "faces",
+    "data": {"kind": "synthetic_faces", "image_size": 32, "n_train": 8, "n_validation": 4},
+    "search_space": {"kind": "segmentation_cell", "n_cells": 1, "n_branches": 1},
+    "training": {"device": "cpu", "epochs": 1, "batch_size": 4},
+    "objectives": [{"metric": "mean_iou"}, {"metric": "n_params"}],
+    "controller": {"kind": "random", "n_candidates": 2, "batch_size": 2},
+    "tensorboard": False,
+}
+
+
+class Messages(SearchListener):
+    def __init__(self):
+        self.texts = []
+
+    def on_message(self, text):
+        self.texts.append(text)
+
+
+@pytest.fixture
+def setting_without(make_setting, tmp_path):
+    """Return a function that makes a setting whose validation split shows nothing of some classes."""
+
+    def make(*names, ignore_index=None):
+        dataset = SyntheticFaces(image_size=32, n_train=8, n_validation=4)
+        setting = make_setting(dataset, Segmentation(dataset.class_names, ignore_index))
+        targets = setting.validation.load().targets.numpy().copy()
+        targets[np.isin(targets, [dataset.class_names.index(name) for name in names])] = 0
+        np.save(tmp_path / "targets.npy", targets)
+        validation = ExamplesFile(setting.validation.images, tmp_path / "targets.npy")
+        return dataclasses.replace(setting, validation=validation)
+
+    return make
+
+
+def test_metrics_of_classes_that_validation_does_not_show_are_refused_all_at_once(setting_without):
+    config = load_config(
+        CONFIG
+        | {
+            "objectives": [{"metric": "iou[left_eye]"}, {"metric": "n_params"}, {"metric": "f1[skin]"}],
+            "constraints": [{"metric": "f1[mouth]", "min": 0.1}],
+        }
+    )
+    with pytest.raises(InputError, match=r"got iou\[left_eye\], f1\[mouth\]: it shows nothing of left_eye, mouth\."):
+        check_classes(config, setting_without("mouth", "left_eye"), SearchListener())
+
+
+def test_other_absent_classes_are_told(setting_without):
+    messages = Messages()
+    check_classes(load_config(CONFIG), setting_without("mouth"), messages)
+    assert messages.texts == [
+        "The validation split shows nothing of mouth: no score tells how well networks know that."
+    ]
+
+
+def test_an_ignored_class_is_no_class_and_where_all_are_shown_nothing_is_told(setting_without):
+    messages = Messages()
+    check_classes(load_config(CONFIG), setting_without(), messages)
+    mouth = SyntheticFaces().class_names.index("mouth")
+    check_classes(load_config(CONFIG), setting_without("mouth", ignore_index=mouth), messages)
+    assert messages.texts == []
+
+
+def test_a_search_is_refused_before_its_teacher_is_trained(tmp_path, monkeypatch):
+    names = SyntheticFaces().class_names
+    load = SyntheticFaces.load
+
+    def load_without_mouth(self, split):
+        examples = load(self, split)
+        examples.targets[examples.targets == names.index("mouth")] = 0
+        return examples
+
+    monkeypatch.setattr(SyntheticFaces, "load", load_without_mouth)
+    config = CONFIG | {
+        "teacher": {"kind": "unet", "width": 4, "recipe": {"epochs": 1}},
+        "objectives": [{"metric": "iou[mouth]"}, {"metric": "n_params"}],
+    }
+    with pytest.raises(InputError, match=r"got iou\[mouth\]"):
+        nas.run_search(config, tmp_path / "run")
+    assert not list((tmp_path / "artifacts").glob("teacher*"))
