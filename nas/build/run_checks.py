@@ -24,13 +24,15 @@ def check_classes(config: RunConfig, setting: TrainingSetting, listener: SearchL
     judged += [constraint.metric for constraint in config.constraint_values()]
     faulty = [metric for metric in dict.fromkeys(judged) if _class_of(metric) in absent]
     if faulty:
+        names = dict.fromkeys(str(_class_of(metric)) for metric in faulty)
         raise InputError(
             f"objectives and constraints must be on classes that the validation split shows, got {', '.join(faulty)}: "
-            f"it shows nothing of {', '.join(absent)}. Add validation images that do, or take other metrics"
+            f"it shows nothing of {', '.join(names)} that counts. Add such validation images, or take other metrics"
         )
-    if absent:
+    task = setting.task
+    if untold := [name for name in absent if task.class_names.index(name) != task.ignore_index]:
         listener.on_message(
-            f"The validation split shows nothing of {', '.join(absent)}: no score tells how well networks know that."
+            f"The validation split shows nothing of {', '.join(untold)}: no score tells how well networks know that."
         )
 
 
@@ -41,11 +43,11 @@ def _class_of(metric: str) -> str | None:
 
 
 def _absent_classes(setting: TrainingSetting) -> tuple[str, ...]:
-    """Return the classes, in order, that no validation target is of; one that is ignored is no class."""
+    """Return the classes, in order, that no validation target is of, or only ones that are ignored."""
     task, targets = setting.task, setting.validation.load().targets.numpy()
-    absent = {label: name for label, name in enumerate(task.class_names) if label != task.ignore_index}
+    absent = dict(enumerate(task.class_names))
     for start in range(0, len(targets), _N_AT_A_TIME):
-        for label in np.unique(targets[start : start + _N_AT_A_TIME]).tolist():
+        for label in set(np.unique(targets[start : start + _N_AT_A_TIME]).tolist()) - {task.ignore_index}:
             absent.pop(label, None)
         if not absent:
             break

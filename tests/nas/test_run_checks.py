@@ -57,7 +57,9 @@ def test_metrics_of_classes_that_validation_does_not_show_are_refused_all_at_onc
             "constraints": [{"metric": "f1[mouth]", "min": 0.1}],
         }
     )
-    with pytest.raises(InputError, match=r"got iou\[left_eye\], f1\[mouth\]: it shows nothing of left_eye, mouth\."):
+    with pytest.raises(
+        InputError, match=r"got iou\[left_eye\], f1\[mouth\]: it shows nothing of left_eye, mouth that counts"
+    ):
         check_classes(config, setting_without("mouth", "left_eye"), SearchListener())
 
 
@@ -69,12 +71,20 @@ def test_other_absent_classes_are_told(setting_without):
     ]
 
 
-def test_an_ignored_class_is_no_class_and_where_all_are_shown_nothing_is_told(setting_without):
+def test_where_all_are_shown_nothing_is_told(setting_without):
     messages = Messages()
     check_classes(load_config(CONFIG), setting_without(), messages)
-    mouth = SyntheticFaces().class_names.index("mouth")
-    check_classes(load_config(CONFIG), setting_without("mouth", ignore_index=mouth), messages)
     assert messages.texts == []
+
+
+def test_an_ignored_class_is_not_missed_but_cannot_be_an_objective(setting_without):
+    messages = Messages()
+    setting = setting_without(ignore_index=SyntheticFaces().class_names.index("mouth"))
+    check_classes(load_config(CONFIG), setting, messages)
+    assert messages.texts == []
+    config = load_config(CONFIG | {"objectives": [{"metric": "iou[mouth]"}, {"metric": "n_params"}]})
+    with pytest.raises(InputError, match="nothing of mouth that counts"):
+        check_classes(config, setting, messages)
 
 
 def test_a_search_is_refused_before_its_teacher_is_trained(tmp_path, monkeypatch):
