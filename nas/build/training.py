@@ -216,7 +216,7 @@ def candidate_training(
         distillation=distillation(config),
         teacher_logits=logits,
         features=features,
-        scores_between=config.training.stopping_rule is not None,
+        interim_score=_interim_score(config, setting.task) if config.training.stopping_rule else None,
         weights=functools.partial(weights_path, folder.path),
     )
     return PretrainedSpace(encoder.space, encoder.weights) if encoder else search_space(config), stage
@@ -277,8 +277,8 @@ def thresholds(config: RunConfig, inputs: TrainingInputs | None, measured: Colle
     """
     if inputs is None or config.training is None or config.training.stopping_rule is None:
         return lambda costs, finished: {}
-    main = inputs.setting.task.main_metric
-    between = tuple(interim_metric(main, number) for number in range(1, len(config.training.stages)))
+    score = _interim_score(config, inputs.setting.task)
+    between = tuple(interim_metric(score, number) for number in range(1, len(config.training.stages)))
     costs = [
         objective.metric
         for objective in config.objective_values()
@@ -287,6 +287,12 @@ def thresholds(config: RunConfig, inputs: TrainingInputs | None, measured: Colle
     return functools.partial(
         config.training.stopping_rule.thresholds, cost_metrics=tuple(costs) or ("n_params",), interim_metrics=between
     )
+
+
+def _interim_score(config: RunConfig, task: Task) -> str:
+    """Return the score that candidates are compared by between stages: the first that the run maximises."""
+    maximised = (value.metric for value in config.objective_values() if value.direction is Direction.MAXIMIZE)
+    return next((metric for metric in maximised if metric in task.metrics), task.main_metric)
 
 
 def _made_teacher(

@@ -9,6 +9,7 @@ from nas.build.training import thresholds
 from nas.config import load_config, resolve_precision
 from nas.errors import ConfigurationError
 from nas.stopping_rules import DropRule, SuccessiveHalving
+from nas.tasks import Segmentation
 from nas.training import StageRecipe, TrainingRecipe
 
 STAGED = """\
@@ -105,16 +106,33 @@ def test_a_cpu_computes_in_float32_unless_told(precision, expected):
     assert resolve_precision(precision, "cpu") is expected
 
 
+INPUTS = SimpleNamespace(setting=SimpleNamespace(task=Segmentation(("background", "left_eye", "mouth"))))
+
+
+@pytest.mark.parametrize(
+    ("objectives", "score"),
+    [
+        ("{metric: n_params}, {metric: 'f1[left_eye]'}, {metric: mean_f1}", "f1[left_eye]"),
+        ("{metric: mean_f1}, {metric: mean_iou}, {metric: n_params}", "mean_f1"),
+        ("{metric: latency_ms, device: phone}, {metric: n_params}", "mean_iou"),
+    ],
+)
+def test_candidates_are_compared_by_the_score_that_the_search_maximises(load, objectives, score):
+    start = STAGED.index("objectives:")
+    text = f"{STAGED[:start]}devices: {{phone: {{kind: fake}}}}\nobjectives: [{objectives}]\n"
+    text += "constraints: [{metric: mean_iou, min: 0.1}]\n" + STAGED[STAGED.index("controller:") :]
+    assert thresholds(load(text), INPUTS, {"n_params"}).keywords["interim_metrics"] == (f"{score}@1",)
+
+
 def test_candidates_are_compared_by_what_is_known_when_trainings_start(load):
     """A cost that only a later stage gives would leave a rule without effect."""
     text = STAGED.replace(
         "objectives: [", "devices: {phone: {kind: fake}}\nobjectives: [{metric: latency_ms, device: phone}, "
     )
-    inputs = SimpleNamespace(setting=SimpleNamespace(task=SimpleNamespace(main_metric="mean_iou")))
     for measured, expected in (
         ({"n_params", "n_macs", "latency_ms"}, ("latency_ms", "n_params")),
         ({"n_params", "n_macs"}, ("n_params",)),
         ({"n_macs"}, ("n_params",)),
     ):
-        rule = thresholds(load(text), inputs, measured)
+        rule = thresholds(load(text), INPUTS, measured)
         assert rule.keywords == {"cost_metrics": expected, "interim_metrics": ("mean_iou@1",)}
