@@ -11,6 +11,24 @@ from nas.training_setting import TrainingSetting
 _N_AT_A_TIME = 64  # targets
 
 
+def check_files(config: RunConfig) -> None:
+    """Check that the teacher's file is there, if the run learns from a given one.
+
+    Not while a configuration is read: an old run can be shown when its teacher is gone.
+
+    Raises:
+        InputError: If it is missing.
+    """
+    teacher = config.teacher
+    if teacher is None or config.distillation is None or not config.distillation.enabled:
+        return
+    if teacher.given is not None and not teacher.given.is_file():
+        key = "weights" if teacher.weights else "path"
+        raise InputError(
+            f"teacher.{key} must be a file, got {teacher.given}: there is none at {teacher.given.absolute()}"
+        )
+
+
 def check_classes(config: RunConfig, setting: TrainingSetting, listener: SearchListener) -> None:
     """Check that the validation split holds the classes that the run judges networks by, and tell of other absent ones.
 

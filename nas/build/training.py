@@ -10,7 +10,7 @@ import torch
 
 from nas.artifacts import ArtifactCache
 from nas.augmentation import Augmentation
-from nas.build.run_checks import check_classes
+from nas.build.run_checks import check_classes, check_files
 from nas.config import RunConfig, resolve_device, resolve_precision
 from nas.config.kinds import kind_class
 from nas.config.model import TrainingConfig
@@ -74,6 +74,7 @@ def training_inputs(
     """
     if config.data is None:
         return None
+    check_files(config)
     dataset: Dataset = kind_class("data", config.data.kind)(**config.data.options)
     dataset.check()
     fingerprint = dataset.fingerprint()
@@ -304,7 +305,7 @@ def _made_teacher(
         return None
     cache = artifact_cache(folder)
     teacher = _teacher(spec, setting, folder, listener)
-    _check_stored(folder, "teacher_weights", file_hash(teacher.weights))
+    _check_stored(folder, "teacher_weights", teacher.content_hash)
     folder.store.set_fact("teacher", {"kind": spec.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)})
     return _MadeTeacher(spec, teacher, setting, cache)
 
@@ -312,7 +313,7 @@ def _made_teacher(
 def _teacher(spec: TeacherSpec, setting: TrainingSetting, folder: RunFolder, listener: SearchListener) -> Teacher:
     """Return the teacher, trained now if need be."""
     told = _told(listener, "teacher", f"the teacher ({spec.kind}, {_epochs(spec.recipe)})")
-    return make_teacher(spec, setting, artifact_cache(folder), **told)
+    return make_teacher(spec, setting, artifact_cache(folder), on_message=listener.on_message, **told)
 
 
 def _epochs(recipe: TrainingRecipe) -> str:

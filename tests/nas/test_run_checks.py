@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nas
-from nas.build.run_checks import check_classes
+from nas.build.run_checks import check_classes, check_files
 from nas.config import load_config
 from nas.data import SyntheticFaces
 from nas.data.cache import ExamplesFile
@@ -47,6 +47,20 @@ def setting_without(make_setting, tmp_path):
         return dataclasses.replace(setting, validation=validation)
 
     return make
+
+
+@pytest.mark.parametrize(
+    ("teacher", "key"),
+    [({"kind": "onnx", "path": "gone.onnx"}, "path"), ({"kind": "unet", "weights": "gone.st"}, "weights")],
+)
+def test_a_teacher_whose_file_is_gone_is_refused_before_the_data_is_read(tmp_path, monkeypatch, teacher, key):
+    monkeypatch.setattr(SyntheticFaces, "load", lambda self, split: pytest.fail("read in vain"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=rf"teacher\.{key} must be a file, got gone\.\w+: there is none at {tmp_path}/gone"
+    ):
+        nas.run_search(CONFIG | {"teacher": teacher}, tmp_path / "run")
+    check_files(load_config(CONFIG | {"teacher": teacher, "distillation": {"enabled": False}}))
 
 
 def test_metrics_of_classes_that_validation_does_not_show_are_refused_all_at_once(setting_without):
