@@ -10,7 +10,7 @@ import torch
 
 from nas.artifacts import ArtifactCache
 from nas.augmentation import Augmentation
-from nas.build.run_checks import check_classes, check_files
+from nas.build.run_checks import check_batches, check_classes, check_files
 from nas.config import RunConfig, resolve_device, resolve_precision
 from nas.config.kinds import kind_class
 from nas.config.model import TrainingConfig
@@ -83,6 +83,7 @@ def training_inputs(
     _check_stored(folder, "training_device", device)
     inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, artifact_cache(folder)))
     check_classes(config, inputs.setting, listener or SearchListener())
+    check_batches(config, search_space(config), inputs.setting)
     _check_stored(folder, "training_precision", str(inputs.setting.precision))
     folder.store.set_fact("signature", asdict(inputs.signature))
     folder.store.set_fact("normalization", asdict(inputs.setting.normalization))

@@ -1,18 +1,21 @@
 """What would spoil every score of a run is found before anything is trained."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
 
 import nas
-from nas.build.run_checks import check_classes, check_files
+from nas.build.run_checks import check_batches, check_classes, check_files
 from nas.config import load_config
 from nas.data import SyntheticFaces
 from nas.data.cache import ExamplesFile
 from nas.errors import InputError
 from nas.search import SearchListener
 from nas.tasks import Segmentation
+from search_spaces import SegmentationCell
 
 CONFIG = {
     "name": "faces",
@@ -118,3 +121,57 @@ def test_a_search_is_refused_before_its_teacher_is_trained(tmp_path, monkeypatch
     with pytest.raises(InputError, match=r"got iou\[mouth\]"):
         nas.run_search(config, tmp_path / "run")
     assert not list((tmp_path / "artifacts").glob("teacher*"))
+
+
+SPACE = SegmentationCell(n_cells=1, n_branches=1)
+ONE = {"device": "cpu", "epochs": 1, "batch_size": 1}
+
+
+def small_faces(size, **sections):
+    data = {"kind": "synthetic_faces", "image_size": size, "n_train": 2, "n_validation": 2}
+    return load_config(CONFIG | {"data": data} | sections)
+
+
+@pytest.fixture
+def faces(make_setting):
+    """Return a function that makes a setting of faces of a size."""
+
+    def make(size):
+        dataset = SyntheticFaces(image_size=size, n_train=2, n_validation=2)
+        return make_setting(dataset, Segmentation(dataset.class_names))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"training": ONE}, "training"),
+        ({"pretraining": {"epochs": 1, "batch_size": 1}}, "pretraining"),
+        ({"teacher": {"kind": "deeplabv3_mobilenetv3", "recipe": {"batch_size": 1}}}, r"teacher\.recipe"),
+        ({"training": ONE, "references": ["deeplabv3_mobilenetv3"]}, "training"),
+    ],
+)
+def test_one_image_of_one_pixel_is_no_batch_to_normalise_by(faces, sections, key):
+    with pytest.raises(InputError, match=rf"^{key}\.batch_size must be at least 2 for images of 32 x 32, got 1"):
+        check_batches(small_faces(32, **sections), SPACE, faces(32))
+
+
+def test_one_image_of_more_pixels_is(faces):
+    config = small_faces(
+        64,
+        training=ONE,
+        pretraining={"batch_size": 1},
+        teacher={"kind": "unet", "width": 4, "recipe": {"batch_size": 1}},
+    )
+    check_batches(config, SPACE, faces(64))
+    given = {"kind": "deeplabv3_mobilenetv3", "weights": "mine.safetensors"}
+    check_batches(small_faces(32, teacher=given), SPACE, faces(32))
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_what_is_refused_is_what_would_fail(faces, size):
+    model = SPACE.build_for_pretraining(in_channels=3, n_classes=8, seed=0).train()
+    fails = size == 32
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel") if fails else nullcontext():
+        model(torch.zeros(1, 3, size, size))
