@@ -69,12 +69,6 @@ class Teacher:
     scores: Mapping[str, float]
     was_trained: bool
 
-    @property
-    def content_hash(self) -> str:
-        """Of all its files: an ONNX file may keep its weights beside it."""
-        beside = external_files(self.weights) if self.weights.suffix == ".onnx" else ()
-        return content_hash(self.weights, *beside)
-
 
 def make_teacher(
     spec: TeacherSpec,
@@ -168,6 +162,12 @@ def load_teacher(spec: TeacherSpec, weights: Path, setting: TrainingSetting) -> 
     return model
 
 
+def weights_hash(spec: TeacherSpec, weights: Path) -> str:
+    """Return the hash of all files of a teacher: an ONNX file may keep its weights beside it."""
+    beside = external_files(weights) if TEACHERS[spec.kind] is OnnxTeacher else ()
+    return content_hash(weights, *beside)
+
+
 def teacher_logits(
     spec: TeacherSpec,
     teacher: Teacher,
@@ -181,7 +181,7 @@ def teacher_logits(
         InputError: If a logit is not finite, or too large for float16.
     """
     depends_on = {
-        "weights": teacher.content_hash,
+        "weights": weights_hash(spec, teacher.weights),
         "kind": spec.kind,
         "options": dict(spec.options),
         "examples": examples.images.name,

@@ -32,7 +32,7 @@ from nas.search import SearchListener, Thresholds
 from nas.stopping_rules import interim_metric
 from nas.store import RunFolder, weights_path
 from nas.tasks.base import Task
-from nas.teacher import Teacher, TeacherSpec, make_teacher, teacher_logits
+from nas.teacher import Teacher, TeacherSpec, make_teacher, teacher_logits, weights_hash
 from nas.training import TrainingRecipe
 from nas.training_setting import TrainingSetting
 from search_spaces.base import PretrainableSpace, SearchSpace
@@ -306,7 +306,7 @@ def _made_teacher(
         return None
     cache = artifact_cache(folder)
     teacher = _teacher(spec, setting, folder, listener)
-    _check_stored(folder, "teacher_weights", teacher.content_hash)
+    _check_stored(folder, "teacher_weights", weights_hash(spec, teacher.weights))
     folder.store.set_fact("teacher", {"kind": spec.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)})
     return _MadeTeacher(spec, teacher, setting, cache)
 
