@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from latency.profile_plot import draw_memory
-from nas import profile_tables, profiling, runner
+from nas import build, profile_tables, profiling, runner
 from nas.analysis import front_table, records_table, save_plots, summary_lines, to_csv, to_json
 from nas.analysis.run import Run
 from nas.analysis.tables import format_value
@@ -290,6 +290,7 @@ def validate(config: ConfigFile, overrides: Overrides = None, trust_code: TrustC
     """Check a configuration, and list all its faults."""
     _allow_local_modules(trust_code)
     settings = load_config(config, overrides or (), trust_code)
+    build.check_files(settings)
     print(f"{config}: valid. Run {settings.name!r}: {len(settings.objectives)} objectives, ", end="")
     print(f"search space {settings.search_space.kind}, controller {settings.controller.kind}.")
 

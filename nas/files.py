@@ -44,6 +44,13 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content_hash(path: Path, *beside: Path) -> str:
+    """Return the hash of what is one thing in several files; of one file alone its `file_hash`."""
+    if not beside:
+        return file_hash(path)
+    return hashlib.sha256("".join(map(file_hash, (path, *beside))).encode()).hexdigest()
+
+
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write the weights and buffers of `model`, and texts by key, to `path`, a safetensors file, atomically."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

@@ -1,6 +1,7 @@
 """A teacher that somebody else trained: any ONNX file, run by onnxruntime."""
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,7 @@ class OnnxTeacher(nn.Module):
         if self._session is None:
             raise RuntimeError("open the file first")
         info = self._session.get_inputs()[0]
+        self._check_sizes(info.shape[1:], images.shape[1:])
         array = self._prepared(images).numpy().astype(_INPUT_TYPES[info.type])
         size = info.shape[0] if isinstance(info.shape[0], int) else len(array)
         try:
@@ -113,6 +115,14 @@ class OnnxTeacher(nn.Module):
         logits = torch.from_numpy(np.concatenate(outputs)[: len(array)].astype(np.float32))
         return logits.to(images.device)
 
+    def _check_sizes(self, expected: Sequence[int | str | None], found: Sequence[int]) -> None:
+        """Compare the sizes of images with those of the file, where these are numbers."""
+        if any(isinstance(size, int) and size != other for size, other in zip(expected, found, strict=True)):
+            raise InputError(
+                f"{self.path} takes {' x '.join(str(size or '?') for size in expected)}, the images are "
+                f"{' x '.join(map(str, found))}: write the file for such images"
+            )
+
     def _prepared(self, images: torch.Tensor) -> torch.Tensor:
         """Return images as the file's network was trained with."""
         images = images.cpu().float()
@@ -122,6 +132,29 @@ class OnnxTeacher(nn.Module):
 
         unit = images * values(self._given.std) + values(self._given.mean)
         return ((unit - values(self._own.mean)) / values(self._own.std)).contiguous()
+
+
+def external_files(path: Path) -> tuple[Path, ...]:
+    """Return the files beside an ONNX file that hold weights of it, in order of their names."""
+    graph = onnx.load(path, load_external_data=False).graph
+    names = {
+        entry.value
+        for tensor in _tensors(graph)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return tuple(path.parent / name for name in sorted(names))
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield the constants of a graph and of the graphs within its nodes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
 
 
 def _filled(batch: np.ndarray, size: int) -> np.ndarray:

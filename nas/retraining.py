@@ -51,8 +51,8 @@ def retrain(
 ) -> dict[str, float]:
     """Train the network of `subject` from scratch on all but the test split, then score it on that.
 
-    The weights go to the run's folder, the scores to its store. The reading of the test split is logged
-    before it happens.
+    The test split is read first, and the reading logged before it happens: what is broken costs no training then. The
+    weights go to the run's folder as soon as they are trained, the scores to its store.
 
     Args:
         parts: Data, task and recipe.
@@ -71,6 +71,8 @@ def retrain(
     if subject.space.name == parts.space.name:
         subject = replace(subject, space=parts.space)
     setting = parts.setting
+    folder.store.log_test_reading(subject.candidate.id, f"{RETRAINING}, {epochs} epochs")
+    test = parts.dataset.load(Split.TEST)
     with torch_threads(setting.n_threads):
         train(
             subject.model,
@@ -82,10 +84,8 @@ def retrain(
             precision=setting.precision,
             on_epoch=on_epoch,
         )
-    folder.store.log_test_reading(subject.candidate.id, f"{RETRAINING}, {epochs} epochs")
-    test = parts.dataset.load(Split.TEST)
-    scores = score(subject.model, setting.task, test, setting.normalization, device=setting.device)
     save_weights(subject.model, folder.weights(subject.candidate.id, "retrained"))
+    scores = score(subject.model, setting.task, test, setting.normalization, device=setting.device)
     conditions = {"split": "test", "epochs": epochs, "n_images": len(test), "seed": subject.seed}
     folder.store.add_observations(
         [

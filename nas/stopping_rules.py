@@ -67,11 +67,14 @@ class StoppingRule(ABC):
 class DropRule(StoppingRule):
     """Candidates behind their peers are dropped: the finished ones of nearest cost.
 
-    Two candidates are as near as their ranks among the finished ones, averaged over the costs.
+    Two candidates are as near as their ranks among the finished ones, averaged over the costs. At the ends of the
+    range the nearest are on one side: the cheapest candidate's peers are all dearer, and better for it. Nobody is
+    therefore dropped whom no finished candidate beats at the same or lower costs: it may be on the front.
 
     Attributes:
         quantile: A candidate goes on if its score is at least this quantile of its peers' scores after the same stage.
-        n_peers: How many peers; with fewer finished ones nobody is dropped.
+        n_peers: How many peers; nobody is dropped with fewer than twice as many finished ones, among which the
+            nearest are not near.
     """
 
     quantile: float = 0.25
@@ -84,14 +87,15 @@ class DropRule(StoppingRule):
             raise ValueError(f"n_peers must be at least 1, got {self.n_peers}")
 
     def _threshold(self, own: np.ndarray, costs: np.ndarray, scores: np.ndarray) -> float | None:
-        if len(scores) < self.n_peers:
+        no_dearer = scores[(costs <= own).all(axis=1)]
+        if len(scores) < 2 * self.n_peers or not len(no_dearer):
             return None
         distances = np.zeros(len(scores))
         for value, values in zip(own, costs.T, strict=True):
             distances += np.abs(_ranks(values, values) - _ranks(values, value))
         # Of equally near ones the latest.
         peers = np.argsort(distances[::-1], kind="stable")[: self.n_peers]
-        return float(np.quantile(scores[::-1][peers], self.quantile))
+        return float(min(np.quantile(scores[::-1][peers], self.quantile), no_dearer.max()))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from torch import nn
 
 from nas.artifacts import ArtifactCache
 from nas.data.cache import ExamplesFile
-from nas.errors import InputError
-from nas.files import file_hash, load_weights, save_weights
-from nas.onnx_teacher import OnnxTeacher
+from nas.errors import EvaluationError, InputError
+from nas.files import content_hash, load_weights, save_weights
+from nas.onnx_teacher import OnnxTeacher, external_files
 from nas.training import EpochSummary, TrainingRecipe, predict, score, torch_threads, train
 from nas.training_setting import TrainingSetting
 from search_spaces.reference_models import REFERENCE_MODELS
@@ -22,6 +22,7 @@ from search_spaces.reference_models import REFERENCE_MODELS
 TEACHERS: dict[str, type[nn.Module]] = {**REFERENCE_MODELS, "onnx": OnnxTeacher}
 
 _PROBABILITY_TOLERANCE = 1e-3
+_N_LOOKED_AT = 16  # images
 _DEFAULT_RECIPE = TrainingRecipe(epochs=10)
 
 
@@ -76,6 +77,7 @@ def make_teacher(
     *,
     on_start: Callable[[], None] | None = None,
     on_epoch: Callable[[EpochSummary], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
 ) -> Teacher:
     """Return the teacher, trained now if no run with the same data, recipe and seed did before.
 
@@ -85,6 +87,7 @@ def make_teacher(
         cache: Where its weights are kept.
         on_start: Called before a training starts.
         on_epoch: Called after each of its epochs.
+        on_message: Called with what a person should know of a given file.
 
     Raises:
         InputError: If the given file does not fit the model, the classes or the images, saying what differs.
@@ -122,7 +125,16 @@ def make_teacher(
             write,
         )
     model = load_teacher(spec, weights, setting)
-    scores = score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
+    if spec.given is not None and on_message is not None and _lies_in_0_to_1(model, setting):
+        on_message(
+            f"{weights}: all that the teacher says lies between 0 and 1. Networks learn from logits: if a sigmoid made "
+            "these numbers, write the file without it."
+        )
+    try:
+        scores = score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
+    except EvaluationError as error:
+        fault = InputError if spec.given is not None else EvaluationError
+        raise fault(f"{weights}: the teacher cannot be scored on the validation split: {error}") from error
     n_params = model.n_params if isinstance(model, OnnxTeacher) else sum(p.numel() for p in model.parameters())
     return Teacher(weights, n_params, scores, was_trained)
 
@@ -150,6 +162,12 @@ def load_teacher(spec: TeacherSpec, weights: Path, setting: TrainingSetting) -> 
     return model
 
 
+def weights_hash(spec: TeacherSpec, weights: Path) -> str:
+    """Return the hash of all files of a teacher: an ONNX file may keep its weights beside it."""
+    beside = external_files(weights) if TEACHERS[spec.kind] is OnnxTeacher else ()
+    return content_hash(weights, *beside)
+
+
 def teacher_logits(
     spec: TeacherSpec,
     teacher: Teacher,
@@ -157,9 +175,13 @@ def teacher_logits(
     examples: ExamplesFile,
     cache: ArtifactCache,
 ) -> Path:
-    """Return a `.npy` file, float16, of the teacher's logits for every image of `examples`, in order."""
+    """Return a `.npy` file, float16, of the teacher's logits for every image of `examples`, in order.
+
+    Raises:
+        InputError: If a logit is not finite, or too large for float16.
+    """
     depends_on = {
-        "weights": file_hash(teacher.weights),
+        "weights": weights_hash(spec, teacher.weights),
         "kind": spec.kind,
         "options": dict(spec.options),
         "examples": examples.images.name,
@@ -174,7 +196,7 @@ def teacher_logits(
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(images), *first.shape[1:]))
         start = 0
         for output in (first, *outputs):
-            array[start : start + len(output)] = output.half().cpu().numpy()
+            array[start : start + len(output)] = _halved(output, teacher.weights).cpu().numpy()
             start += len(output)
         array.flush()
 
@@ -197,6 +219,26 @@ def _check_output(model: nn.Module, weights: Path, setting: TrainingSetting) -> 
         raise InputError(
             f"{weights}: the teacher must give logits, it gives probabilities: write it without its softmax"
         )
+    _halved(output, weights)
+
+
+def _halved(output: torch.Tensor, weights: Path) -> torch.Tensor:
+    """Return the logits as they are stored."""
+    half = output.half()
+    if half.isfinite().all():
+        return half
+    if output.isfinite().all():
+        raise InputError(
+            f"{weights}: the teacher's logits must lie within +-{torch.finfo(half.dtype).max:,.0f}, got "
+            f"{float(output.abs().max()):,.0f}. Does it take images that are scaled otherwise? Set its mean and std"
+        )
+    raise InputError(f"{weights}: the teacher must give finite logits, it gives NaN or infinity")
+
+
+def _lies_in_0_to_1(model: nn.Module, setting: TrainingSetting) -> bool:
+    images = setting.train.load().images[:_N_LOOKED_AT]
+    outputs = predict(model, images, setting.normalization, device=setting.device)
+    return all(bool(((output >= 0) & (output <= 1)).all()) for output in outputs)
 
 
 def _output_differences(found: tuple[int, ...], expected: tuple[int, ...]) -> Iterator[str]:

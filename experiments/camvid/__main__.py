@@ -30,7 +30,7 @@ _CPU_CUT = (
     "training.n_views=2",
     "training.stages.0.epochs=2",
     "training.stages.1.epochs=1",
-    f"training.drop_rule.n_peers={_POPULATION}",
+    f"training.drop_rule.n_peers={_POPULATION // 2}",
     f"controller.population_size={_POPULATION}",
     "execution.n_threads=1",
 )

@@ -1,5 +1,6 @@
 """Makes the parts of a run from its configuration: the only package that knows both."""
 
+from nas.build.run_checks import check_files
 from nas.build.search import (
     checked_devices,
     executor,
@@ -26,6 +27,7 @@ from nas.build.training import (
 __all__ = [
     "TrainingInputs",
     "artifact_cache",
+    "check_files",
     "checked_devices",
     "distillation",
     "executor",

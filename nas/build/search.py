@@ -74,7 +74,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         raise InputError(f"search_space: {error}") from error
     runs_on = executor(config)
     devices = checked_devices(config, runs_on)
-    inputs = training_inputs(config, folder)
+    inputs = training_inputs(config, folder, listener)
     if config.budget.gpu_hours is not None and (inputs is None or inputs.setting.device == "cpu"):
         raise InputError("budget.gpu_hours: no training of this run uses a GPU; give hours or n_trained")
     signature = inputs.signature if inputs else None

@@ -10,6 +10,7 @@ import torch
 
 from nas.artifacts import ArtifactCache
 from nas.augmentation import Augmentation
+from nas.build.run_checks import check_batches, check_classes, check_files
 from nas.config import RunConfig, resolve_device, resolve_precision
 from nas.config.kinds import kind_class
 from nas.config.model import TrainingConfig
@@ -31,7 +32,7 @@ from nas.search import SearchListener, Thresholds
 from nas.stopping_rules import interim_metric
 from nas.store import RunFolder, weights_path
 from nas.tasks.base import Task
-from nas.teacher import Teacher, TeacherSpec, make_teacher, teacher_logits
+from nas.teacher import Teacher, TeacherSpec, make_teacher, teacher_logits, weights_hash
 from nas.training import TrainingRecipe
 from nas.training_setting import TrainingSetting
 from search_spaces.base import PretrainableSpace, SearchSpace
@@ -62,15 +63,18 @@ class TrainingInputs:
         return ModelSignature(self.setting.in_channels, self.dataset.image_size, self.setting.n_classes)
 
 
-def training_inputs(config: RunConfig, folder: RunFolder) -> TrainingInputs | None:
+def training_inputs(
+    config: RunConfig, folder: RunFolder, listener: SearchListener | None = None
+) -> TrainingInputs | None:
     """Return data and task of a run, decoded and checked; `None` for a run without data.
 
     Raises:
         DataError: If files are missing or broken, naming all.
-        InputError: If the data is not what this run was started with.
+        InputError: If the data is not what this run was started with, or cannot give the scores that it asks for.
     """
     if config.data is None:
         return None
+    check_files(config)
     dataset: Dataset = kind_class("data", config.data.kind)(**config.data.options)
     dataset.check()
     fingerprint = dataset.fingerprint()
@@ -78,6 +82,8 @@ def training_inputs(config: RunConfig, folder: RunFolder) -> TrainingInputs | No
     _check_stored(folder, "data", fingerprint)
     _check_stored(folder, "training_device", device)
     inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, artifact_cache(folder)))
+    check_classes(config, inputs.setting, listener or SearchListener())
+    check_batches(config, search_space(config), inputs.setting)
     _check_stored(folder, "training_precision", str(inputs.setting.precision))
     folder.store.set_fact("signature", asdict(inputs.signature))
     folder.store.set_fact("normalization", asdict(inputs.setting.normalization))
@@ -212,7 +218,7 @@ def candidate_training(
         distillation=distillation(config),
         teacher_logits=logits,
         features=features,
-        scores_between=config.training.stopping_rule is not None,
+        interim_score=_interim_score(config, setting.task) if config.training.stopping_rule else None,
         weights=functools.partial(weights_path, folder.path),
     )
     return PretrainedSpace(encoder.space, encoder.weights) if encoder else search_space(config), stage
@@ -273,8 +279,8 @@ def thresholds(config: RunConfig, inputs: TrainingInputs | None, measured: Colle
     """
     if inputs is None or config.training is None or config.training.stopping_rule is None:
         return lambda costs, finished: {}
-    main = inputs.setting.task.main_metric
-    between = tuple(interim_metric(main, number) for number in range(1, len(config.training.stages)))
+    score = _interim_score(config, inputs.setting.task)
+    between = tuple(interim_metric(score, number) for number in range(1, len(config.training.stages)))
     costs = [
         objective.metric
         for objective in config.objective_values()
@@ -283,6 +289,12 @@ def thresholds(config: RunConfig, inputs: TrainingInputs | None, measured: Colle
     return functools.partial(
         config.training.stopping_rule.thresholds, cost_metrics=tuple(costs) or ("n_params",), interim_metrics=between
     )
+
+
+def _interim_score(config: RunConfig, task: Task) -> str:
+    """Return the score that candidates are compared by between stages: the first that the run maximises."""
+    maximised = (value.metric for value in config.objective_values() if value.direction is Direction.MAXIMIZE)
+    return next((metric for metric in maximised if metric in task.metrics), task.main_metric)
 
 
 def _made_teacher(
@@ -294,7 +306,7 @@ def _made_teacher(
         return None
     cache = artifact_cache(folder)
     teacher = _teacher(spec, setting, folder, listener)
-    _check_stored(folder, "teacher_weights", file_hash(teacher.weights))
+    _check_stored(folder, "teacher_weights", weights_hash(spec, teacher.weights))
     folder.store.set_fact("teacher", {"kind": spec.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)})
     return _MadeTeacher(spec, teacher, setting, cache)
 
@@ -302,7 +314,7 @@ def _made_teacher(
 def _teacher(spec: TeacherSpec, setting: TrainingSetting, folder: RunFolder, listener: SearchListener) -> Teacher:
     """Return the teacher, trained now if need be."""
     told = _told(listener, "teacher", f"the teacher ({spec.kind}, {_epochs(spec.recipe)})")
-    return make_teacher(spec, setting, artifact_cache(folder), **told)
+    return make_teacher(spec, setting, artifact_cache(folder), on_message=listener.on_message, **told)
 
 
 def _epochs(recipe: TrainingRecipe) -> str:

@@ -136,7 +136,7 @@ class TrainingStage(Stage):
         distillation: How to learn from the teacher; `None` for not at all.
         teacher_logits: A `.npy` file with the teacher's logits of the training split.
         features: Of the shared encoder, for stages that train the decoder alone.
-        scores_between: Whether a score is taken after each stage but the last, for candidates to be stopped there.
+        interim_score: What is scored after each stage but the last, to stop candidates there; `None` for nothing.
         weights: Where to keep a candidate's weights, by its id; `None` to drop them.
     """
 
@@ -150,7 +150,7 @@ class TrainingStage(Stage):
         distillation: Distillation | None = None,
         teacher_logits: Path | None = None,
         features: StoredFeatures | None = None,
-        scores_between: bool = False,
+        interim_score: str | None = None,
         weights: Callable[[str], Path] | None = None,
     ) -> None:
         self.needs = frozenset({Need.MODEL, Need.DATA} | ({Need.TEACHER} if distillation else set()))
@@ -160,7 +160,7 @@ class TrainingStage(Stage):
         self._distillation = distillation
         self._teacher_logits = teacher_logits
         self._features = features
-        self._scores_between = scores_between
+        self._interim_score = interim_score
         self._weights = weights
 
     @property
@@ -202,9 +202,9 @@ class TrainingStage(Stage):
                 precision=self._setting.precision,
                 on_epoch=on_epoch,
             )
-            if self._scores_between and number < len(self._stages):
-                value = self._scores(model)[task.main_metric]
-                metric = interim_metric(task.main_metric, number)
+            if self._interim_score is not None and number < len(self._stages):
+                value = self._scores(model)[self._interim_score]
+                metric = interim_metric(self._interim_score, number)
                 on_the_way += subject.observe(f"{self.name}@{number}", {metric: value}, {"epochs": n_done})
                 self._end_if_behind(subject, on_the_way)
         scores = self._scores(model)

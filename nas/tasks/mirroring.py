@@ -6,7 +6,8 @@ from collections.abc import Sequence
 FlipPairs = tuple[tuple[str, str], ...]
 
 _OTHER_SIDE = {"left": "right", "l": "r"}
-_SIDE = re.compile(r"(?<![a-z])(left|l)(?![a-z])", re.IGNORECASE)
+_SIDE = re.compile(r"(?<![a-z])(left|l(?![a-z]))")
+_WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def flip_order(class_names: Sequence[str], flip_pairs: FlipPairs) -> tuple[int, ...]:
@@ -27,11 +28,18 @@ def flip_order(class_names: Sequence[str], flip_pairs: FlipPairs) -> tuple[int, 
 
 
 def named_pairs(class_names: Sequence[str]) -> FlipPairs:
-    """Return the pairs of classes whose names differ only in left and right, or in l and r, as a word of its own."""
-    by_key = {name.lower(): name for name in class_names}
+    """Return the pairs of classes whose names differ only in words that start with left and right, or are l and r.
+
+    Where a word starts, case tells too: `eyeL` is `eye_l`.
+    """
+    by_key = {_words(name): name for name in class_names}
     pairs = []
-    for name in class_names:
-        other = _SIDE.sub(lambda side: _OTHER_SIDE[side[0].lower()], name.lower())
-        if other != name.lower() and other in by_key:
+    for key, name in by_key.items():
+        other = _SIDE.sub(lambda side: _OTHER_SIDE[side[0]], key)
+        if other != key and other in by_key:
             pairs.append((name, by_key[other]))
     return tuple(pairs)
+
+
+def _words(name: str) -> str:
+    return _WORD_STARTS.sub("_", name).lower()

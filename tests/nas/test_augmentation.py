@@ -4,6 +4,7 @@ import torch
 
 from nas.augmentation import Augmentation, AugmentationDraw
 from nas.tasks import Classification, Segmentation
+from nas.tasks.mirroring import named_pairs
 
 NAMES = ("background", "left_eye", "right_eye")
 EYES = Segmentation(NAMES, 255, flip_pairs=(("left_eye", "right_eye"),))
@@ -142,7 +143,27 @@ def test_flips_of_left_and_right_without_pairs_are_refused_with_the_pairs():
     ):
         Augmentation(flip=True).check(Segmentation(names))
     Augmentation(flip=True).check(Segmentation(names, flip_pairs=(("l_brow", "r_brow"), ("Left Ear", "right ear"))))
-    Augmentation(flip=True).check(Segmentation(("lamp", "ramp", "cleft_x", "cright_x")))
+    Augmentation(flip=True).check(Segmentation(("lamp", "ramp", "cleft_x", "cright_x", "XL", "XR")))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("leftBrow", "rightBrow"),
+        ("LeftEar", "RightEar"),
+        ("eyeL", "eyeR"),
+        ("LEye", "REye"),
+        ("browLeft", "browRight"),
+        ("lefteye", "righteye"),
+        ("Lefthand2", "righthand2"),
+        ("LEFT", "RIGHT"),
+        ("foot.l.001", "foot.r.001"),
+    ],
+)
+def test_left_and_right_are_seen_however_a_name_is_written(names):
+    assert named_pairs(("background", *names)) == (names,)
+    assert named_pairs(("background", *reversed(names))) == (names,)
+    assert named_pairs(("background", names[0])) == ()
     Augmentation(scale=(0.5, 2.0)).check(Segmentation(names))
 
 

@@ -234,6 +234,11 @@ def test_validate_says_what_it_read(command, tiny_config):
     assert out == f"{tiny_config}: valid. Run 'tiny': 2 objectives, search space nasbench201, controller nsga2.\n"
 
 
+def test_validate_looks_for_the_teachers_file(command, tiny_config):
+    found = command("validate", tiny_config, "--set", "teacher={kind: onnx, path: gone.onnx}")
+    assert_fault(found, "teacher.path must be a file, got gone.onnx: there is none")
+
+
 def test_a_finished_run_is_said_to_be_finished(command, tiny_config, run, monkeypatch):
     monkeypatch.setattr(runner, "Search", None)  # nothing may be searched
     for options in ((), ("--resume",)):

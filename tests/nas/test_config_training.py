@@ -9,6 +9,7 @@ from nas.build.training import thresholds
 from nas.config import load_config, resolve_precision
 from nas.errors import ConfigurationError
 from nas.stopping_rules import DropRule, SuccessiveHalving
+from nas.tasks import Segmentation
 from nas.training import StageRecipe, TrainingRecipe
 
 STAGED = """\
@@ -80,6 +81,11 @@ def test_a_staged_configuration_survives_its_own_yaml(load):
         ("{quantile: 0.5}", "{quantile: 2}", "training.drop_rule.quantile must be more than 0 and less than 1"),
         ("    - {learning_rate: 0.005, epochs: 1}\n", "", "training.drop_rule: candidates are stopped between stages"),
         ("train: decoder", "trains: decoder", r"training.stages\[0\]: unknown key 'trains'. Did you mean 'train'\?"),
+        (
+            "epochs: 1}\nobjectives",
+            "epochs: 1}\n    - {epochs: 1, train: decoder}\nobjectives",
+            r"training.stages\[2\].train must be all after stages\[1\], which changes the encoder .*, got 'decoder'",
+        ),
         ("  n_views: 2", "  resident_gib: -1", "training.resident_gib must be at least 0, got -1"),
         ("  n_views: 2", "  successive_halving: {}", "training.successive_halving: there is a drop_rule already"),
         (
@@ -100,16 +106,33 @@ def test_a_cpu_computes_in_float32_unless_told(precision, expected):
     assert resolve_precision(precision, "cpu") is expected
 
 
+INPUTS = SimpleNamespace(setting=SimpleNamespace(task=Segmentation(("background", "left_eye", "mouth"))))
+
+
+@pytest.mark.parametrize(
+    ("objectives", "score"),
+    [
+        ("{metric: n_params}, {metric: 'f1[left_eye]'}, {metric: mean_f1}", "f1[left_eye]"),
+        ("{metric: mean_f1}, {metric: mean_iou}, {metric: n_params}", "mean_f1"),
+        ("{metric: latency_ms, device: phone}, {metric: n_params}", "mean_iou"),
+    ],
+)
+def test_candidates_are_compared_by_the_score_that_the_search_maximises(load, objectives, score):
+    start = STAGED.index("objectives:")
+    text = f"{STAGED[:start]}devices: {{phone: {{kind: fake}}}}\nobjectives: [{objectives}]\n"
+    text += "constraints: [{metric: mean_iou, min: 0.1}]\n" + STAGED[STAGED.index("controller:") :]
+    assert thresholds(load(text), INPUTS, {"n_params"}).keywords["interim_metrics"] == (f"{score}@1",)
+
+
 def test_candidates_are_compared_by_what_is_known_when_trainings_start(load):
     """A cost that only a later stage gives would leave a rule without effect."""
     text = STAGED.replace(
         "objectives: [", "devices: {phone: {kind: fake}}\nobjectives: [{metric: latency_ms, device: phone}, "
     )
-    inputs = SimpleNamespace(setting=SimpleNamespace(task=SimpleNamespace(main_metric="mean_iou")))
     for measured, expected in (
         ({"n_params", "n_macs", "latency_ms"}, ("latency_ms", "n_params")),
         ({"n_params", "n_macs"}, ("n_params",)),
         ({"n_macs"}, ("n_params",)),
     ):
-        rule = thresholds(load(text), inputs, measured)
+        rule = thresholds(load(text), INPUTS, measured)
         assert rule.keywords == {"cost_metrics": expected, "interim_metrics": ("mean_iou@1",)}

@@ -174,7 +174,7 @@ def test_stages_follow_each_other_and_leave_a_score_between_them(files, tmp_path
     epochs = []
     one = subject()
     one.on_epoch = epochs.append
-    found = training_stage(files, tmp_path, stages=TWO_STAGES, scores_between=True).run(one)
+    found = training_stage(files, tmp_path, stages=TWO_STAGES, interim_score="accuracy").run(one)
     assert [(epoch.epoch, epoch.n_epochs) for epoch in epochs] == [(1, 3), (2, 3), (3, 3)]
     assert [(o.stage, o.metric) for o in found] == [
         ("training@epochs", "task_loss[1]"),
@@ -189,9 +189,9 @@ def test_stages_follow_each_other_and_leave_a_score_between_them(files, tmp_path
     assert readings(found)["accuracy@1"] == first["accuracy"]
     again = subject()
     again.thresholds = {"accuracy@1": first["accuracy"]}  # not below it
-    assert readings(training_stage(files, tmp_path, stages=TWO_STAGES, scores_between=True).run(again)) == readings(
-        found
-    )
+    assert readings(
+        training_stage(files, tmp_path, stages=TWO_STAGES, interim_score="accuracy").run(again)
+    ) == readings(found)
 
 
 THREE_STAGES = (*TWO_STAGES, StageRecipe(epochs=1, batch_size=8))
@@ -199,7 +199,7 @@ THREE_STAGES = (*TWO_STAGES, StageRecipe(epochs=1, batch_size=8))
 
 def test_a_candidate_below_its_threshold_is_pruned_with_its_score(files, tmp_path):
     events = []
-    stage = training_stage(files, tmp_path, stages=THREE_STAGES, scores_between=True)
+    stage = training_stage(files, tmp_path, stages=THREE_STAGES, interim_score="accuracy")
     evaluator = Evaluator({SPACE.name: SPACE}, (stage,), SIGNATURE, frozenset({"accuracy"}))
     evaluator.run(Job(subject().candidate, thresholds={"accuracy@2": 1.5}), events.append)
     *_, reading, ended = events

@@ -9,7 +9,7 @@ import torch
 from nas.data import FashionMnist
 from nas.data.base import Split
 from nas.distillation import Distillation
-from nas.errors import DataError
+from nas.errors import DataError, EvaluationError
 from nas.evaluation import ModelSignature, Subject
 from nas.files import load_weights
 from nas.records import Candidate
@@ -94,6 +94,26 @@ def test_each_reading_of_the_test_split_is_logged_even_if_it_fails(parts, folder
         retrain(broken, subject(), folder, epochs=2)
     logged = [(candidate, purpose) for candidate, purpose, _ in folder.store.test_readings()]
     assert logged == [(CANDIDATE.id, "retraining, 1 epochs"), (CANDIDATE.id, "retraining, 2 epochs")]
+
+
+def test_a_broken_test_split_costs_no_training(parts, folder, tiny_config, monkeypatch):
+    class Broken(FashionMnist):
+        def load(self, split):
+            raise DataError(["t10k: broken"])
+
+    monkeypatch.setattr("nas.retraining.train", lambda *args, **options: pytest.fail("trained in vain"))
+    with pytest.raises(DataError, match="t10k: broken"):
+        retrain(dataclasses.replace(parts, dataset=Broken(tiny_config.parent / "data")), subject(), folder, epochs=1)
+
+
+def test_weights_are_kept_even_if_the_score_fails(parts, folder, monkeypatch):
+    def fails(*args, **options):
+        raise EvaluationError("outputs are NaN")
+
+    monkeypatch.setattr("nas.retraining.score", fails)
+    with pytest.raises(EvaluationError, match="outputs are NaN"):
+        retrain(parts, subject(), folder, epochs=1)
+    load_weights(subject().model, folder.weights(CANDIDATE.id, "retrained"))
 
 
 def test_equal_retrainings_give_equal_scores_and_the_latest_counts(parts, folder):

@@ -14,7 +14,7 @@ from nas.errors import InputError
 from nas.export.onnx_file import ImageNetwork
 from nas.files import load_weights, save_weights
 from nas.normalization import Normalization
-from nas.onnx_teacher import OnnxTeacher
+from nas.onnx_teacher import OnnxTeacher, external_files
 from nas.tasks import Classification, Segmentation
 from nas.teacher import TeacherSpec, make_teacher, teacher_logits
 from nas.training import TrainingRecipe, predict
@@ -88,18 +88,17 @@ def test_weights_that_are_not_there_are_the_users_fault(setting, cache, tmp_path
 class Constant(nn.Module):
     """Gives the means of its images' pixels as logits of as many classes and of such a size as told."""
 
-    def __init__(self, *shape, softmax=False):
+    def __init__(self, *shape, last=None):
         super().__init__()
         self.shape = shape
-        self.softmax = softmax
+        self.last = last or nn.Identity()
 
     def forward(self, x):
         mean = x.mean(dim=(1, 2, 3))
         logits = mean.view(-1, *(1 for _ in self.shape)) * torch.arange(1.0, self.shape[0] + 1).view(
             -1, *(1 for _ in self.shape[1:])
         )
-        logits = logits.expand(-1, *self.shape)
-        return logits.softmax(dim=1) if self.softmax else logits
+        return self.last(logits.expand(-1, *self.shape))
 
 
 def onnx_file(tmp_path, *shape, **options):
@@ -173,12 +172,72 @@ def test_a_teacher_of_another_size_than_the_masks_is_refused(setting, cache, tmp
 
 def test_probabilities_are_refused(setting, cache, tmp_path):
     with pytest.raises(InputError, match="must give logits, it gives probabilities: write it without its softmax"):
-        make_teacher(TeacherSpec("onnx", {"path": onnx_file(tmp_path, 10, softmax=True)}), setting, cache)
+        make_teacher(TeacherSpec("onnx", {"path": onnx_file(tmp_path, 10, last=nn.Softmax(dim=1))}), setting, cache)
+
+
+def test_what_looks_like_probabilities_of_each_class_alone_is_told(setting, cache, tmp_path):
+    messages = []
+    for last in (nn.Sigmoid(), None):
+        spec = TeacherSpec("onnx", {"path": onnx_file(tmp_path, 10, last=last)})
+        make_teacher(spec, setting, cache, on_message=messages.append)
+    (message,) = messages
+    assert message.startswith(f"{tmp_path}/teacher.onnx: all that the teacher says lies between 0 and 1.")
+
+
+def first_mean(setting):
+    return float(setting.train.load().images[0].float().mean()) / 255
+
+
+def test_logits_that_half_precision_cannot_hold_are_refused(setting, cache, tmp_path):
+    path = onnx_file(tmp_path, 10)
+    with pytest.raises(
+        InputError, match=r"teacher\.onnx: the teacher's logits must lie within \+-65,504, got [\d,]{9,}\."
+    ):
+        make_teacher(TeacherSpec("onnx", {"path": path, "mean": (0.0,), "std": (1e-6,)}), setting, cache)
+    late = TeacherSpec("onnx", {"path": path, "mean": (first_mean(setting),), "std": (1e-6,)})  # not of the first image
+    teacher = make_teacher(late, setting, cache)
+    with pytest.raises(InputError, match=r"teacher\.onnx: the teacher's logits must lie within"):
+        teacher_logits(late, teacher, setting, setting.train, cache)
+
+
+class Root(nn.Module):
+    def forward(self, x):
+        return (x + 1).sqrt()
+
+
+def test_outputs_that_are_no_numbers_are_refused(setting, cache, tmp_path):
+    path = onnx_file(tmp_path, 10, last=Root())
+    with pytest.raises(InputError, match=r"teacher\.onnx: the teacher must give finite logits, it gives NaN"):
+        make_teacher(TeacherSpec("onnx", {"path": path, "mean": (1.0,), "std": (0.1,)}), setting, cache)
+    late = TeacherSpec("onnx", {"path": path, "mean": (first_mean(setting),), "std": (0.01,)})
+    with pytest.raises(
+        InputError, match=r"teacher\.onnx: the teacher cannot be scored on the validation split: .* NaN"
+    ):
+        make_teacher(late, setting, cache)
+
+
+def test_weights_beside_an_onnx_file_are_a_part_of_it(setting, cache, tmp_path):
+    model = SPEC.build(1, 10).eval()
+    write_onnx(ImageNetwork(model, setting.normalization).eval(), (1, 28, 28), tmp_path / "whole.onnx")
+    assert external_files(tmp_path / "whole.onnx") == ()
+    path = tmp_path / "mine.onnx"
+    onnx.save(
+        onnx.load(tmp_path / "whole.onnx"), path, save_as_external_data=True, location="mine.data", size_threshold=100
+    )
+    assert external_files(path) == (tmp_path / "mine.data",)
+    spec = TeacherSpec("onnx", {"path": path})
+    teacher = make_teacher(spec, setting, cache)
+    before = teacher_logits(spec, teacher, setting, setting.train, cache)
+    values = np.fromfile(tmp_path / "mine.data", np.float32)
+    (values * np.float32(0.9)).tofile(tmp_path / "mine.data")
+    assert teacher_logits(spec, teacher, setting, setting.train, cache) != before
 
 
 def test_a_file_for_other_images_is_the_users_fault(setting, cache, tmp_path):
     write_onnx(Constant(10).eval(), (3, 28, 28), tmp_path / "rgb.onnx")
-    with pytest.raises(InputError, match=r"rgb\.onnx cannot be run on images of 1 x 28 x 28: "):
+    with pytest.raises(
+        InputError, match=r"rgb\.onnx takes 3 x 28 x 28, the images are 1 x 28 x 28: write the file for"
+    ):
         make_teacher(TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx"}), setting, cache)
     with pytest.raises(InputError, match=r"teacher\.mean must have a value for each channel: the images have 1, got 3"):
         spec = TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx", "mean": (0.5,) * 3, "std": (1.0,) * 3})
