@@ -1,6 +1,8 @@
 """One step of a training: forward, backward, update. On a GPU it is captured once and replayed."""
 
+import contextlib
 import logging
+import warnings
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -72,20 +74,24 @@ class GraphedStep:
             None if example.teacher_logits is None else torch.empty_like(example.teacher_logits),
         )
         self._graph = torch.cuda.CUDAGraph()
-        before = _Snapshot(step, example.targets.device)
+        device = example.targets.device
+        before = _Snapshot(step, device)
+        current, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        stream.wait_stream(current)
         try:
-            self._set(example)
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream())
+            # torch leaves a capture's stream only if the capture came to its end; this block leaves it always.
             with torch.cuda.stream(stream):
+                self._set(example)
                 for _ in range(_N_WARM_UP):
                     step(self._batch)
-            torch.cuda.current_stream().wait_stream(stream)
-            step.optimizer.zero_grad(set_to_none=True)  # gradients come to lie in the graph's own memory
-            # The thread that fetches batches meanwhile may allocate memory.
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._losses = step(self._batch)
+                with _no_waiting():  # found only in the capture, a wait would leave CUDA's random state behind in it
+                    step(self._batch)
+                step.optimizer.zero_grad(set_to_none=True)  # gradients come to lie in the graph's own memory
+                # The thread that fetches batches meanwhile may allocate memory.
+                with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                    self._losses = step(self._batch)
         finally:
+            current.wait_stream(stream)
             before.restore()
 
     def __call__(self, batch: Batch) -> torch.Tensor:
@@ -133,6 +139,19 @@ class _Snapshot:
             for tensor in state.values():
                 tensor.zero_()
         torch.cuda.set_rng_state(self._random, self._device)
+
+
+@contextlib.contextmanager
+def _no_waiting() -> Iterator[None]:
+    """Raise a `RuntimeError` where the host would wait for the device."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode")  # that it does not find every wait
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def _tensors(batch: Batch) -> Iterator[torch.Tensor]:
