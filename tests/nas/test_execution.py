@@ -11,8 +11,9 @@ import torch
 from nas.errors import DataError, InputError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading
 from nas.execution import EXECUTORS, ProcessPoolExecutor, SerialExecutor
+from nas.execution.base import memory_fault
 from nas.objectives import Constraint
-from nas.records import Candidate, RecordState
+from nas.records import Candidate, Failure, RecordState
 from search_spaces.integers import Integers
 
 SPACE = Integers(n_genes=3, n_values=10)
@@ -207,6 +208,27 @@ def test_want_of_memory_ends_the_process_that_held_it(tmp_path):
     assert first != reading.observations[0].value
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_want_of_memory"),
+    [
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        ("MemoryError: std::bad_alloc", True),
+        ("RuntimeError: std::bad_alloc", True),
+        ("RuntimeError: [enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory", True),
+        ("AcceleratorError: CUDA error: out of memory", True),
+        ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("RuntimeError: cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", True),
+        ("RuntimeError: CUDA error: an illegal memory access was encountered", False),
+        ("ValueError: MemoryError: is not how this begins", False),
+    ],
+)
+def test_want_of_memory_is_told_by_what_libraries_say(reason, is_want_of_memory):
+    event = Ended("a", RecordState.FAILED, failure=Failure("training", reason, ""))
+    expected = f"it ran out of memory: {reason}" if is_want_of_memory else None
+    assert memory_fault(event) == expected
 
 
 def test_serially_want_of_memory_costs_an_attempt_too():
