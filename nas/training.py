@@ -15,8 +15,8 @@ from nas.errors import EvaluationError
 from nas.normalization import Normalization
 from nas.student import Student
 from nas.tasks.base import Task
-from nas.training_data import TrainingData
-from nas.training_step import EagerStep, Step, fastest_step
+from nas.training_data import TrainingData, as_current
+from nas.training_step import EagerStep, Step, fastest_step, gradient_scaler
 
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 _BETAS = (0.8, 0.999)  # of AdamW: trainings of a few hundred steps go further with less momentum
@@ -129,8 +129,8 @@ def train(
         data: What to train on; it needs a teacher's logits for a distillation.
         seed: Of the order of images, of their variation, of auxiliary heads and of dropout.
         distillation: How to learn from the teacher; `None` for not at all.
-        precision: Of convolutions and the like; `bfloat16` is faster on most GPUs. Weights, losses and updates stay
-            float32, and so does every score.
+        precision: Of convolutions and the like; `bfloat16` is faster on most GPUs, `float16` on those before it, with
+            gradients scaled against underflow. Weights, losses and updates stay float32, and so does every score.
         on_epoch: Called after each epoch.
 
     Returns:
@@ -153,13 +153,13 @@ def train(
     average = MovingAverage(student, recipe.average_decay) if recipe.average_decay else None
     generator = torch.Generator().manual_seed(seed)
     losses = torch.zeros(2, n_steps, device=device)  # task's, distillation's
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with as_current(device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for epoch in range(1, recipe.epochs + 1):
             order = torch.randperm(len(data), generator=generator)[: n_steps * batch_size].view(n_steps, -1)
             for step, batch in enumerate(data.batches(order, epoch, generator)):
                 if take_step is None:
-                    eager = EagerStep(student, optimizer, task, distillation)
+                    eager = EagerStep(student, optimizer, task, distillation, gradient_scaler(precision, device))
                     take_step = fastest_step(eager, batch, recipe.epochs * n_steps)
                 losses[:, step] = take_step(batch)
                 schedule.step()

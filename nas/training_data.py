@@ -1,9 +1,11 @@
 """What a training reads, batch by batch, on the device that trains."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,11 @@ from nas.normalization import Normalization
 from nas.tasks.base import Task
 
 _N_AHEAD = 2  # batches that are fetched before they are needed
+
+
+def as_current(device: torch.device) -> AbstractContextManager[object]:
+    """Let CUDA's streams, graphs and pinned memory be of `device` in this thread; on a CPU this does nothing."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 class Batch(NamedTuple):
@@ -68,11 +75,16 @@ class TrainingData(ABC):
         if self.device.type == "cpu":
             yield from (self.batch(rows, epoch, generator) for rows in order)
             return
+
+        def fetch(rows: torch.Tensor) -> Batch:
+            with as_current(self.device):  # each thread has a current GPU of its own
+                return self.batch(rows, epoch, generator)
+
         # One thread, so that the generator's numbers are taken in order.
         with ThreadPoolExecutor(max_workers=1) as fetcher:
             coming: deque[Future[Batch]] = deque()
             for rows in order:
-                coming.append(fetcher.submit(self.batch, rows, epoch, generator))
+                coming.append(fetcher.submit(fetch, rows))
                 if len(coming) > _N_AHEAD:
                     yield coming.popleft().result()
             while coming:

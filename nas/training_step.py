@@ -32,13 +32,20 @@ class EagerStep:
         optimizer: Of its parameters.
         task: Gives the loss.
         distillation: How to learn from the teacher; `None` for not at all.
+        scaler: Keeps gradients of low precision from vanishing; `None` where they need no help.
     """
 
     def __init__(
-        self, student: Student, optimizer: torch.optim.Optimizer, task: Task, distillation: Distillation | None
+        self,
+        student: Student,
+        optimizer: torch.optim.Optimizer,
+        task: Task,
+        distillation: Distillation | None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self.student = student
         self.optimizer = optimizer
+        self.scaler = scaler
         self._task = task
         self._distillation = distillation
 
@@ -46,8 +53,13 @@ class EagerStep:
         """Return the losses before the update."""
         losses = self.student.losses(batch, self._task, self._distillation)
         self.optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        if self.scaler is None:
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+        else:  # a fused optimiser skips the step on the device where a gradient overflowed: nothing waits
+            self.scaler.scale(losses.sum()).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         return losses.detach()
 
 
@@ -105,6 +117,11 @@ class GraphedStep:
             ours.copy_(theirs, non_blocking=True)
 
 
+def gradient_scaler(precision: torch.dtype, device: torch.device) -> torch.amp.GradScaler | None:
+    """Return what training in `precision` needs against underflow: float16 alone has too few exponents."""
+    return torch.amp.GradScaler(device.type) if precision is torch.float16 else None
+
+
 def fastest_step(step: EagerStep, example: Batch, n_steps: int) -> Step:
     """Return `step`, captured if it is on a GPU and many enough steps are to be made; if it can't be, the log says why.
 
@@ -125,6 +142,8 @@ class _Snapshot:
 
     def __init__(self, step: EagerStep, device: torch.device) -> None:
         self._optimizer = step.optimizer
+        self._scaler = step.scaler
+        self._scale = step.scaler.state_dict() if step.scaler else {}
         self._device = device
         self._tensors = list(step.student.state())
         self._values = [tensor.detach().clone() for tensor in self._tensors]
@@ -138,6 +157,8 @@ class _Snapshot:
         for state in self._optimizer.state.values():  # all zeros before the first step
             for tensor in state.values():
                 tensor.zero_()
+        if self._scaler is not None:
+            self._scaler.load_state_dict(self._scale)
         torch.cuda.set_rng_state(self._random, self._device)
 
 

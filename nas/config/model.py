@@ -63,8 +63,8 @@ class TrainingConfig(_Section):
         device: `auto` (CUDA where it is there), `cpu`, `cuda` or `cuda:N`.
         n_threads_alone: CPU threads of trainings that have the machine to themselves: teacher, pretraining,
             retraining. A candidate's are `execution.n_threads`.
-        precision: Of convolutions and the like: `auto` takes bfloat16 on a GPU that computes in it, float32 elsewhere.
-            Weights, losses and scores are float32 always.
+        precision: Of convolutions and the like: `auto` takes bfloat16 on a GPU that computes in it, float16 on one that
+            has matrix units for that alone, float32 elsewhere. Weights, losses and scores are float32 always.
         resident_gib: How much of a GPU's memory the examples or features of one training may take; what does not fit
             stays memory-mapped on the host.
         n_views: Of each training image, varied by the augmentation, whose encoder features are stored for stages that
@@ -77,7 +77,7 @@ class TrainingConfig(_Section):
 
     device: str = "auto"
     n_threads_alone: int = 1
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     resident_gib: float = 4.0
     n_views: int = 4
     drop_rule: DropRule | None = None

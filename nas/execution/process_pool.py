@@ -136,10 +136,10 @@ class ProcessPoolExecutor(Executor):
         if self._fixed_n_workers is not None or not evaluator.device.startswith("cuda"):
             return None
         n_gpus = max(1, len(self._gpus))
-        free_at_first = _free_gpu_bytes()
+        free_at_first = free_gpu_bytes(evaluator.device)
 
         def limit(n_now: int) -> int:
-            free = _free_gpu_bytes()
+            free = free_gpu_bytes(evaluator.device)
             by_memory = n_that_fit(n_now, free, (free_at_first - free) / n_now)
             return min(by_memory, max(1, available_cores() // n_gpus))
 
@@ -220,9 +220,11 @@ def visible_gpus() -> list[str]:
     return names[:n_gpus] or [str(index) for index in range(n_gpus)]
 
 
-def _free_gpu_bytes() -> int:
-    """Return the memory that is free on the fullest GPU."""
-    return min(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
+def free_gpu_bytes(device: str) -> int:
+    """Return the memory that is free on the fullest GPU that trainings on `device` use: `cuda` is all, `cuda:N` one."""
+    _, _, index = device.partition(":")
+    indices = [int(index)] if index else range(torch.cuda.device_count())
+    return min(torch.cuda.mem_get_info(index)[0] for index in indices)
 
 
 def _exit_reason(code: int | None) -> str:

@@ -1,3 +1,6 @@
+import contextlib
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,8 @@ from nas.errors import EvaluationError
 from nas.normalization import Normalization
 from nas.tasks import Classification
 from nas.training import TrainingRecipe, _one_cycle, predict, score, torch_threads, train
-from nas.training_data import ImageData
+from nas.training_data import ImageData, TrainingData
+from nas.training_step import gradient_scaler
 
 CLASSES = ("dark", "bright")
 TASK = Classification(CLASSES)
@@ -236,6 +240,95 @@ def test_bfloat16_trains_float32_weights():
     model = network()
     train(model, RECIPE, task=TASK, data=where, seed=0, precision=torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+class OnTheOtherGpu(TrainingData):
+    """Says that it trains on the second of two GPUs; its batches tell which GPU was current when they were made."""
+
+    device = torch.device("cuda:1")
+
+    def __init__(self, current):
+        self.current = current
+
+    def __len__(self):
+        return 4
+
+    def batch(self, rows, epoch, generator):
+        return rows.tolist(), self.current[-1], threading.current_thread()
+
+
+def test_batches_are_fetched_with_their_gpu_as_the_current_one(monkeypatch):
+    current = [torch.device("cuda:0")]
+
+    @contextlib.contextmanager
+    def make_current(device):
+        current.append(device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", make_current)
+    order = torch.arange(4).view(4, 1)
+    batches = list(OnTheOtherGpu(current).batches(order, 1, torch.Generator()))
+    assert [rows for rows, _, _ in batches] == [[0], [1], [2], [3]]
+    assert {device for _, device, _ in batches} == {torch.device("cuda:1")}
+    assert {thread for _, _, thread in batches}.isdisjoint({threading.main_thread()})
+    assert len(current) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_trains_on_a_gpu_that_is_not_the_current_one():
+    part = examples(256)
+    recipe = TrainingRecipe(epochs=4, batch_size=16)
+    states = []
+    for device in ("cuda:0", "cuda:1"):
+        model = network()
+        where = ImageData(part, Normalization.of(part.images), device=device)
+        train(model, recipe, task=TASK, data=where, seed=0)
+        states.append(torch.cat([p.flatten().cpu() for p in model.parameters()]))
+        assert torch.cuda.current_device() == 0
+    torch.testing.assert_close(*states)
+
+
+@pytest.mark.gpu
+def test_float16_trains_captured_as_operator_by_operator(monkeypatch):
+    part = examples(256)
+    where = ImageData(part, Normalization.of(part.images), device="cuda", resident_bytes=2**20)
+    states = []
+    for is_captured in (True, False):
+        if not is_captured:
+            monkeypatch.setattr("nas.training.fastest_step", lambda step, example, n_steps: step)
+        model = network()
+        model[4].p = 0.0  # a captured step draws other dropout masks
+        train(model, TrainingRecipe(epochs=4), task=TASK, data=where, seed=0, precision=torch.float16)
+        states.append(torch.cat([p.flatten() for p in model.state_dict().values()]))
+    torch.testing.assert_close(*states, atol=1e-2, rtol=2e-2)
+
+
+def test_float16_scales_the_gradient_and_leaves_out_steps_that_overflow(monkeypatch):
+    """From a scale that is far too large it comes down by halves; until then no weight moves."""
+    made = []
+
+    def scaler(precision, device):
+        made.append(torch.amp.GradScaler(device.type, init_scale=2.0**40))
+        return made[0]
+
+    monkeypatch.setattr("nas.training.gradient_scaler", scaler)
+    model = network()
+    before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+    train(model, TrainingRecipe(epochs=1), task=TASK, data=data(), seed=0, precision=torch.float16)
+    assert made[0].get_scale() == 2.0**36  # four steps
+    assert torch.equal(torch.cat([p.detach().flatten() for p in model.parameters()]), before)
+    train(model, TrainingRecipe(epochs=8), task=TASK, data=data(), seed=0, precision=torch.float16)
+    held_out = examples(200, seed=1)
+    assert score(model, TASK, held_out, Normalization.of(held_out.images))["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("precision", "is_scaled"), [(torch.float32, False), (torch.bfloat16, False), (torch.float16, True)]
+)
+def test_only_float16_needs_a_scale(precision, is_scaled):
+    assert (gradient_scaler(precision, torch.device("cpu")) is not None) is is_scaled
 
 
 def test_bfloat16_gives_other_weights_of_the_same_type():
