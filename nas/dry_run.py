@@ -22,6 +22,7 @@ from nas.distillation import Distillation
 from nas.errors import InputError
 from nas.evaluation import Ended, Evaluator, Event, Job
 from nas.execution.worker_count import available_cores
+from nas.onnx_teacher import OnnxTeacher
 from nas.records import Candidate
 from nas.store import RunFolder
 from nas.training import TrainingRecipe, score, torch_threads, train
@@ -244,7 +245,8 @@ class _DryRun:
             n = min(n_steps * batch_size, len(examples))
             part = Examples(examples.images[:n], examples.targets[:n])
             model, short = make(), dataclasses.replace(recipe, epochs=1)
-            data: TrainingData = setting.image_data(part, self._logits)
+            teacher = self._live_teacher() if distillation and not on_features else None
+            data: TrainingData = setting.image_data(part, None if teacher else self._logits)
             if on_features and isinstance(model, StagedNetwork):
                 data = _random_features(model, setting, part, self._logits)
             start = time.perf_counter()
@@ -255,6 +257,7 @@ class _DryRun:
                 data=data,
                 seed=0,
                 distillation=distillation,
+                teacher=teacher,
                 precision=setting.precision,
             )
             return time.perf_counter() - start, model
@@ -269,6 +272,17 @@ class _DryRun:
             start_s=max(0.0, few_s - few * step_s),
             scoring_s=self._scoring_s(rounds[-1][0][1]),
         )
+
+    def _live_teacher(self) -> nn.Module | None:
+        """Return what costs as much as the live teacher, if there is to be one: itself, untrained."""
+        spec, method = self._config.teacher, build.distillation(self._config)
+        if spec is None or self._inputs is None or method is None or method.teacher != "live":
+            return None
+        setting = self._inputs.setting
+        model = spec.build(setting.in_channels, setting.n_classes)
+        if isinstance(model, OnnxTeacher):
+            model.open(setting.normalization)
+        return model
 
     def _scoring_s(self, model: nn.Module) -> float:
         assert self._inputs is not None  # noqa: S101 - as above

@@ -14,6 +14,7 @@ from nas.evaluation.base import Subject
 from nas.files import save_weights
 from nas.records import Observation
 from nas.store import RETRAINING, RunFolder
+from nas.teacher import LiveTeacher
 from nas.training import EpochSummary, TrainingRecipe, score, torch_threads, train
 from nas.training_data import ImageData
 from nas.training_setting import TrainingSetting
@@ -28,7 +29,8 @@ class RetrainingParts:
         space: The run's, its networks starting as in the search.
         dataset: Gives the test split.
         setting: As in the search; training and validation split are trained on together.
-        teacher_logits: Of the same splits, in the same order; empty for no distillation.
+        teacher_logits: Of the same splits, in the same order; empty for no distillation, or one from a live teacher.
+        teacher: The live teacher; `None` for no such distillation.
         recipe: As in the search; its epochs are replaced.
         distillation: As in the search.
     """
@@ -39,6 +41,7 @@ class RetrainingParts:
     teacher_logits: tuple[Path, ...]
     recipe: TrainingRecipe
     distillation: Distillation | None
+    teacher: LiveTeacher | None = None
 
 
 def retrain(
@@ -79,6 +82,7 @@ def retrain(
             data=_all_but_test(parts),
             seed=subject.seed,
             distillation=parts.distillation,
+            teacher=parts.teacher.load() if parts.teacher else None,
             precision=setting.precision,
             on_epoch=on_epoch,
         )

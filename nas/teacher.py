@@ -150,6 +150,39 @@ def load_teacher(spec: TeacherSpec, weights: Path, setting: TrainingSetting) -> 
     return model
 
 
+@dataclass(frozen=True)
+class LiveTeacher:
+    """A teacher that is asked during trainings; small enough to be sent to the processes that train.
+
+    Attributes:
+        spec: What it is.
+        weights: Its file, from `make_teacher`.
+        setting: The data that it fits.
+    """
+
+    spec: TeacherSpec
+    weights: Path
+    setting: TrainingSetting
+
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        """What it says of an image depends on."""
+        return {
+            "weights": file_hash(self.weights),
+            "kind": self.spec.kind,
+            "options": dict(self.spec.options),
+            "normalization": asdict(self.setting.normalization),
+        }
+
+    def load(self) -> nn.Module:
+        """Return the network, trained, in eval mode.
+
+        Raises:
+            InputError: As for `load_teacher`.
+        """
+        return load_teacher(self.spec, self.weights, self.setting)
+
+
 def teacher_logits(
     spec: TeacherSpec,
     teacher: Teacher,
@@ -158,16 +191,11 @@ def teacher_logits(
     cache: ArtifactCache,
 ) -> Path:
     """Return a `.npy` file, float16, of the teacher's logits for every image of `examples`, in order."""
-    depends_on = {
-        "weights": file_hash(teacher.weights),
-        "kind": spec.kind,
-        "options": dict(spec.options),
-        "examples": examples.images.name,
-        "normalization": asdict(setting.normalization),
-    }
+    asked = LiveTeacher(spec, teacher.weights, setting)
+    depends_on = {**asked.depends_on, "examples": examples.images.name}
 
     def write(path: Path) -> None:
-        model = load_teacher(spec, teacher.weights, setting)
+        model = asked.load()
         images = examples.load().images
         outputs = predict(model, images, setting.normalization, device=setting.device)
         first = next(outputs)

@@ -15,7 +15,7 @@ from nas.errors import EvaluationError
 from nas.normalization import Normalization
 from nas.student import Student
 from nas.tasks.base import Task
-from nas.training_data import TrainingData, as_current
+from nas.training_data import FeatureData, TrainingData, as_current
 from nas.training_step import EagerStep, Step, fastest_step, gradient_scaler
 
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
@@ -113,6 +113,7 @@ def train(
     data: TrainingData,
     seed: int,
     distillation: Distillation | None = None,
+    teacher: nn.Module | None = None,
     precision: torch.dtype = torch.float32,
     on_epoch: Callable[[EpochSummary], None] | None = None,
 ) -> EpochSummary:
@@ -126,9 +127,10 @@ def train(
         model: Maps normalised images to logits.
         recipe: How to train.
         task: Gives the loss.
-        data: What to train on; it needs a teacher's logits for a distillation.
+        data: What to train on; it needs a teacher's logits for a distillation without a `teacher`.
         seed: Of the order of images, of their variation, of auxiliary heads and of dropout.
         distillation: How to learn from the teacher; `None` for not at all.
+        teacher: Asked about each batch as it is varied, in eval mode; `None` where `data` holds what it says.
         precision: Of convolutions and the like; `bfloat16` is faster on most GPUs, `float16` on those before it, with
             gradients scaled against underflow. Weights, losses and updates stay float32, and so does every score.
         on_epoch: Called after each epoch.
@@ -138,11 +140,16 @@ def train(
 
     Raises:
         EvaluationError: If the loss becomes NaN or infinite.
-        ValueError: If a distillation is asked for without the teacher's logits.
+        ValueError: If a distillation is asked for without a teacher or its logits, or a teacher is to be asked about
+            stored features.
     """
-    if distillation is not None and not data.has_teacher:
+    if distillation is not None and teacher is None and not data.has_teacher:
         raise ValueError("distillation needs a teacher's logits, data has none")
+    if teacher is not None and isinstance(data, FeatureData):
+        raise ValueError("teacher cannot be asked about stored features: give its logits of their views with the data")
     device = data.device
+    if teacher is not None:
+        teacher.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     student = Student(model, data, recipe.auxiliary_weight, seed, precision)
     batch_size = min(recipe.batch_size, len(data))
@@ -159,7 +166,8 @@ def train(
             order = torch.randperm(len(data), generator=generator)[: n_steps * batch_size].view(n_steps, -1)
             for step, batch in enumerate(data.batches(order, epoch, generator)):
                 if take_step is None:
-                    eager = EagerStep(student, optimizer, task, distillation, gradient_scaler(precision, device))
+                    scaler = gradient_scaler(precision, device)
+                    eager = EagerStep(student, optimizer, task, distillation, teacher, scaler)
                     take_step = fastest_step(eager, batch, recipe.epochs * n_steps)
                 losses[:, step] = take_step(batch)
                 schedule.step()

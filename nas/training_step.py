@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from nas.distillation import Distillation
 from nas.student import Student
@@ -32,6 +33,7 @@ class EagerStep:
         optimizer: Of its parameters.
         task: Gives the loss.
         distillation: How to learn from the teacher; `None` for not at all.
+        teacher: Asked about each batch, in eval mode; `None` where batches hold what it says.
         scaler: Keeps gradients of low precision from vanishing; `None` where they need no help.
     """
 
@@ -41,6 +43,7 @@ class EagerStep:
         optimizer: torch.optim.Optimizer,
         task: Task,
         distillation: Distillation | None,
+        teacher: nn.Module | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self.student = student
@@ -48,19 +51,27 @@ class EagerStep:
         self.scaler = scaler
         self._task = task
         self._distillation = distillation
+        self._teacher = teacher
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return the losses before the update."""
-        losses = self.student.losses(batch, self._task, self._distillation)
+        losses = self.student.losses(self._taught(batch), self._task, self._distillation)
         self.optimizer.zero_grad(set_to_none=True)
         if self.scaler is None:
             losses.sum().backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         else:  # a fused optimiser skips the step on the device where a gradient overflowed: nothing waits
-            self.scaler.scale(losses.sum()).backward()
+            self.scaler.scale(losses.sum()).backward()  # type: ignore[no-untyped-call]
             self.scaler.step(self.optimizer)
             self.scaler.update()
         return losses.detach()
+
+    def _taught(self, batch: Batch) -> Batch:
+        """Return the batch with what the teacher says of it."""
+        if self._teacher is None or not isinstance(batch.inputs, torch.Tensor):
+            return batch
+        with torch.no_grad(), self.student.autocast():
+            return batch._replace(teacher_logits=self._teacher(batch.inputs).float())
 
 
 class GraphedStep:
@@ -88,7 +99,8 @@ class GraphedStep:
         self._graph = torch.cuda.CUDAGraph()
         device = example.targets.device
         before = _Snapshot(step, device)
-        current, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        current = torch.cuda.current_stream(device)
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(current)
         try:
             # torch leaves a capture's stream only if the capture came to its end; this block leaves it always.

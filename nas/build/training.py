@@ -31,7 +31,7 @@ from nas.search import SearchListener, Thresholds
 from nas.stopping_rules import interim_metric
 from nas.store import RunFolder, weights_path
 from nas.tasks.base import Task
-from nas.teacher import Teacher, TeacherSpec, make_teacher, teacher_logits
+from nas.teacher import LiveTeacher, Teacher, TeacherSpec, make_teacher, teacher_logits
 from nas.training import TrainingRecipe
 from nas.training_setting import TrainingSetting
 from search_spaces.base import PretrainableSpace, SearchSpace
@@ -97,17 +97,17 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
         raise InputError(f"{folder.path}: this run trains no networks: its configuration has no data or training")
     setting = inputs.setting
     teacher = _made_teacher(config, setting, folder, listener)
-    splits = (setting.train, setting.validation)
-    logits = tuple(teacher.logits(split) for split in splits) if teacher else ()
-    encoder = _encoder(config, setting, folder, listener, logits[0] if logits else None)
+    encoder = _encoder(config, setting, folder, listener, teacher)
+    splits = () if teacher is None or teacher.is_live else (setting.train, setting.validation)
     space = search_space(config)
     return RetrainingParts(
         space=space if encoder is None else PretrainedSpace(encoder.space, encoder.weights),
         dataset=inputs.dataset,
         setting=setting,
-        teacher_logits=logits,
+        teacher_logits=tuple(teacher.logits(split) for split in splits) if teacher else (),
         recipe=config.training.recipe,
         distillation=distillation(config),
+        teacher=teacher.live if teacher else None,
     )
 
 
@@ -135,8 +135,7 @@ def make_run_encoder(config: RunConfig, folder: RunFolder, listener: SearchListe
     if config.pretraining is None or inputs is None:
         raise InputError(f"the configuration of {config.name!r} has no pretraining section")
     teacher = _made_teacher(config, inputs.setting, folder, listener)
-    logits = teacher.logits(inputs.setting.train) if teacher else None
-    encoder = _encoder(config, inputs.setting, folder, listener, logits)
+    encoder = _encoder(config, inputs.setting, folder, listener, teacher)
     assert encoder is not None  # noqa: S101 - the reader refuses pretraining for a space that shares no encoder
     return encoder.weights
 
@@ -174,16 +173,26 @@ def _setting(
 
 @dataclass(frozen=True)
 class _MadeTeacher:
-    """The run's teacher, ready to be asked."""
+    """The run's teacher, ready to be asked, and whether that is to be in the trainings."""
 
     spec: TeacherSpec
     teacher: Teacher
     setting: TrainingSetting
     cache: ArtifactCache
+    is_live: bool
 
     def logits(self, examples: ExamplesFile) -> Path:
         """Return the file of what it says of `examples`."""
         return teacher_logits(self.spec, self.teacher, self.setting, examples, self.cache)
+
+    def training_logits(self) -> Path | None:
+        """Return the file of what it says of the training split; `None` for a live teacher."""
+        return None if self.is_live else self.logits(self.setting.train)
+
+    @property
+    def live(self) -> LiveTeacher | None:
+        """What trainings ask; `None` where they read what it said."""
+        return LiveTeacher(self.spec, self.teacher.weights, self.setting) if self.is_live else None
 
 
 @dataclass(frozen=True)
@@ -200,8 +209,7 @@ def candidate_training(
     """Return the space that candidates start from, and how they are trained; makes what they need first."""
     assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
     teacher = _made_teacher(config, setting, folder, listener)
-    logits = teacher.logits(setting.train) if teacher else None
-    encoder = _encoder(config, setting, folder, listener, logits)
+    encoder = _encoder(config, setting, folder, listener, teacher)
     stages = config.training.stages
     features = None
     if encoder and any(stage.train == "decoder" for stage in stages):
@@ -210,7 +218,8 @@ def candidate_training(
         setting,
         stages,
         distillation=distillation(config),
-        teacher_logits=logits,
+        teacher_logits=teacher.training_logits() if teacher else None,
+        teacher=teacher.live if teacher else None,
         features=features,
         scores_between=config.training.stopping_rule is not None,
         weights=functools.partial(weights_path, folder.path),
@@ -223,7 +232,7 @@ def _encoder(
     setting: TrainingSetting,
     folder: RunFolder,
     listener: SearchListener,
-    logits: Path | None,
+    teacher: _MadeTeacher | None,
 ) -> _Encoder | None:
     """Return the encoder that candidates start from, if there is to be one; pretrained now if no run did before."""
     space = search_space(config)
@@ -236,7 +245,8 @@ def _encoder(
         setting,
         artifact_cache(folder),
         distillation=distillation(config),
-        teacher_logits=logits,
+        teacher_logits=teacher.training_logits() if teacher else None,
+        teacher=teacher.live if teacher else None,
         **_told(listener, "encoder", what),
     )
     _check_stored(folder, "encoder", file_hash(weights))
@@ -289,14 +299,14 @@ def _made_teacher(
     config: RunConfig, setting: TrainingSetting, folder: RunFolder, listener: SearchListener
 ) -> _MadeTeacher | None:
     """Return the teacher, trained now if no run did before; `None` for a run that learns from none."""
-    spec = config.teacher
-    if spec is None or distillation(config) is None:
+    spec, method = config.teacher, distillation(config)
+    if spec is None or method is None:
         return None
     cache = artifact_cache(folder)
     teacher = _teacher(spec, setting, folder, listener)
     _check_stored(folder, "teacher_weights", file_hash(teacher.weights))
     folder.store.set_fact("teacher", {"kind": spec.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)})
-    return _MadeTeacher(spec, teacher, setting, cache)
+    return _MadeTeacher(spec, teacher, setting, cache, method.teacher == "live")
 
 
 def _teacher(spec: TeacherSpec, setting: TrainingSetting, folder: RunFolder, listener: SearchListener) -> Teacher:

@@ -18,11 +18,13 @@ from nas.features import StoredFeatures
 from nas.files import save_weights
 from nas.records import Observation, Pruning, epoch_loss
 from nas.stopping_rules import interim_metric
+from nas.teacher import LiveTeacher
 from nas.training import EpochSummary, StageRecipe, score, train
 from nas.training_data import TrainingData
 from nas.training_setting import TrainingSetting
 from search_spaces.base import StagedNetwork
 
+_LOADED = ("_image_data", "_feature_data", "_live_teacher")  # by a training stage, once in a process
 COMPLEXITY_METRICS = frozenset({"n_params", "n_macs"})
 
 
@@ -135,6 +137,7 @@ class TrainingStage(Stage):
         stages: How to train, one after the other.
         distillation: How to learn from the teacher; `None` for not at all.
         teacher_logits: A `.npy` file with the teacher's logits of the training split.
+        teacher: Asked about each batch of images instead.
         features: Of the shared encoder, for stages that train the decoder alone.
         scores_between: Whether a score is taken after each stage but the last, for candidates to be stopped there.
         weights: Where to keep a candidate's weights, by its id; `None` to drop them.
@@ -149,6 +152,7 @@ class TrainingStage(Stage):
         *,
         distillation: Distillation | None = None,
         teacher_logits: Path | None = None,
+        teacher: LiveTeacher | None = None,
         features: StoredFeatures | None = None,
         scores_between: bool = False,
         weights: Callable[[str], Path] | None = None,
@@ -159,17 +163,19 @@ class TrainingStage(Stage):
         self._stages = tuple(stages)
         self._distillation = distillation
         self._teacher_logits = teacher_logits
+        self._teacher = teacher
         self._features = features
         self._scores_between = scores_between
         self._weights = weights
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What it reads: the splits, the teacher's logits, stored features."""
+        """What it reads: the splits, the teacher's logits or itself, stored features."""
         splits = (self._setting.train, self._setting.validation)
         logits = (self._teacher_logits,) if self._teacher_logits else ()
+        teacher = (self._teacher.weights,) if self._teacher else ()
         features = self._features.files if self._features else ()
-        return (*(path for split in splits for path in (split.images, split.targets)), *logits, *features)
+        return (*(path for split in splits for path in (split.images, split.targets)), *logits, *teacher, *features)
 
     def run(self, subject: Subject) -> Sequence[Observation]:
         """Return the validation scores, how large the distillation term was beside the task's, and each epoch's loss.
@@ -199,6 +205,7 @@ class TrainingStage(Stage):
                 data=self._feature_data if is_decoder_alone else self._image_data,
                 seed=subject.seed + number - 1,
                 distillation=self._distillation,
+                teacher=None if is_decoder_alone else self._live_teacher,
                 precision=self._setting.precision,
                 on_epoch=on_epoch,
             )
@@ -240,6 +247,10 @@ class TrainingStage(Stage):
         assert self._features is not None  # noqa: S101 - nas.build gives them where a stage trains the decoder alone
         return self._features.load(self._setting.device, self._setting.resident_bytes)
 
+    @functools.cached_property
+    def _live_teacher(self) -> nn.Module | None:
+        return self._teacher.load() if self._teacher else None
+
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the loaded arrays out: a worker process maps the files itself."""
-        return {name: value for name, value in vars(self).items() if name not in ("_image_data", "_feature_data")}
+        """Leave out what was loaded: a worker process maps the files itself."""
+        return {name: value for name, value in vars(self).items() if name not in _LOADED}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from nas.augmentation import Augmentation
 from nas.data.base import Examples
 from nas.distillation import Distillation, kl_divergence
 from nas.errors import EvaluationError
@@ -104,6 +105,52 @@ def test_distillation_changes_the_training_and_reports_its_share():
 def test_distillation_without_a_teacher_is_refused():
     with pytest.raises(ValueError, match="needs a teacher's logits"):
         train(network(), RECIPE, task=TASK, data=data(), seed=0, distillation=Distillation())
+
+
+class Recorded(nn.Module):
+    """A teacher that keeps what it was asked about; images are dark or bright by its say."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+        self.weight = nn.Parameter(torch.ones(1))
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, images):
+        self.seen.append(images.clone())
+        mean = self.norm(images * self.weight).mean(dim=(1, 2, 3))
+        return torch.stack([-mean, mean], dim=1)
+
+
+def test_a_live_teacher_is_asked_about_the_batch_as_varied_and_learns_nothing():
+    part = examples(32)
+    augmentation = Augmentation(brightness=0.5, scale=(0.5, 2.0))
+    teacher, model = Recorded(), network()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    varied = ImageData(part, Normalization.of(part.images), augmentation=augmentation, task=TASK)
+    method = Distillation(weight=0.5, teacher="live")
+    summary = train(model, TrainingRecipe(epochs=2, batch_size=16), task=TASK, data=varied, seed=3,
+                    distillation=method, teacher=teacher.train())  # fmt: skip
+    assert summary.distillation_loss > 0
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert teacher.weight.grad is None
+    generator = torch.Generator().manual_seed(3)
+    expected = []
+    for epoch in (1, 2):
+        order = torch.randperm(32, generator=generator).view(2, 16)
+        expected += [batch.inputs for batch in varied.batches(order, epoch, generator)]
+    assert torch.equal(torch.cat(teacher.seen), torch.cat(expected))
+
+
+def test_a_live_teacher_says_what_was_stored_where_nothing_is_varied():
+    part, teacher = examples(32), Recorded().eval()
+    normalization = Normalization.of(part.images)
+    with torch.no_grad():
+        said = teacher(normalization(part.images)).numpy()
+    method = Distillation(weight=0.5)
+    stored = trained(data=ImageData(part, normalization, said), distillation=method)
+    live = trained(data=ImageData(part, normalization), distillation=method, teacher=teacher)
+    torch.testing.assert_close(live, stored)
 
 
 def test_kl_divergence_is_hintons_mean_over_images_and_pixels():

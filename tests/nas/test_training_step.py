@@ -26,7 +26,7 @@ class Stream:
 
 
 class Cuda:
-    """What a captured step asks of `torch.cuda`, on the CPU. A capture that fails stays on its stream, as torch's does."""
+    """What a captured step asks of `torch.cuda`, on the CPU; as torch, it stays on a capture that failed."""
 
     def __init__(self, monkeypatch, *, fails):
         self.fails = fails
