@@ -4,10 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from nas.data.base import Dataset, Examples, Split
+from nas.data.base import Dataset, Split
 from nas.data.cache import load_array
 from nas.distillation import Distillation
 from nas.evaluation.base import Subject
@@ -102,6 +99,5 @@ def retrain(
 
 def _all_but_test(parts: RetrainingParts) -> ImageData:
     examples = [split.load() for split in (parts.setting.train, parts.setting.validation)]
-    together = Examples(torch.cat([part.images for part in examples]), torch.cat([part.targets for part in examples]))
     logits = [load_array(path) for path in parts.teacher_logits]
-    return parts.setting.image_data(together, np.concatenate(logits) if logits else None)
+    return parts.setting.image_data(examples, logits or None)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from nas.artifacts import ArtifactCache
-from nas.data.cache import ExamplesFile
+from nas.data.cache import ExamplesFile, new_array
 from nas.errors import InputError
 from nas.files import file_hash, load_weights, save_weights
 from nas.onnx_teacher import OnnxTeacher
@@ -199,7 +199,7 @@ def teacher_logits(
         images = examples.load().images
         outputs = predict(model, images, setting.normalization, device=setting.device)
         first = next(outputs)
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(images), *first.shape[1:]))
+        array = new_array(path, np.float16, (len(images), *first.shape[1:]))
         start = 0
         for output in (first, *outputs):
             array[start : start + len(output)] = output.half().cpu().numpy()

@@ -3,7 +3,7 @@
 import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import NamedTuple
@@ -95,10 +95,10 @@ class ImageData(TrainingData):
     """Images, varied anew in each batch.
 
     Args:
-        examples: Images and targets.
+        examples: Images and targets; or several of them, one after the other, which are not copied together.
         normalization: Of the images.
         teacher_logits: `(n, K)` or `(n, K, H, W)`, any floating type, usually a memory-mapped float16 array: what
-            the teacher says of each image; `None` to train without a teacher.
+            the teacher says of each image, or several as for `examples`; `None` to train without a teacher.
         augmentation: How batches are varied; `None` for not at all. The teacher's logits follow what moves; colours
             they can't follow.
         task: Says which classes swap in mirrored images; needed for an augmentation.
@@ -109,9 +109,9 @@ class ImageData(TrainingData):
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Examples | Sequence[Examples],
         normalization: Normalization,
-        teacher_logits: np.ndarray | None = None,
+        teacher_logits: np.ndarray | Sequence[np.ndarray] | None = None,
         *,
         augmentation: Augmentation | None = None,
         task: Task | None = None,
@@ -120,14 +120,17 @@ class ImageData(TrainingData):
     ) -> None:
         if augmentation is not None and task is None:
             raise ValueError("task must be given for an augmentation, got None")
+        parts = [examples] if isinstance(examples, Examples) else examples
+        said = [teacher_logits] if isinstance(teacher_logits, np.ndarray) else teacher_logits
         self.device = torch.device(device)
-        self.image_size = (examples.images.shape[-2], examples.images.shape[-1])
-        self.has_teacher = teacher_logits is not None
+        self.image_size = (parts[0].images.shape[-2], parts[0].images.shape[-1])
+        self.has_teacher = said is not None
         self._normalization = normalization
         self._augmentation, self._task = augmentation, task
         place = _Placement(self.device, resident_bytes)
-        self._images, self._targets = place(examples.images), place(examples.targets)
-        self._teacher_logits = None if teacher_logits is None else place(torch.from_numpy(teacher_logits))
+        self._images = place(*(part.images for part in parts))
+        self._targets = place(*(part.targets for part in parts))
+        self._teacher_logits = None if said is None else place(*map(torch.from_numpy, said))
 
     def __len__(self) -> int:
         return len(self._images)
@@ -201,27 +204,47 @@ class _Placement:
         self._device = device
         self._left = resident_bytes
 
-    def __call__(self, tensor: torch.Tensor) -> "_Rows":
-        if self._device.type != "cpu" and tensor.nbytes <= self._left:
-            self._left -= tensor.nbytes
-            tensor = tensor.to(self._device)
-        return _Rows(tensor, self._device)
+    def __call__(self, *parts: torch.Tensor) -> "_Rows":
+        n_bytes = sum(part.nbytes for part in parts)
+        if self._device.type != "cpu" and n_bytes <= self._left:
+            self._left -= n_bytes
+            parts = (_joined(parts, self._device),)
+        return _Rows(parts, self._device)
 
 
 class _Rows:
-    """The rows of a tensor, gathered on a device wherever the tensor itself lies."""
+    """The rows of one tensor after the other, gathered on a device wherever the tensors themselves lie."""
 
-    def __init__(self, tensor: torch.Tensor, device: torch.device) -> None:
-        self._tensor = tensor
+    def __init__(self, parts: Sequence[torch.Tensor], device: torch.device) -> None:
+        self._parts = tuple(parts)
         self._device = device
 
     def __len__(self) -> int:
-        return len(self._tensor)
+        return sum(map(len, self._parts))
 
     def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
-        if self._tensor.device.type != "cpu":
-            return self._tensor[rows.to(self._device, non_blocking=True)]
-        gathered = self._tensor[rows]
+        first = self._parts[0]
+        if first.device.type != "cpu":
+            return first[rows.to(self._device, non_blocking=True)]
+        gathered = first[rows] if len(self._parts) == 1 else self._gathered(rows)
         if self._device.type == "cuda":
             return gathered.pin_memory().to(self._device, non_blocking=True)
         return gathered.to(self._device)
+
+    def _gathered(self, rows: torch.Tensor) -> torch.Tensor:
+        first = self._parts[0]
+        gathered = torch.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
+        start = 0
+        for part in self._parts:
+            here = ((rows >= start) & (rows < start + len(part))).nonzero()[:, 0]
+            gathered[here] = part[rows[here] - start]
+            start += len(part)
+        return gathered
+
+
+def _joined(parts: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
+    """Return one tensor on `device`, without a copy of all together on the host."""
+    joined = torch.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype, device=device)
+    for place, part in zip(torch.split(joined, [len(part) for part in parts]), parts, strict=True):
+        place.copy_(part)
+    return joined

@@ -1,6 +1,6 @@
 """On what, for what and where the networks of a run are trained: the same for candidates and for what is made first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,9 @@ class TrainingSetting:
         """Return the training split, varied as configured."""
         return self.image_data(self.train.load(), load_array(teacher_logits) if teacher_logits else None)
 
-    def image_data(self, examples: Examples, teacher_logits: np.ndarray | None = None) -> ImageData:
+    def image_data(
+        self, examples: Examples | Sequence[Examples], teacher_logits: np.ndarray | Sequence[np.ndarray] | None = None
+    ) -> ImageData:
         """Return `examples` for a training in this setting."""
         return ImageData(
             examples,
