@@ -20,6 +20,8 @@ from nas.training_step import EagerStep, Step, fastest_step, gradient_scaler
 
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 _BETAS = (0.8, 0.999)  # of AdamW: trainings of a few hundred steps go further with less momentum
+_N_SCORED_AT_A_TIME = 64  # images, at least
+_GPU_PIXELS_AT_A_TIME = 2**22  # of a scored batch's images: 1,024 of 64 x 64; small batches leave a GPU waiting
 _N_NORM_BATCHES = 50  # at most, for the statistics of averaged weights
 
 
@@ -183,6 +185,12 @@ def train(
     return summary
 
 
+def scoring_batch_size(device: torch.device | str, n_pixels: int) -> int:
+    """Return how many images of `n_pixels` each to run through a network at once, when nothing is learned."""
+    fitting = _GPU_PIXELS_AT_A_TIME // n_pixels if torch.device(device).type == "cuda" else 0
+    return max(_N_SCORED_AT_A_TIME, fitting)
+
+
 @torch.inference_mode()
 def predict(
     model: nn.Module,
@@ -190,9 +198,11 @@ def predict(
     normalization: Normalization,
     *,
     device: torch.device | str = "cpu",
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> Iterator[torch.Tensor]:
     """Yield the logits of `images`, `(n, C, H, W)` uint8, in order, batch by batch, on `device`.
+
+    Batches are of `scoring_batch_size` where it is not given.
 
     Raises:
         ValueError: If `model` is in train mode.
@@ -200,6 +210,7 @@ def predict(
     if model.training:
         raise ValueError("model must be in eval mode; call model.eval()")
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch_size = batch_size or scoring_batch_size(device, images.shape[-2] * images.shape[-1])
     for start in range(0, len(images), batch_size):
         yield model(normalization(images[start : start + batch_size].to(device)))
 
@@ -211,7 +222,7 @@ def score(
     normalization: Normalization,
     *,
     device: torch.device | str = "cpu",
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> dict[str, float]:
     """Return every metric of `task` over all `examples`.
 

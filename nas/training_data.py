@@ -45,11 +45,13 @@ class TrainingData(ABC):
         device: Where batches come to lie.
         image_size: Height and width of the images.
         has_teacher: Whether batches hold the teacher's logits.
+        n_resident_bytes: What it holds of an accelerator's memory.
     """
 
     device: torch.device
     image_size: tuple[int, int]
     has_teacher: bool
+    n_resident_bytes: int = 0
 
     @abstractmethod
     def __len__(self) -> int:
@@ -131,6 +133,7 @@ class ImageData(TrainingData):
         self._images = place(*(part.images for part in parts))
         self._targets = place(*(part.targets for part in parts))
         self._teacher_logits = None if said is None else place(*map(torch.from_numpy, said))
+        self.n_resident_bytes = place.n_bytes
 
     def __len__(self) -> int:
         return len(self._images)
@@ -180,6 +183,7 @@ class FeatureData(TrainingData):
         place = _Placement(self.device, resident_bytes)
         self._features, self._targets = place(features), place(targets)
         self._teacher_logits = None if teacher_logits is None else place(torch.from_numpy(teacher_logits))
+        self.n_resident_bytes = place.n_bytes
 
     def __len__(self) -> int:
         return len(self._features) // self._n_views
@@ -198,16 +202,17 @@ class FeatureData(TrainingData):
 
 
 class _Placement:
-    """Puts tensors on an accelerator as long as they fit what is left of its share."""
+    """Puts tensors on an accelerator as long as they fit what is left of its share; `n_bytes` is what they take."""
 
     def __init__(self, device: torch.device, resident_bytes: int) -> None:
         self._device = device
-        self._left = resident_bytes
+        self._resident_bytes = resident_bytes
+        self.n_bytes = 0
 
     def __call__(self, *parts: torch.Tensor) -> "_Rows":
         n_bytes = sum(part.nbytes for part in parts)
-        if self._device.type != "cpu" and n_bytes <= self._left:
-            self._left -= n_bytes
+        if self._device.type != "cpu" and self.n_bytes + n_bytes <= self._resident_bytes:
+            self.n_bytes += n_bytes
             parts = (_joined(parts, self._device),)
         return _Rows(parts, self._device)
 

@@ -34,7 +34,8 @@ class TrainingSetting:
         n_threads: CPU threads of trainings that have the machine to themselves.
         augmentation: How the images of a batch are varied; `None` for not at all.
         precision: Of convolutions and the like in trainings.
-        resident_bytes: How much of an accelerator's memory the examples of one training may take.
+        resident_bytes: How much of an accelerator's memory the examples of a training may take, in the process that
+            trains: those of all its stages and of the validation split together.
     """
 
     data_fingerprint: str
@@ -68,6 +69,13 @@ class TrainingSetting:
     def training_data(self, teacher_logits: Path | None = None) -> ImageData:
         """Return the training split, varied as configured."""
         return self.image_data(self.train.load(), load_array(teacher_logits) if teacher_logits else None)
+
+    def validation_examples(self) -> Examples:
+        """Return the validation split, on the device that trains if it fits, to be scored again and again."""
+        examples = self.validation.load()
+        if self.device == "cpu" or examples.n_bytes > self.resident_bytes:
+            return examples
+        return Examples(examples.images.to(self.device), examples.targets.to(self.device))
 
     def image_data(
         self, examples: Examples | Sequence[Examples], teacher_logits: np.ndarray | Sequence[np.ndarray] | None = None

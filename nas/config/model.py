@@ -65,8 +65,9 @@ class TrainingConfig(_Section):
             retraining. A candidate's are `execution.n_threads`.
         precision: Of convolutions and the like: `auto` takes bfloat16 on a GPU that computes in it, float16 on one that
             has matrix units for that alone, float32 elsewhere. Weights, losses and scores are float32 always.
-        resident_gib: How much of a GPU's memory the examples or features of one training may take; what does not fit
-            stays memory-mapped on the host.
+        resident_gib: How much of a GPU's memory each process that trains may keep filled with examples: images of all
+            its stages, stored features, the teacher's outputs and the validation split together, in the order in which
+            they are needed; what does not fit stays memory-mapped on the host. Networks and activations come on top.
         n_views: Of each training image, varied by the augmentation, whose encoder features are stored for stages that
             train the decoder alone.
         drop_rule: Which candidates are stopped between two stages, by peers of like cost; `None` for none.

@@ -37,6 +37,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def n_bytes(self) -> int:
+        """Of images and targets."""
+        return self.images.nbytes + self.targets.nbytes
+
 
 class Dataset(ABC):
     """Images of one size with targets, in three splits; validation is a part of the training data.

@@ -12,6 +12,7 @@ from torch import nn
 
 from latency.complexity import count_model
 from latency.devices.base import Device
+from nas.data.base import Examples
 from nas.distillation import Distillation
 from nas.evaluation.base import Need, PrunedError, Stage, Subject
 from nas.features import StoredFeatures
@@ -24,7 +25,7 @@ from nas.training_data import TrainingData
 from nas.training_setting import TrainingSetting
 from search_spaces.base import StagedNetwork
 
-_LOADED = ("_image_data", "_feature_data", "_live_teacher")  # by a training stage, once in a process
+_LOADED = ("_image_data", "_feature_data", "_validation", "_live_teacher")  # by a training stage, once in a process
 COMPLEXITY_METRICS = frozenset({"n_params", "n_macs"})
 
 
@@ -230,7 +231,7 @@ class TrainingStage(Stage):
 
     def _scores(self, model: nn.Module) -> dict[str, float]:
         setting = self._setting
-        return score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
+        return score(model, setting.task, self._validation, setting.normalization, device=setting.device)
 
     def without_weights(self) -> "TrainingStage":
         """Return the same training, of which no weights are kept."""
@@ -240,12 +241,27 @@ class TrainingStage(Stage):
 
     @functools.cached_property
     def _image_data(self) -> TrainingData:
-        return self._setting.training_data(self._teacher_logits)
+        return self._setting_now.training_data(self._teacher_logits)
 
     @functools.cached_property
     def _feature_data(self) -> TrainingData:
         assert self._features is not None  # noqa: S101 - nas.build gives them where a stage trains the decoder alone
-        return self._features.load(self._setting.device, self._setting.resident_bytes)
+        return self._features.load(self._setting.device, self._setting_now.resident_bytes)
+
+    @functools.cached_property
+    def _validation(self) -> Examples:
+        return self._setting_now.validation_examples()
+
+    @property
+    def _setting_now(self) -> TrainingSetting:
+        """The setting, with what is loaded already taken off the accelerator's memory that examples may take."""
+        left = self._setting.resident_bytes
+        for name in ("_image_data", "_feature_data"):
+            left -= getattr(vars(self).get(name), "n_resident_bytes", 0)
+        validation = vars(self).get("_validation")
+        if validation is not None and validation.images.device.type != "cpu":
+            left -= validation.n_bytes
+        return replace(self._setting, resident_bytes=left)
 
     @functools.cached_property
     def _live_teacher(self) -> nn.Module | None:

@@ -1,10 +1,13 @@
 """The contract of an executor: where and when evaluations run; and what all executors share."""
 
 import dataclasses
+import gc
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Self, TypeVar
+
+import torch
 
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job
 from nas.records import Failure, RecordState
@@ -123,6 +126,12 @@ class JobQueue:
         text = f"given up after {job.attempt} attempts; in the last one {reason}"
         failure = Failure("execution", text, "")
         self._on_event(Ended(job.candidate.id, RecordState.FAILED, job.attempt, failure=failure))
+
+
+def free_unused_memory() -> None:
+    """Give back what this process holds of a GPU without need; what was trained in it leaves its blocks behind."""
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where CUDA was never used
 
 
 def memory_fault(event: Event) -> str | None:

@@ -15,7 +15,7 @@ import torch
 
 from nas.errors import InputError
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
-from nas.execution.base import Executor, JobQueue, memory_fault
+from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
 from nas.execution.worker_count import WorkerCount, available_cores, n_cpu_workers, n_that_fit
 from nas.training import torch_threads
 
@@ -86,6 +86,7 @@ class ProcessPoolExecutor(Executor):
         if evaluator is not self._evaluator:
             self.close()
             self._evaluator = evaluator
+            free_unused_memory()  # the workers need what this process took for the teacher
             self._gpus = visible_gpus() if evaluator.device == "cuda" else []
             self._count = self._new_count(evaluator)
         if self._count:

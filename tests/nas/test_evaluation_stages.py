@@ -227,6 +227,21 @@ def test_a_distillation_reports_how_large_its_term_was(files, tmp_path):
     assert Need.TEACHER in training_stage(files, tmp_path, **options).needs
 
 
+def test_all_that_a_process_loads_shares_one_amount_of_the_accelerators_memory(files, tmp_path):
+    """The meta device stands in for an accelerator: it holds tensors that are not the host's."""
+    stage = training_stage(files, tmp_path)
+    images = 24 * 64 + 24 * 8
+    stage._setting = dataclasses.replace(stage._setting, device="meta", resident_bytes=images + 12 * 64 + 12 * 8)
+    assert stage._image_data.n_resident_bytes == images
+    assert stage._setting_now.resident_bytes == 12 * 64 + 12 * 8
+    assert stage._validation.images.device.type == "meta"
+    assert stage._setting_now.resident_bytes == 0
+    stage = training_stage(files, tmp_path)
+    stage._setting = dataclasses.replace(stage._setting, device="meta", resident_bytes=12 * 64 + 12 * 8 + 1)
+    assert stage._validation.images.device.type == "meta"
+    assert stage._image_data.n_resident_bytes == 0
+
+
 def test_a_live_teacher_is_asked_about_images_and_its_stored_outputs_about_features(files, tmp_path, monkeypatch):
     asked, weights = [], tmp_path / "teacher.safetensors"
     spec = TeacherSpec("resnet", {"depth": 8, "width": 4})

@@ -12,6 +12,7 @@ from nas.errors import DataError, InputError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading
 from nas.execution import EXECUTORS, ProcessPoolExecutor, SerialExecutor
 from nas.execution.base import memory_fault
+from nas.execution.process_pool import _Worker
 from nas.objectives import Constraint
 from nas.records import Candidate, Failure, RecordState
 from search_spaces.integers import Integers
@@ -229,6 +230,15 @@ def test_want_of_memory_is_told_by_what_libraries_say(reason, is_want_of_memory)
     event = Ended("a", RecordState.FAILED, failure=Failure("training", reason, ""))
     expected = f"it ran out of memory: {reason}" if is_want_of_memory else None
     assert memory_fault(event) == expected
+
+
+def test_what_the_parent_holds_of_a_gpu_is_given_back_before_workers_start(monkeypatch):
+    told = []
+    monkeypatch.setattr("nas.execution.process_pool.free_unused_memory", lambda: told.append("freed"))
+    monkeypatch.setattr("nas.execution.process_pool._Worker", lambda *given: told.append("worker") or _Worker(*given))
+    with ProcessPoolExecutor(n_workers=1) as executor:
+        run(executor, evaluator(first_gene), jobs(1))
+    assert told == ["freed", "worker"]
 
 
 def test_serially_want_of_memory_costs_an_attempt_too():

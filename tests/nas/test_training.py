@@ -12,7 +12,7 @@ from nas.distillation import Distillation, kl_divergence
 from nas.errors import EvaluationError
 from nas.normalization import Normalization
 from nas.tasks import Classification
-from nas.training import TrainingRecipe, _one_cycle, predict, score, torch_threads, train
+from nas.training import TrainingRecipe, _one_cycle, predict, score, scoring_batch_size, torch_threads, train
 from nas.training_data import ImageData, TrainingData
 from nas.training_step import gradient_scaler
 
@@ -195,6 +195,24 @@ def test_predict_keeps_the_order_and_refuses_train_mode():
     torch.testing.assert_close(torch.cat(batches), whole)
     with pytest.raises(ValueError, match="eval mode"):
         next(predict(model.train(), part.images, normalization))
+
+
+@pytest.mark.parametrize(
+    ("device", "side", "expected"),
+    [("cpu", 64, 64), ("cuda", 64, 1024), ("cuda:1", 28, 5349), ("cuda", 256, 64), ("cuda", 1024, 64)],
+)
+def test_a_gpu_scores_as_many_images_at_once_as_pixels_allow(device, side, expected):
+    assert scoring_batch_size(device, side * side) == expected
+
+
+@pytest.mark.gpu
+def test_resident_images_are_scored_as_those_on_the_host_are():
+    part, model = examples(3000), network().eval()
+    normalization = Normalization.of(part.images)
+    resident = Examples(part.images.cuda(), part.targets.cuda())
+    assert score(model, TASK, resident, normalization, device="cuda") == score(
+        model, TASK, part, normalization, device="cuda", batch_size=64
+    )
 
 
 def test_a_batch_larger_than_the_data_is_the_data():
