@@ -72,10 +72,12 @@ def store_views(setting: TrainingSetting, n_views: int, cache: ArtifactCache) ->
     What an encoder makes of an image does not commute with the image's variation, so that it is varied first.
     Without an augmentation there is one view: the training split itself.
     """
+    train = setting.train
+    assert isinstance(train, ExamplesFile)  # noqa: S101 - the reader refuses stored features of streamed images
     if setting.augmentation is None:
-        return setting.train, 1
+        return train, 1
     depends_on = {
-        "examples": setting.train.images.name,
+        "examples": train.images.name,
         "augmentation": asdict(setting.augmentation),
         "task": dict(setting.task_options),
         "seed": setting.seed,
@@ -84,7 +86,7 @@ def store_views(setting: TrainingSetting, n_views: int, cache: ArtifactCache) ->
     augmentation = setting.augmentation
 
     def write(images: Path, targets: Path) -> None:
-        examples = setting.train.load()
+        examples = train.load()
         views = _views(examples, augmentation, setting.task, n_views, setting.seed)
         write_examples(images, targets, n_views * len(examples), views)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nas.data.base import Dataset, Split
 from nas.data.cache import load_array
+from nas.data.stream import StreamedExamples
 from nas.distillation import Distillation
 from nas.evaluation.base import Subject
 from nas.files import save_weights
@@ -13,7 +14,7 @@ from nas.records import Observation
 from nas.store import RETRAINING, RunFolder
 from nas.teacher import LiveTeacher
 from nas.training import EpochSummary, TrainingRecipe, score, torch_threads, train
-from nas.training_data import ImageData
+from nas.training_data import TrainingData
 from nas.training_setting import TrainingSetting
 from search_spaces.base import SearchSpace
 
@@ -97,7 +98,10 @@ def retrain(
     return scores
 
 
-def _all_but_test(parts: RetrainingParts) -> ImageData:
-    examples = [split.load() for split in (parts.setting.train, parts.setting.validation)]
+def _all_but_test(parts: RetrainingParts) -> TrainingData:
+    setting = parts.setting
+    if isinstance(setting.train, StreamedExamples):
+        return setting.streamed_data(replace(setting.train, splits=(Split.TRAIN, Split.VALIDATION)))
+    examples = [split.load() for split in (setting.train, setting.validation)]
     logits = [load_array(path) for path in parts.teacher_logits]
-    return parts.setting.image_data(examples, logits or None)
+    return setting.image_data(examples, logits or None)

@@ -211,8 +211,8 @@ def teacher_logits(
 
 def _check_output(model: nn.Module, weights: Path, setting: TrainingSetting) -> None:
     """Check what the teacher says of one image against the classes and the size of the targets."""
-    examples = setting.train.load()
-    images = examples.images[:1]
+    examples = setting.train.first(1)
+    images = examples.images
     output = next(predict(model, images, setting.normalization, device=setting.device))
     expected = (setting.n_classes, *examples.targets.shape[1:])
     if (found := tuple(output.shape[1:])) != expected:

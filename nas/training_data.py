@@ -93,6 +93,31 @@ class TrainingData(ABC):
                 yield coming.popleft().result()
 
 
+class ImagePreparation:
+    """Makes a batch of decoded images: varies and normalises them on the device where they lie.
+
+    Args:
+        normalization: Of the images.
+        augmentation: How they are varied; `None` for not at all.
+        task: Says which classes swap in mirrored images; needed for an augmentation.
+    """
+
+    def __init__(self, normalization: Normalization, augmentation: Augmentation | None, task: Task | None) -> None:
+        if augmentation is not None and task is None:
+            raise ValueError("task must be given for an augmentation, got None")
+        self._normalization = normalization
+        self._augmentation, self._task = augmentation, task
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, logits: torch.Tensor | None, generator: torch.Generator
+    ) -> Batch:
+        """Return the batch; `generator`, on the CPU, gives all randomness."""
+        if self._augmentation is not None and self._task is not None:
+            draw = self._augmentation.draw(len(images), generator)
+            images, targets, logits = self._augmentation.apply(images, targets, logits, draw, self._task)
+        return Batch(self._normalization(images), targets, logits)
+
+
 class ImageData(TrainingData):
     """Images, varied anew in each batch.
 
@@ -120,15 +145,12 @@ class ImageData(TrainingData):
         device: torch.device | str = "cpu",
         resident_bytes: int = 0,
     ) -> None:
-        if augmentation is not None and task is None:
-            raise ValueError("task must be given for an augmentation, got None")
+        self._prepare = ImagePreparation(normalization, augmentation, task)
         parts = [examples] if isinstance(examples, Examples) else examples
         said = [teacher_logits] if isinstance(teacher_logits, np.ndarray) else teacher_logits
         self.device = torch.device(device)
         self.image_size = (parts[0].images.shape[-2], parts[0].images.shape[-1])
         self.has_teacher = said is not None
-        self._normalization = normalization
-        self._augmentation, self._task = augmentation, task
         place = _Placement(self.device, resident_bytes)
         self._images = place(*(part.images for part in parts))
         self._targets = place(*(part.targets for part in parts))
@@ -142,10 +164,7 @@ class ImageData(TrainingData):
         """Return normalised images."""
         images, targets = self._images[rows], self._targets[rows]
         logits = None if self._teacher_logits is None else self._teacher_logits[rows]
-        if self._augmentation is not None and self._task is not None:
-            draw = self._augmentation.draw(len(rows), generator)
-            images, targets, logits = self._augmentation.apply(images, targets, logits, draw, self._task)
-        return Batch(self._normalization(images), targets, logits)
+        return self._prepare(images, targets, logits, generator)
 
 
 class FeatureData(TrainingData):

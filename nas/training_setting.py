@@ -11,9 +11,11 @@ import torch
 from nas.augmentation import Augmentation
 from nas.data.base import Examples
 from nas.data.cache import ExamplesFile, load_array
+from nas.data.stream import StreamedExamples
 from nas.normalization import Normalization
+from nas.streaming import StreamData
 from nas.tasks.base import Task
-from nas.training_data import ImageData
+from nas.training_data import ImageData, TrainingData
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class TrainingSetting:
 
     Attributes:
         data_fingerprint: Of the data set.
-        train: The training split.
+        train: The training split, decoded on disk, or to be decoded batch by batch.
         validation: The validation split. The test split is not here: nothing made first may see it.
         normalization: Of the images.
         task: Loss and scores.
@@ -39,7 +41,7 @@ class TrainingSetting:
     """
 
     data_fingerprint: str
-    train: ExamplesFile
+    train: ExamplesFile | StreamedExamples
     validation: ExamplesFile
     normalization: Normalization
     task: Task
@@ -66,8 +68,10 @@ class TrainingSetting:
             "augmentation": asdict(self.augmentation) if self.augmentation else None,
         }
 
-    def training_data(self, teacher_logits: Path | None = None) -> ImageData:
+    def training_data(self, teacher_logits: Path | None = None) -> TrainingData:
         """Return the training split, varied as configured."""
+        if isinstance(self.train, StreamedExamples):
+            return self.streamed_data(self.train)
         return self.image_data(self.train.load(), load_array(teacher_logits) if teacher_logits else None)
 
     def validation_examples(self) -> Examples:
@@ -89,4 +93,10 @@ class TrainingSetting:
             task=self.task,
             device=self.device,
             resident_bytes=self.resident_bytes,
+        )
+
+    def streamed_data(self, examples: StreamedExamples) -> StreamData:
+        """Return `examples` for a training in this setting, decoded batch by batch."""
+        return StreamData(
+            examples, self.normalization, augmentation=self.augmentation, task=self.task, device=self.device
         )

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from nas.artifacts import ArtifactCache
@@ -13,8 +14,9 @@ from nas.augmentation import Augmentation
 from nas.config import RunConfig, resolve_device, resolve_precision
 from nas.config.kinds import kind_class
 from nas.config.model import TrainingConfig
-from nas.data.base import Dataset, Split
+from nas.data.base import Dataset, IndexedDataset, Split
 from nas.data.cache import ExamplesFile, cache_examples
+from nas.data.stream import StreamedExamples
 from nas.distillation import Distillation
 from nas.errors import InputError
 from nas.evaluation import (
@@ -35,6 +37,8 @@ from nas.teacher import LiveTeacher, Teacher, TeacherSpec, make_teacher, teacher
 from nas.training import TrainingRecipe
 from nas.training_setting import TrainingSetting
 from search_spaces.base import PretrainableSpace, SearchSpace
+
+_N_AT_A_TIME = 256  # decoded images in memory
 
 
 def search_space(config: RunConfig) -> SearchSpace:
@@ -98,13 +102,12 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
     setting = inputs.setting
     teacher = _made_teacher(config, setting, folder, listener)
     encoder = _encoder(config, setting, folder, listener, teacher)
-    splits = () if teacher is None or teacher.is_live else (setting.train, setting.validation)
     space = search_space(config)
     return RetrainingParts(
         space=space if encoder is None else PretrainedSpace(encoder.space, encoder.weights),
         dataset=inputs.dataset,
         setting=setting,
-        teacher_logits=tuple(teacher.logits(split) for split in splits) if teacher else (),
+        teacher_logits=teacher.all_logits() if teacher else (),
         recipe=config.training.recipe,
         distillation=distillation(config),
         teacher=teacher.live if teacher else None,
@@ -151,13 +154,13 @@ def _setting(
     config: RunConfig, dataset: Dataset, fingerprint: str, device: str, cache: ArtifactCache
 ) -> TrainingSetting:
     assert config.task is not None  # noqa: S101 - as in _task
-    train = cache_examples(cache, dataset, Split.TRAIN)
+    train = _training_split(config, dataset, cache)
     task = _task(config, dataset)
     return TrainingSetting(
         data_fingerprint=fingerprint,
         train=train,
         validation=cache_examples(cache, dataset, Split.VALIDATION),
-        normalization=Normalization.of(train.load().images),
+        normalization=_normalization(train, fingerprint, cache),
         task=task,
         task_options=config.task.options,
         augmentation=_augmentation(config, task),
@@ -169,6 +172,26 @@ def _setting(
         precision=resolve_precision(config.training.precision, device) if config.training else torch.float32,
         resident_bytes=int(config.training.resident_gib * 2**30) if config.training else 0,
     )
+
+
+def _training_split(config: RunConfig, dataset: Dataset, cache: ArtifactCache) -> ExamplesFile | StreamedExamples:
+    n_workers = config.training.n_loader_workers if config.training else 0
+    if not n_workers:
+        return cache_examples(cache, dataset, Split.TRAIN)
+    assert isinstance(dataset, IndexedDataset)  # noqa: S101 - the reader refuses others
+    return StreamedExamples(dataset, n_workers)
+
+
+def _normalization(train: ExamplesFile | StreamedExamples, fingerprint: str, cache: ArtifactCache) -> Normalization:
+    if isinstance(train, ExamplesFile):
+        return Normalization.of(train.load().images)
+
+    def write(path: Path) -> None:  # all images are decoded for it, hence once
+        found = Normalization.of_parts(part.images for part in train.dataset.parts(Split.TRAIN, _N_AT_A_TIME)[1])
+        np.save(path, np.array([found.mean, found.std]))
+
+    mean, std = np.load(cache.get("normalization", {"data": fingerprint}, ".npy", write)[0]).tolist()
+    return Normalization(tuple(mean), tuple(std))
 
 
 @dataclass(frozen=True)
@@ -187,7 +210,13 @@ class _MadeTeacher:
 
     def training_logits(self) -> Path | None:
         """Return the file of what it says of the training split; `None` for a live teacher."""
-        return None if self.is_live else self.logits(self.setting.train)
+        train = self.setting.train
+        return self.logits(train) if not self.is_live and isinstance(train, ExamplesFile) else None
+
+    def all_logits(self) -> tuple[Path, ...]:
+        """Return the files of what it says of training and validation split; none for a live teacher."""
+        train = self.training_logits()
+        return () if train is None else (train, self.logits(self.setting.validation))
 
     @property
     def live(self) -> LiveTeacher | None:

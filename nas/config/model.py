@@ -68,6 +68,9 @@ class TrainingConfig(_Section):
         resident_gib: How much of a GPU's memory each process that trains may keep filled with examples: images of all
             its stages, stored features, the teacher's outputs and the validation split together, in the order in which
             they are needed; what does not fit stays memory-mapped on the host. Networks and activations come on top.
+        n_loader_workers: Processes that decode the training images from their files, batch by batch and in every epoch
+            anew, for each process that trains: for data sets that fit neither memory nor disk when decoded. 0: images
+            are decoded once, to disk.
         n_views: Of each training image, varied by the augmentation, whose encoder features are stored for stages that
             train the decoder alone.
         drop_rule: Which candidates are stopped between two stages, by peers of like cost; `None` for none.
@@ -80,6 +83,7 @@ class TrainingConfig(_Section):
     n_threads_alone: int = 1
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     resident_gib: float = 4.0
+    n_loader_workers: int = 0
     n_views: int = 4
     drop_rule: DropRule | None = None
     successive_halving: SuccessiveHalving | None = None

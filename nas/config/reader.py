@@ -25,7 +25,7 @@ from nas.config.model import (
 from nas.config.options import construct, must_be, nearest, options_model, sentence, validate
 from nas.config.yaml_source import Fault, KeyPath, YamlSource
 from nas.controllers.base import Controller
-from nas.data.base import Dataset
+from nas.data.base import Dataset, IndexedDataset
 from nas.distillation import Distillation
 from nas.errors import InputError
 from nas.objectives import Objective
@@ -107,6 +107,7 @@ class ConfigReader:
             "budget": self._value("budget", Budget, self._mapping(("budget",), self._raw.get("budget")) or {}, ()),
             "execution": self._component("execution", _DEFAULT_EXECUTION)[0],
         }
+        self._check_streaming(sections, dataset)
         self._check_references(sections.get("references", ()), task_kind)
         return self._finish(sections, metric_sections)
 
@@ -311,8 +312,9 @@ class ConfigReader:
         for name in ("n_threads_alone", "n_views"):
             if getattr(config, name) < 1:
                 self._faults.append(must_be(("training", name), "an integer of at least 1", getattr(config, name)))
-        if config.resident_gib < 0:
-            self._faults.append(must_be(("training", "resident_gib"), "at least 0", config.resident_gib))
+        for name in ("resident_gib", "n_loader_workers"):
+            if getattr(config, name) < 0:
+                self._faults.append(must_be(("training", name), "at least 0", getattr(config, name)))
         if not config.stages:
             self._fault(("training", "stages"), "training.stages must hold at least one stage, got none.")
         for name in ("drop_rule", "successive_halving"):
@@ -326,6 +328,22 @@ class ConfigReader:
             if stage.train == "decoder" and "pretraining" not in self._given:
                 text = "needs a pretraining section: the encoder's features are stored once it is trained."
                 self._fault(("training", "stages", number, "train"), f"training.stages[{number}].train: decoder {text}")
+
+    def _check_streaming(self, sections: Mapping[str, Any], dataset: object) -> None:
+        """Refuse what needs the training images decoded on disk, where they are streamed."""
+        training, distillation = sections["training"], sections["distillation"]
+        if training is None or not training.n_loader_workers:
+            return
+        key = ("training", "n_loader_workers")
+        if isinstance(dataset, Dataset) and not isinstance(dataset, IndexedDataset):
+            text = "this kind of data cannot decode single images; leave it out, or take folders of images."
+            self._fault(key, f"training.n_loader_workers: {text}")
+        if any(stage.train == "decoder" for stage in training.stages):
+            text = "stages that train the decoder alone store features of all images; leave one of both out."
+            self._fault(key, f"training.n_loader_workers: {text}")
+        if distillation is not None and distillation.enabled and distillation.method.teacher == "cached":
+            text = "the teacher's outputs take more place than the images; write distillation: {teacher: live}."
+            self._fault(key, f"training.n_loader_workers: {text}")
 
     def _pretraining(self, space: object) -> TrainingRecipe | None:
         raw = self._mapping(("pretraining",), self._raw.get("pretraining"))

@@ -75,6 +75,19 @@ class ExamplesFile:
     images: Path
     targets: Path
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Both."""
+        return (self.images, self.targets)
+
+    def __len__(self) -> int:
+        return len(load_array(self.targets))
+
+    def first(self, n: int) -> Examples:
+        """Return the first `n` examples, all if there are fewer."""
+        examples = self.load()
+        return Examples(examples.images[:n], examples.targets[:n])
+
     def load(self) -> Examples:
         """Return the examples, memory-mapped: pages are read when they are used."""
         return Examples(torch.from_numpy(load_array(self.images)), torch.from_numpy(load_array(self.targets)))

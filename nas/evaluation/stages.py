@@ -172,11 +172,11 @@ class TrainingStage(Stage):
     @property
     def files(self) -> tuple[Path, ...]:
         """What it reads: the splits, the teacher's logits or itself, stored features."""
-        splits = (self._setting.train, self._setting.validation)
+        splits = (*self._setting.train.files, *self._setting.validation.files)
         logits = (self._teacher_logits,) if self._teacher_logits else ()
         teacher = (self._teacher.weights,) if self._teacher else ()
         features = self._features.files if self._features else ()
-        return (*(path for split in splits for path in (split.images, split.targets)), *logits, *teacher, *features)
+        return (*splits, *logits, *teacher, *features)
 
     def run(self, subject: Subject) -> Sequence[Observation]:
         """Return the validation scores, how large the distillation term was beside the task's, and each epoch's loss.

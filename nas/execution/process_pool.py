@@ -1,5 +1,6 @@
 """Several candidates side by side, each in a process of its own, on this machine."""
 
+import atexit
 import math
 import multiprocessing
 import os
@@ -29,8 +30,10 @@ class _Worker:
     def __init__(self, context: Any, evaluator: Evaluator, n_threads: int, gpu: str | None) -> None:
         self.connection, theirs = context.Pipe()
         self.gpu = gpu
-        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads, gpu), daemon=True)
+        # No daemon: those may have no children, which streamed images need. It ends with this process all the same.
+        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads, gpu))
         self.process.start()
+        atexit.register(self.stop)
         theirs.close()
         self.job: Job | None = None
         self.deadline = math.inf
@@ -41,6 +44,7 @@ class _Worker:
         self.deadline = math.inf
 
     def stop(self) -> None:
+        atexit.unregister(self.stop)
         self.process.kill()
         self.process.join()
         self.connection.close()
