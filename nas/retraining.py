@@ -18,6 +18,8 @@ from nas.training_data import TrainingData
 from nas.training_setting import TrainingSetting
 from search_spaces.base import SearchSpace
 
+_N_AT_A_TIME = 1024  # decoded test images in memory, a multiple of what is scored at once on a CPU
+
 
 @dataclass(frozen=True)
 class RetrainingParts:
@@ -85,10 +87,10 @@ def retrain(
             on_epoch=on_epoch,
         )
     folder.store.log_test_reading(subject.candidate.id, f"{RETRAINING}, {epochs} epochs")
-    test = parts.dataset.load(Split.TEST)
+    n_images, test = parts.dataset.parts(Split.TEST, _N_AT_A_TIME)
     scores = score(subject.model, setting.task, test, setting.normalization, device=setting.device)
     save_weights(subject.model, folder.weights(subject.candidate.id, "retrained"))
-    conditions = {"split": "test", "epochs": epochs, "n_images": len(test), "seed": subject.seed}
+    conditions = {"split": "test", "epochs": epochs, "n_images": n_images, "seed": subject.seed}
     folder.store.add_observations(
         [
             Observation(subject.candidate.id, RETRAINING, subject.attempt, metric, value, conditions)

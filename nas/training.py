@@ -1,7 +1,7 @@
 """The one way in which this project trains a network: candidates, teachers and retrained winners alike."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -218,13 +218,13 @@ def predict(
 def score(
     model: nn.Module,
     task: Task,
-    examples: Examples,
+    examples: Examples | Iterable[Examples],
     normalization: Normalization,
     *,
     device: torch.device | str = "cpu",
     batch_size: int | None = None,
 ) -> dict[str, float]:
-    """Return every metric of `task` over all `examples`.
+    """Return every metric of `task` over all `examples`, which may come in parts.
 
     Raises:
         EvaluationError: If an output is not finite.
@@ -232,11 +232,12 @@ def score(
     """
     scorer = task.new_scorer()
     finite = torch.ones((), dtype=torch.bool, device=device)
-    start = 0
-    for output in predict(model, examples.images, normalization, device=device, batch_size=batch_size):
-        finite &= output.isfinite().all()
-        scorer.update(output, examples.targets[start : start + len(output)].to(device))
-        start += len(output)
+    for part in [examples] if isinstance(examples, Examples) else examples:
+        start = 0
+        for output in predict(model, part.images, normalization, device=device, batch_size=batch_size):
+            finite &= output.isfinite().all()
+            scorer.update(output, part.targets[start : start + len(output)].to(device))
+            start += len(output)
     if not finite:
         raise EvaluationError("the trained network gives outputs that are NaN or infinite")
     return scorer.compute()

@@ -149,7 +149,7 @@ def decoded_in_parts(n: int, n_at_a_time: int, read: Callable[[range], Examples]
         DataError: In the end, naming all that is broken.
     """
     faults: list[str] = []
-    for start in range(0, n, n_at_a_time):
+    for start in range(0, max(n, 1), n_at_a_time):  # where there is none, `read` says why
         try:
             part = read(range(start, min(start + n_at_a_time, n)))
         except DataError as error:
@@ -158,4 +158,4 @@ def decoded_in_parts(n: int, n_at_a_time: int, read: Callable[[range], Examples]
         if not faults:
             yield part
     if faults:
-        raise DataError(faults)
+        raise DataError(tuple(dict.fromkeys(faults)))  # a part may name faults that are all parts'

@@ -126,6 +126,18 @@ def test_parts_are_the_split(kind, tmp_path):
         assert torch.equal(torch.cat([part.targets for part in parts]), whole.targets)
 
 
+def test_parts_of_pairs_without_partners_name_each_once(tmp_path):
+    data = create("image_mask_folder", tmp_path / "data")
+    images, masks = (tmp_path / "data" / "test" / name for name in ("images", "masks"))
+    (masks / "0.png").unlink()
+    with pytest.raises(DataError, match="has no mask") as caught:
+        list(data.parts(Split.TEST, 1)[1])
+    assert len(caught.value.faults) == 1
+    shutil.rmtree(images)
+    with pytest.raises(DataError, match="images: folder is missing"):
+        list(data.parts(Split.TEST, 1)[1])
+
+
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_no_image_is_in_two_splits(kind, tmp_path):
     data = create(kind, tmp_path / "data")

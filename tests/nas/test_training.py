@@ -186,6 +186,13 @@ def test_normalization_gives_each_channel_mean_zero_and_deviation_one():
     assert float(normalised[:, 0].std(correction=0)) == pytest.approx(1.0, abs=1e-6)
 
 
+def test_examples_in_parts_are_scored_as_all_at_once():
+    model, part = network().eval(), examples(50)
+    normalization = Normalization.of(part.images)
+    parts = (Examples(part.images[i : i + 20], part.targets[i : i + 20]) for i in (0, 20, 40))
+    assert score(model, TASK, parts, normalization) == score(model, TASK, part, normalization)
+
+
 def test_predict_keeps_the_order_and_refuses_train_mode():
     model, part = network().eval(), examples(50)
     normalization = Normalization.of(part.images)
@@ -353,6 +360,24 @@ def test_trains_on_a_gpu_that_is_not_the_current_one():
         states.append(torch.cat([p.flatten().cpu() for p in model.parameters()]))
         assert torch.cuda.current_device() == 0
     torch.testing.assert_close(*states)
+
+
+@pytest.mark.gpu
+def test_a_live_teacher_is_captured_with_the_step(monkeypatch, caplog):
+    part = examples(256)
+    varied = ImageData(part, Normalization.of(part.images), augmentation=Augmentation(brightness=0.5), task=TASK,
+                       device="cuda", resident_bytes=2**20)  # fmt: skip
+    teacher, states = network(seed=1), []
+    for is_captured in (True, False):
+        if not is_captured:
+            monkeypatch.setattr("nas.training.fastest_step", lambda step, example, n_steps: step)
+        model = network()
+        model[4].p = 0.0  # a captured step draws other dropout masks
+        train(model, TrainingRecipe(epochs=4), task=TASK, data=varied, seed=0, distillation=Distillation(),
+              teacher=teacher)  # fmt: skip
+        states.append(torch.cat([p.flatten() for p in model.state_dict().values()]))
+    assert "could not be captured" not in caplog.text
+    torch.testing.assert_close(*states, atol=1e-3, rtol=1e-2)
 
 
 @pytest.mark.gpu
