@@ -15,7 +15,7 @@ from nas.config import RunConfig, resolve_device, resolve_precision
 from nas.config.kinds import kind_class
 from nas.config.model import TrainingConfig
 from nas.data.base import Dataset, IndexedDataset, Split
-from nas.data.cache import ExamplesFile, cache_examples
+from nas.data.cache import ExamplesFile, cache_examples, load_array
 from nas.data.stream import StreamedExamples
 from nas.distillation import Distillation
 from nas.errors import InputError
@@ -190,7 +190,7 @@ def _normalization(train: ExamplesFile | StreamedExamples, fingerprint: str, cac
         found = Normalization.of_parts(part.images for part in train.dataset.parts(Split.TRAIN, _N_AT_A_TIME)[1])
         np.save(path, np.array([found.mean, found.std]))
 
-    mean, std = np.load(cache.get("normalization", {"data": fingerprint}, ".npy", write)[0]).tolist()
+    mean, std = load_array(cache.get("normalization", {"data": fingerprint}, ".npy", write)[0]).tolist()
     return Normalization(tuple(mean), tuple(std))
 
 
