@@ -1,8 +1,9 @@
 """Files that a run needs made first (teachers, their outputs), made once and found again by what they depend on."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,25 @@ class ArtifactCache:
         Returns:
             Its path, and whether it was made by this call.
         """
-        path = self.path(kind, depends_on, suffix)
+        (path,), was_made = self.get_together((kind,), depends_on, suffix, make)
+        return path, was_made
+
+    def get_together(
+        self, kinds: Sequence[str], depends_on: Mapping[str, Any], suffix: str, make: Callable[..., None]
+    ) -> tuple[tuple[Path, ...], bool]:
+        """Return artifacts that are made in one go: arguments as for `get`, `make` being given a path for each kind.
+
+        Returns:
+            Their paths, in the order of `kinds`, and whether they were made by this call.
+        """
+        paths = tuple(self.path(kind, depends_on, suffix) for kind in kinds)
         self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            if path.exists():
-                return path, False
-            for leftover in self.root.glob(f".{path.stem}.*{suffix}"):
-                leftover.unlink()  # of a process that was killed while it wrote
-            write_json(path.with_suffix(".json"), {"kind": kind, "depends_on": depends_on})
-            with atomic_path(path) as temporary:
-                make(temporary)
-        return path, True
+        with FileLock(f"{paths[0]}.lock"), contextlib.ExitStack() as stack:
+            if all(path.exists() for path in paths):
+                return paths, False
+            for kind, path in zip(kinds, paths, strict=True):
+                for leftover in self.root.glob(f".{path.stem}.*{suffix}"):
+                    leftover.unlink()  # of a process that was killed while it wrote
+                write_json(path.with_suffix(".json"), {"kind": kind, "depends_on": depends_on})
+            make(*(stack.enter_context(atomic_path(path)) for path in paths))
+        return paths, True

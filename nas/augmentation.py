@@ -33,7 +33,8 @@ class Augmentation:
     """How each batch of a training is varied.
 
     What comes from outside an image repeats its edge; in masks it is ignored, where the data has a value for
-    that. Colours change in images only: a teacher's cached outputs are those of the true colours.
+    that. Colours change in images only: a teacher's cached outputs are those of the true colours, and where an image is
+    resampled by `scale` they are too. A live teacher (`distillation.teacher`) sees what the student sees.
 
     Attributes:
         flip: Whether half of the images, at random, are mirrored left to right. Classes that swap by it are the

@@ -97,11 +97,16 @@ class Distillation:
         loss: A name in `DISTILLATION_LOSSES`; `channel_wise` is for segmentation alone.
         weight: Factor of the distillation term.
         temperature: Softens the teacher's outputs; 1 leaves them as they are, and `mse` always does.
+        teacher: `cached`: its outputs for the training images are stored once and follow an augmentation as well as
+            outputs can: not its colours, and an image that is scaled or moved is resampled, not asked about again.
+            `live`: it runs on every batch as augmented. On stored features the cached outputs are those of the very
+            views, and are taken always.
     """
 
     loss: Literal["kl", "mse", "channel_wise"] = "kl"
     weight: float = 0.5
     temperature: float = 2.0
+    teacher: Literal["cached", "live"] = "cached"
 
     def __post_init__(self) -> None:
         if self.weight < 0:

@@ -22,6 +22,7 @@ from nas.distillation import Distillation
 from nas.errors import InputError
 from nas.evaluation import Ended, Evaluator, Event, Job
 from nas.execution.worker_count import available_cores
+from nas.onnx_teacher import OnnxTeacher
 from nas.records import Candidate
 from nas.store import RunFolder
 from nas.training import TrainingRecipe, score, torch_threads, train
@@ -237,14 +238,14 @@ class _DryRun:
     ) -> TrainingCost:
         """Time short trainings on real data, and the scoring of a part of the validation split."""
         assert self._inputs is not None  # noqa: S101 - as above
-        setting, examples = self._inputs.setting, self._inputs.setting.train.load()
-        batch_size = min(recipe.batch_size, len(examples))
+        setting, n_examples = self._inputs.setting, len(self._inputs.setting.train)
+        batch_size = min(recipe.batch_size, n_examples)
 
         def train_for(n_steps: int) -> tuple[float, nn.Module]:
-            n = min(n_steps * batch_size, len(examples))
-            part = Examples(examples.images[:n], examples.targets[:n])
+            part = setting.train.first(n_steps * batch_size)
             model, short = make(), dataclasses.replace(recipe, epochs=1)
-            data: TrainingData = setting.image_data(part, self._logits)
+            teacher = self._live_teacher() if distillation and not on_features else None
+            data: TrainingData = setting.image_data(part, None if teacher else self._logits)
             if on_features and isinstance(model, StagedNetwork):
                 data = _random_features(model, setting, part, self._logits)
             start = time.perf_counter()
@@ -255,20 +256,32 @@ class _DryRun:
                 data=data,
                 seed=0,
                 distillation=distillation,
+                teacher=teacher,
                 precision=setting.precision,
             )
             return time.perf_counter() - start, model
 
-        few, many = (min(n, len(examples) // batch_size) for n in _N_STEPS)
+        few, many = (min(n, n_examples // batch_size) for n in _N_STEPS)
         rounds = [(train_for(few), train_for(many)) for _ in range(_N_ROUNDS)]
         few_s, many_s = (min(round_[i][0] for round_ in rounds) for i in range(2))
         step_s = (many_s - few_s) / (many - few) if many_s > few_s and many > few else many_s / many
         return TrainingCost(
             step_s=step_s,
-            n_steps=recipe.epochs * (len(examples) // batch_size),
+            n_steps=recipe.epochs * (n_examples // batch_size),
             start_s=max(0.0, few_s - few * step_s),
             scoring_s=self._scoring_s(rounds[-1][0][1]),
         )
+
+    def _live_teacher(self) -> nn.Module | None:
+        """Return what costs as much as the live teacher, if there is to be one: itself, untrained."""
+        spec, method = self._config.teacher, build.distillation(self._config)
+        if spec is None or self._inputs is None or method is None or method.teacher != "live":
+            return None
+        setting = self._inputs.setting
+        model = spec.build(setting.in_channels, setting.n_classes)
+        if isinstance(model, OnnxTeacher):
+            model.open(setting.normalization)
+        return model
 
     def _scoring_s(self, model: nn.Module) -> float:
         assert self._inputs is not None  # noqa: S101 - as above
@@ -291,6 +304,8 @@ class _DryRun:
             said.append("a cluster works on one candidate at a time; divide by the places that it has")
         if config.teacher is not None or config.pretraining is not None:
             said.append("teacher and encoder are made by this run, not found from an earlier one")
+        if config.training is not None and config.training.n_loader_workers:
+            said.append("images are decoded as fast as trainings read them")
         if config.metrics:
             said.append(f"the functions that give {', '.join(config.metrics)} take no time")
         if str(config.budget) != "none":
@@ -320,10 +335,10 @@ def _random_features(
 
 def _random_logits(config: RunConfig, inputs: build.TrainingInputs) -> np.ndarray:
     """Return what stands for the teacher's outputs: as large and of the same type."""
-    targets = inputs.setting.train.load().targets
+    train = inputs.setting.train
     batch_sizes = [stage.batch_size for stage in config.training.stages] if config.training else [1]
-    n_images = min(len(targets), max(_N_STEPS) * max(batch_sizes))
+    n_images = min(len(train), max(_N_STEPS) * max(batch_sizes))
     if config.pretraining is not None:
-        n_images = min(len(targets), max(n_images, max(_N_STEPS) * config.pretraining.batch_size))
-    shape = (n_images, inputs.signature.n_classes, *targets.shape[1:])
+        n_images = min(len(train), max(n_images, max(_N_STEPS) * config.pretraining.batch_size))
+    shape = (n_images, inputs.signature.n_classes, *train.first(1).targets.shape[1:])
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).half().numpy()

@@ -1,6 +1,6 @@
 """Stored features of the encoder that all candidates share: a decoder trained on them never runs it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from nas.artifacts import ArtifactCache
 from nas.augmentation import Augmentation
 from nas.data.base import Examples
-from nas.data.cache import ExamplesFile, load_array
+from nas.data.cache import ExamplesFile, load_array, new_array, write_examples
 from nas.files import load_part
 from nas.tasks.base import Task
 from nas.training_data import FeatureData
@@ -72,21 +72,26 @@ def store_views(setting: TrainingSetting, n_views: int, cache: ArtifactCache) ->
     What an encoder makes of an image does not commute with the image's variation, so that it is varied first.
     Without an augmentation there is one view: the training split itself.
     """
+    train = setting.train
+    assert isinstance(train, ExamplesFile)  # noqa: S101 - the reader refuses stored features of streamed images
     if setting.augmentation is None:
-        return setting.train, 1
+        return train, 1
     depends_on = {
-        "examples": setting.train.images.name,
+        "examples": train.images.name,
         "augmentation": asdict(setting.augmentation),
         "task": dict(setting.task_options),
         "seed": setting.seed,
         "n_views": n_views,
     }
-    paths = {part: cache.path(f"view-{part}", depends_on, ".npy") for part in ("images", "targets")}
-    if not all(path.exists() for path in paths.values()):
-        views = _views(setting.train.load(), setting.augmentation, setting.task, n_views, setting.seed)
-        for part, tensor in (("images", views.images), ("targets", views.targets)):
-            cache.get(f"view-{part}", depends_on, ".npy", lambda path, tensor=tensor: np.save(path, tensor.numpy()))  # type: ignore[misc]
-    return ExamplesFile(paths["images"], paths["targets"]), n_views
+    augmentation = setting.augmentation
+
+    def write(images: Path, targets: Path) -> None:
+        examples = train.load()
+        views = _views(examples, augmentation, setting.task, n_views, setting.seed)
+        write_examples(images, targets, n_views * len(examples), views)
+
+    paths, _ = cache.get_together(("view-images", "view-targets"), depends_on, ".npy", write)
+    return ExamplesFile(*paths), n_views
 
 
 def store_features(
@@ -109,8 +114,7 @@ def store_features(
     shapes = _shapes(network, setting, images[:1])
 
     def write(path: Path) -> None:
-        size = (len(images), sum(map(prod, shapes)))
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=size)
+        array = new_array(path, np.float16, (len(images), sum(map(prod, shapes))))
         for start in range(0, len(images), _N_AT_A_TIME):
             features = _features(network, setting, images[start : start + _N_AT_A_TIME])
             joined = torch.cat([feature.flatten(1) for feature in features], dim=1)
@@ -127,17 +131,14 @@ def store_features(
     return cache.get("features", depends_on, ".npy", write)[0], shapes
 
 
-def _views(examples: Examples, augmentation: Augmentation, task: Task, n_views: int, seed: int) -> Examples:
+def _views(examples: Examples, augmentation: Augmentation, task: Task, n_views: int, seed: int) -> Iterator[Examples]:
     generator = torch.Generator().manual_seed(seed)
-    images, targets = [], []
     for _ in range(n_views):
         for start in range(0, len(examples), _N_AT_A_TIME):
             rows = slice(start, start + _N_AT_A_TIME)
             draw = augmentation.draw(len(examples.images[rows]), generator)
-            varied = augmentation.apply(examples.images[rows], examples.targets[rows], None, draw, task)
-            images.append(varied[0])
-            targets.append(varied[1])
-    return Examples(torch.cat(images), torch.cat(targets))
+            images, targets, _ = augmentation.apply(examples.images[rows], examples.targets[rows], None, draw, task)
+            yield Examples(images, targets)
 
 
 @torch.inference_mode()

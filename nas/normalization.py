@@ -1,10 +1,13 @@
 """From pixels to what networks are given."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
 from nas.constants import constant
+
+_N_AT_A_TIME = 256  # images in memory
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,16 @@ class Normalization:
     @classmethod
     def of(cls, images: torch.Tensor) -> "Normalization":
         """Return the statistics of `images`, `(n, C, H, W)` uint8; a constant channel gets a std of 1."""
-        n_channels = images.shape[1]
-        pixels = images.numel() // n_channels
+        return cls.of_parts(torch.split(images, _N_AT_A_TIME))
+
+    @classmethod
+    def of_parts(cls, parts: Iterable[torch.Tensor]) -> "Normalization":
+        """Return the statistics of images that come in parts, exactly those of all together."""
+        totals = sum(_counts(part) for part in parts)
+        assert isinstance(totals, torch.Tensor)  # noqa: S101 - no split is empty
         mean, std = [], []
-        for channel in range(n_channels):
-            counts = torch.bincount(images[:, channel].flatten(), minlength=256).double()
+        for counts in totals.double():
+            pixels = float(counts.sum())
             values = torch.arange(256, dtype=torch.float64) / 255
             m = float((counts * values).sum() / pixels)
             variance = float((counts * (values - m) ** 2).sum() / pixels)
@@ -38,3 +46,9 @@ class Normalization:
             constant(values, images.device, torch.float32).view(1, -1, 1, 1) for values in (self.mean, self.std)
         )
         return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def _counts(images: torch.Tensor) -> torch.Tensor:
+    """Return how often each value is in each channel, `(C, 256)` int64."""
+    channels = (images[:, channel].flatten() for channel in range(images.shape[1]))
+    return torch.stack([torch.bincount(values, minlength=256) for values in channels])

@@ -10,6 +10,7 @@ from torch import nn
 from nas.artifacts import ArtifactCache
 from nas.distillation import Distillation
 from nas.files import load_part, save_weights
+from nas.teacher import LiveTeacher
 from nas.training import EpochSummary, TrainingRecipe, score, torch_threads, train
 from nas.training_setting import TrainingSetting
 from search_spaces.base import ModelSpace, PretrainableSpace
@@ -61,6 +62,7 @@ def pretrain(
     *,
     distillation: Distillation | None,
     teacher_logits: Path | None,
+    teacher: LiveTeacher | None = None,
     on_start: Callable[[], None] | None = None,
     on_epoch: Callable[[EpochSummary], None] | None = None,
 ) -> Path:
@@ -74,7 +76,8 @@ def pretrain(
         setting: On what and where.
         cache: Where the weights are kept.
         distillation: How it learns from the teacher; `None` for not at all.
-        teacher_logits: A `.npy` file, for a distillation.
+        teacher_logits: A `.npy` file, for a distillation from stored outputs.
+        teacher: For one from outputs for each batch.
         on_start: Called before a training starts.
         on_epoch: Called after each of its epochs.
 
@@ -86,7 +89,7 @@ def pretrain(
         "space": [space.name, space.options],
         "recipe": asdict(recipe),
         "distillation": asdict(distillation) if distillation else None,
-        "teacher": teacher_logits.name if teacher_logits else None,
+        "teacher": teacher_logits.name if teacher_logits else teacher and teacher.depends_on,
     }
 
     def write(path: Path) -> None:
@@ -103,6 +106,7 @@ def pretrain(
                 data=setting.training_data(teacher_logits),
                 seed=setting.seed,
                 distillation=distillation,
+                teacher=teacher.load() if teacher else None,
                 precision=setting.precision,
                 on_epoch=on_epoch,
             )

@@ -4,20 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from nas.data.base import Dataset, Examples, Split
+from nas.data.base import Dataset, Split
 from nas.data.cache import load_array
+from nas.data.stream import StreamedExamples
 from nas.distillation import Distillation
 from nas.evaluation.base import Subject
 from nas.files import save_weights
 from nas.records import Observation
 from nas.store import RETRAINING, RunFolder
+from nas.teacher import LiveTeacher
 from nas.training import EpochSummary, TrainingRecipe, score, torch_threads, train
-from nas.training_data import ImageData
+from nas.training_data import TrainingData
 from nas.training_setting import TrainingSetting
 from search_spaces.base import SearchSpace
+
+_N_AT_A_TIME = 1024  # decoded test images in memory, a multiple of what is scored at once on a CPU
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class RetrainingParts:
         space: The run's, its networks starting as in the search.
         dataset: Gives the test split.
         setting: As in the search; training and validation split are trained on together.
-        teacher_logits: Of the same splits, in the same order; empty for no distillation.
+        teacher_logits: Of the same splits, in the same order; empty for no distillation, or one from a live teacher.
+        teacher: The live teacher; `None` for no such distillation.
         recipe: As in the search; its epochs are replaced.
         distillation: As in the search.
     """
@@ -39,6 +41,7 @@ class RetrainingParts:
     teacher_logits: tuple[Path, ...]
     recipe: TrainingRecipe
     distillation: Distillation | None
+    teacher: LiveTeacher | None = None
 
 
 def retrain(
@@ -72,7 +75,9 @@ def retrain(
         subject = replace(subject, space=parts.space)
     setting = parts.setting
     folder.store.log_test_reading(subject.candidate.id, f"{RETRAINING}, {epochs} epochs")
-    test = parts.dataset.load(Split.TEST)
+    n_images, test = parts.dataset.parts(Split.TEST, _N_AT_A_TIME)
+    for _ in test:
+        pass  # all of it decodes
     with torch_threads(setting.n_threads):
         train(
             subject.model,
@@ -81,12 +86,14 @@ def retrain(
             data=_all_but_test(parts),
             seed=subject.seed,
             distillation=parts.distillation,
+            teacher=parts.teacher.load() if parts.teacher else None,
             precision=setting.precision,
             on_epoch=on_epoch,
         )
     save_weights(subject.model, folder.weights(subject.candidate.id, "retrained"))
+    _, test = parts.dataset.parts(Split.TEST, _N_AT_A_TIME)
     scores = score(subject.model, setting.task, test, setting.normalization, device=setting.device)
-    conditions = {"split": "test", "epochs": epochs, "n_images": len(test), "seed": subject.seed}
+    conditions = {"split": "test", "epochs": epochs, "n_images": n_images, "seed": subject.seed}
     folder.store.add_observations(
         [
             Observation(subject.candidate.id, RETRAINING, subject.attempt, metric, value, conditions)
@@ -96,8 +103,10 @@ def retrain(
     return scores
 
 
-def _all_but_test(parts: RetrainingParts) -> ImageData:
-    examples = [split.load() for split in (parts.setting.train, parts.setting.validation)]
-    together = Examples(torch.cat([part.images for part in examples]), torch.cat([part.targets for part in examples]))
+def _all_but_test(parts: RetrainingParts) -> TrainingData:
+    setting = parts.setting
+    if isinstance(setting.train, StreamedExamples):
+        return setting.streamed_data(replace(setting.train, splits=(Split.TRAIN, Split.VALIDATION)))
+    examples = [split.load() for split in (setting.train, setting.validation)]
     logits = [load_array(path) for path in parts.teacher_logits]
-    return parts.setting.image_data(together, np.concatenate(logits) if logits else None)
+    return setting.image_data(examples, logits or None)

@@ -1,6 +1,8 @@
 """A network as it is trained: which part of it, and with which heads beside its own."""
 
+import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
@@ -83,11 +85,15 @@ class Student:
 
     def outputs(self, inputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Return the logits, and what the auxiliary heads say, in float32."""
-        if self._precision is torch.float32:
-            return self._outputs(inputs)
-        with torch.autocast(self._device_type, self._precision):
+        with self.autocast():
             output, said = self._outputs(inputs)
         return output.float(), tuple(auxiliary.float() for auxiliary in said)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Let convolutions and the like compute in this student's precision."""
+        if self._precision is torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device_type, self._precision)
 
     def _outputs(
         self, inputs: torch.Tensor | tuple[torch.Tensor, ...]

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from nas.artifacts import ArtifactCache
-from nas.data.cache import ExamplesFile
+from nas.data.cache import ExamplesFile, new_array
 from nas.errors import EvaluationError, InputError
 from nas.files import content_hash, load_weights, save_weights
 from nas.onnx_teacher import OnnxTeacher, external_files
@@ -164,8 +164,49 @@ def load_teacher(spec: TeacherSpec, weights: Path, setting: TrainingSetting) -> 
 
 def weights_hash(spec: TeacherSpec, weights: Path) -> str:
     """Return the hash of all files of a teacher: an ONNX file may keep its weights beside it."""
-    beside = external_files(weights) if TEACHERS[spec.kind] is OnnxTeacher else ()
-    return content_hash(weights, *beside)
+    return content_hash(*_files(spec, weights))
+
+
+def _files(spec: TeacherSpec, weights: Path) -> tuple[Path, ...]:
+    return (weights, *(external_files(weights) if TEACHERS[spec.kind] is OnnxTeacher else ()))
+
+
+@dataclass(frozen=True)
+class LiveTeacher:
+    """A teacher that is asked during trainings; small enough to be sent to the processes that train.
+
+    Attributes:
+        spec: What it is.
+        weights: Its file, from `make_teacher`.
+        setting: The data that it fits.
+    """
+
+    spec: TeacherSpec
+    weights: Path
+    setting: TrainingSetting
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that it is read from."""
+        return _files(self.spec, self.weights)
+
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        """What it says of an image depends on."""
+        return {
+            "weights": weights_hash(self.spec, self.weights),
+            "kind": self.spec.kind,
+            "options": dict(self.spec.options),
+            "normalization": asdict(self.setting.normalization),
+        }
+
+    def load(self) -> nn.Module:
+        """Return the network, trained, in eval mode.
+
+        Raises:
+            InputError: As for `load_teacher`.
+        """
+        return load_teacher(self.spec, self.weights, self.setting)
 
 
 def teacher_logits(
@@ -180,20 +221,15 @@ def teacher_logits(
     Raises:
         InputError: If a logit is not finite, or too large for float16.
     """
-    depends_on = {
-        "weights": weights_hash(spec, teacher.weights),
-        "kind": spec.kind,
-        "options": dict(spec.options),
-        "examples": examples.images.name,
-        "normalization": asdict(setting.normalization),
-    }
+    asked = LiveTeacher(spec, teacher.weights, setting)
+    depends_on = {**asked.depends_on, "examples": examples.images.name}
 
     def write(path: Path) -> None:
-        model = load_teacher(spec, teacher.weights, setting)
+        model = asked.load()
         images = examples.load().images
         outputs = predict(model, images, setting.normalization, device=setting.device)
         first = next(outputs)
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(images), *first.shape[1:]))
+        array = new_array(path, np.float16, (len(images), *first.shape[1:]))
         start = 0
         for output in (first, *outputs):
             array[start : start + len(output)] = _halved(output, teacher.weights).cpu().numpy()
@@ -205,8 +241,8 @@ def teacher_logits(
 
 def _check_output(model: nn.Module, weights: Path, setting: TrainingSetting) -> None:
     """Check what the teacher says of one image against the classes and the size of the targets."""
-    examples = setting.train.load()
-    images = examples.images[:1]
+    examples = setting.train.first(1)
+    images = examples.images
     output = next(predict(model, images, setting.normalization, device=setting.device))
     expected = (setting.n_classes, *examples.targets.shape[1:])
     if (found := tuple(output.shape[1:])) != expected:

@@ -1,7 +1,7 @@
 """The one way in which this project trains a network: candidates, teachers and retrained winners alike."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,11 +15,13 @@ from nas.errors import EvaluationError
 from nas.normalization import Normalization
 from nas.student import Student
 from nas.tasks.base import Task
-from nas.training_data import TrainingData
-from nas.training_step import EagerStep, Step, fastest_step
+from nas.training_data import FeatureData, TrainingData, as_current
+from nas.training_step import EagerStep, Step, fastest_step, gradient_scaler
 
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 _BETAS = (0.8, 0.999)  # of AdamW: trainings of a few hundred steps go further with less momentum
+_N_SCORED_AT_A_TIME = 64  # images, at least
+_GPU_PIXELS_AT_A_TIME = 2**22  # of a scored batch's images: 1,024 of 64 x 64; small batches leave a GPU waiting
 _N_NORM_BATCHES = 50  # at most, for the statistics of averaged weights
 
 
@@ -113,6 +115,7 @@ def train(
     data: TrainingData,
     seed: int,
     distillation: Distillation | None = None,
+    teacher: nn.Module | None = None,
     precision: torch.dtype = torch.float32,
     on_epoch: Callable[[EpochSummary], None] | None = None,
 ) -> EpochSummary:
@@ -126,11 +129,12 @@ def train(
         model: Maps normalised images to logits.
         recipe: How to train.
         task: Gives the loss.
-        data: What to train on; it needs a teacher's logits for a distillation.
+        data: What to train on; it needs a teacher's logits for a distillation without a `teacher`.
         seed: Of the order of images, of their variation, of auxiliary heads and of dropout.
         distillation: How to learn from the teacher; `None` for not at all.
-        precision: Of convolutions and the like; `bfloat16` is faster on most GPUs. Weights, losses and updates stay
-            float32, and so does every score.
+        teacher: Asked about each batch as it is varied, in eval mode; `None` where `data` holds what it says.
+        precision: Of convolutions and the like; `bfloat16` is faster on most GPUs, `float16` on those before it, with
+            gradients scaled against underflow. Weights, losses and updates stay float32, and so does every score.
         on_epoch: Called after each epoch.
 
     Returns:
@@ -138,11 +142,16 @@ def train(
 
     Raises:
         EvaluationError: If the loss becomes NaN or infinite.
-        ValueError: If a distillation is asked for without the teacher's logits.
+        ValueError: If a distillation is asked for without a teacher or its logits, or a teacher is to be asked about
+            stored features.
     """
-    if distillation is not None and not data.has_teacher:
+    if distillation is not None and teacher is None and not data.has_teacher:
         raise ValueError("distillation needs a teacher's logits, data has none")
+    if teacher is not None and isinstance(data, FeatureData):
+        raise ValueError("teacher cannot be asked about stored features: give its logits of their views with the data")
     device = data.device
+    if teacher is not None:
+        teacher.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     student = Student(model, data, recipe.auxiliary_weight, seed, precision)
     batch_size = min(recipe.batch_size, len(data))
@@ -153,13 +162,14 @@ def train(
     average = MovingAverage(student, recipe.average_decay) if recipe.average_decay else None
     generator = torch.Generator().manual_seed(seed)
     losses = torch.zeros(2, n_steps, device=device)  # task's, distillation's
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with as_current(device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for epoch in range(1, recipe.epochs + 1):
             order = torch.randperm(len(data), generator=generator)[: n_steps * batch_size].view(n_steps, -1)
             for step, batch in enumerate(data.batches(order, epoch, generator)):
                 if take_step is None:
-                    eager = EagerStep(student, optimizer, task, distillation)
+                    scaler = gradient_scaler(precision, device)
+                    eager = EagerStep(student, optimizer, task, distillation, teacher, scaler)
                     take_step = fastest_step(eager, batch, recipe.epochs * n_steps)
                 losses[:, step] = take_step(batch)
                 schedule.step()
@@ -175,6 +185,12 @@ def train(
     return summary
 
 
+def scoring_batch_size(device: torch.device | str, n_pixels: int) -> int:
+    """Return how many images of `n_pixels` each to run through a network at once, when nothing is learned."""
+    fitting = _GPU_PIXELS_AT_A_TIME // n_pixels if torch.device(device).type == "cuda" else 0
+    return max(_N_SCORED_AT_A_TIME, fitting)
+
+
 @torch.inference_mode()
 def predict(
     model: nn.Module,
@@ -182,9 +198,11 @@ def predict(
     normalization: Normalization,
     *,
     device: torch.device | str = "cpu",
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> Iterator[torch.Tensor]:
     """Yield the logits of `images`, `(n, C, H, W)` uint8, in order, batch by batch, on `device`.
+
+    Batches are of `scoring_batch_size` where it is not given.
 
     Raises:
         ValueError: If `model` is in train mode.
@@ -192,6 +210,7 @@ def predict(
     if model.training:
         raise ValueError("model must be in eval mode; call model.eval()")
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch_size = batch_size or scoring_batch_size(device, images.shape[-2] * images.shape[-1])
     for start in range(0, len(images), batch_size):
         yield model(normalization(images[start : start + batch_size].to(device)))
 
@@ -199,13 +218,13 @@ def predict(
 def score(
     model: nn.Module,
     task: Task,
-    examples: Examples,
+    examples: Examples | Iterable[Examples],
     normalization: Normalization,
     *,
     device: torch.device | str = "cpu",
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> dict[str, float]:
-    """Return every metric of `task` over all `examples`.
+    """Return every metric of `task` over all `examples`, which may come in parts.
 
     Raises:
         EvaluationError: If an output is not finite.
@@ -213,11 +232,12 @@ def score(
     """
     scorer = task.new_scorer()
     finite = torch.ones((), dtype=torch.bool, device=device)
-    start = 0
-    for output in predict(model, examples.images, normalization, device=device, batch_size=batch_size):
-        finite &= output.isfinite().all()
-        scorer.update(output, examples.targets[start : start + len(output)].to(device))
-        start += len(output)
+    for part in [examples] if isinstance(examples, Examples) else examples:
+        start = 0
+        for output in predict(model, part.images, normalization, device=device, batch_size=batch_size):
+            finite &= output.isfinite().all()
+            scorer.update(output, part.targets[start : start + len(output)].to(device))
+            start += len(output)
     if not finite:
         raise EvaluationError("the trained network gives outputs that are NaN or infinite")
     return scorer.compute()

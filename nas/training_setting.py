@@ -1,6 +1,6 @@
 """On what, for what and where the networks of a run are trained: the same for candidates and for what is made first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import torch
 from nas.augmentation import Augmentation
 from nas.data.base import Examples
 from nas.data.cache import ExamplesFile, load_array
+from nas.data.stream import StreamedExamples
 from nas.normalization import Normalization
+from nas.streaming import StreamData
 from nas.tasks.base import Task
-from nas.training_data import ImageData
+from nas.training_data import ImageData, TrainingData
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class TrainingSetting:
 
     Attributes:
         data_fingerprint: Of the data set.
-        train: The training split.
+        train: The training split, decoded on disk, or to be decoded batch by batch.
         validation: The validation split. The test split is not here: nothing made first may see it.
         normalization: Of the images.
         task: Loss and scores.
@@ -34,11 +36,12 @@ class TrainingSetting:
         n_threads: CPU threads of trainings that have the machine to themselves.
         augmentation: How the images of a batch are varied; `None` for not at all.
         precision: Of convolutions and the like in trainings.
-        resident_bytes: How much of an accelerator's memory the examples of one training may take.
+        resident_bytes: How much of an accelerator's memory the examples of a training may take, in the process that
+            trains: those of all its stages and of the validation split together.
     """
 
     data_fingerprint: str
-    train: ExamplesFile
+    train: ExamplesFile | StreamedExamples
     validation: ExamplesFile
     normalization: Normalization
     task: Task
@@ -65,11 +68,22 @@ class TrainingSetting:
             "augmentation": asdict(self.augmentation) if self.augmentation else None,
         }
 
-    def training_data(self, teacher_logits: Path | None = None) -> ImageData:
+    def training_data(self, teacher_logits: Path | None = None) -> TrainingData:
         """Return the training split, varied as configured."""
+        if isinstance(self.train, StreamedExamples):
+            return self.streamed_data(self.train)
         return self.image_data(self.train.load(), load_array(teacher_logits) if teacher_logits else None)
 
-    def image_data(self, examples: Examples, teacher_logits: np.ndarray | None = None) -> ImageData:
+    def validation_examples(self) -> Examples:
+        """Return the validation split, on the device that trains if it fits, to be scored again and again."""
+        examples = self.validation.load()
+        if self.device == "cpu" or examples.n_bytes > self.resident_bytes:
+            return examples
+        return Examples(examples.images.to(self.device), examples.targets.to(self.device))
+
+    def image_data(
+        self, examples: Examples | Sequence[Examples], teacher_logits: np.ndarray | Sequence[np.ndarray] | None = None
+    ) -> ImageData:
         """Return `examples` for a training in this setting."""
         return ImageData(
             examples,
@@ -79,4 +93,10 @@ class TrainingSetting:
             task=self.task,
             device=self.device,
             resident_bytes=self.resident_bytes,
+        )
+
+    def streamed_data(self, examples: StreamedExamples) -> StreamData:
+        """Return `examples` for a training in this setting, decoded batch by batch."""
+        return StreamData(
+            examples, self.normalization, augmentation=self.augmentation, task=self.task, device=self.device
         )

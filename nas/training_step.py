@@ -1,10 +1,13 @@
 """One step of a training: forward, backward, update. On a GPU it is captured once and replayed."""
 
+import contextlib
 import logging
+import warnings
 from collections.abc import Iterator
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from nas.distillation import Distillation
 from nas.student import Student
@@ -30,23 +33,45 @@ class EagerStep:
         optimizer: Of its parameters.
         task: Gives the loss.
         distillation: How to learn from the teacher; `None` for not at all.
+        teacher: Asked about each batch, in eval mode; `None` where batches hold what it says.
+        scaler: Keeps gradients of low precision from vanishing; `None` where they need no help.
     """
 
     def __init__(
-        self, student: Student, optimizer: torch.optim.Optimizer, task: Task, distillation: Distillation | None
+        self,
+        student: Student,
+        optimizer: torch.optim.Optimizer,
+        task: Task,
+        distillation: Distillation | None,
+        teacher: nn.Module | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self.student = student
         self.optimizer = optimizer
+        self.scaler = scaler
         self._task = task
         self._distillation = distillation
+        self._teacher = teacher
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return the losses before the update."""
-        losses = self.student.losses(batch, self._task, self._distillation)
+        losses = self.student.losses(self._taught(batch), self._task, self._distillation)
         self.optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        if self.scaler is None:
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+        else:  # a fused optimiser skips the step on the device where a gradient overflowed: nothing waits
+            self.scaler.scale(losses.sum()).backward()  # type: ignore[no-untyped-call]
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         return losses.detach()
+
+    def _taught(self, batch: Batch) -> Batch:
+        """Return the batch with what the teacher says of it."""
+        if self._teacher is None or not isinstance(batch.inputs, torch.Tensor):
+            return batch
+        with torch.no_grad(), self.student.autocast():
+            return batch._replace(teacher_logits=self._teacher(batch.inputs).float())
 
 
 class GraphedStep:
@@ -72,20 +97,25 @@ class GraphedStep:
             None if example.teacher_logits is None else torch.empty_like(example.teacher_logits),
         )
         self._graph = torch.cuda.CUDAGraph()
-        before = _Snapshot(step, example.targets.device)
+        device = example.targets.device
+        before = _Snapshot(step, device)
+        current = torch.cuda.current_stream(device)
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(current)
         try:
-            self._set(example)
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream())
+            # torch leaves a capture's stream only if the capture came to its end; this block leaves it always.
             with torch.cuda.stream(stream):
+                self._set(example)
                 for _ in range(_N_WARM_UP):
                     step(self._batch)
-            torch.cuda.current_stream().wait_stream(stream)
-            step.optimizer.zero_grad(set_to_none=True)  # gradients come to lie in the graph's own memory
-            # The thread that fetches batches meanwhile may allocate memory.
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._losses = step(self._batch)
+                with _no_waiting():  # found only in the capture, a wait would leave CUDA's random state behind in it
+                    step(self._batch)
+                step.optimizer.zero_grad(set_to_none=True)  # gradients come to lie in the graph's own memory
+                # The thread that fetches batches meanwhile may allocate memory.
+                with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                    self._losses = step(self._batch)
         finally:
+            current.wait_stream(stream)
             before.restore()
 
     def __call__(self, batch: Batch) -> torch.Tensor:
@@ -97,6 +127,11 @@ class GraphedStep:
     def _set(self, batch: Batch) -> None:
         for ours, theirs in zip(_tensors(self._batch), _tensors(batch), strict=True):
             ours.copy_(theirs, non_blocking=True)
+
+
+def gradient_scaler(precision: torch.dtype, device: torch.device) -> torch.amp.GradScaler | None:
+    """Return what training in `precision` needs against underflow: float16 alone has too few exponents."""
+    return torch.amp.GradScaler(device.type) if precision is torch.float16 else None
 
 
 def fastest_step(step: EagerStep, example: Batch, n_steps: int) -> Step:
@@ -119,6 +154,8 @@ class _Snapshot:
 
     def __init__(self, step: EagerStep, device: torch.device) -> None:
         self._optimizer = step.optimizer
+        self._scaler = step.scaler
+        self._scale = step.scaler.state_dict() if step.scaler else {}
         self._device = device
         self._tensors = list(step.student.state())
         self._values = [tensor.detach().clone() for tensor in self._tensors]
@@ -132,7 +169,22 @@ class _Snapshot:
         for state in self._optimizer.state.values():  # all zeros before the first step
             for tensor in state.values():
                 tensor.zero_()
+        if self._scaler is not None:
+            self._scaler.load_state_dict(self._scale)
         torch.cuda.set_rng_state(self._random, self._device)
+
+
+@contextlib.contextmanager
+def _no_waiting() -> Iterator[None]:
+    """Raise a `RuntimeError` where the host would wait for the device."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode")  # that it does not find every wait
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def _tensors(batch: Batch) -> Iterator[torch.Tensor]:

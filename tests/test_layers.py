@@ -13,7 +13,7 @@ LAYERS = {
         "files", "store", "artifacts", "data", "tasks", "teacher", "onnx_teacher", "pretraining", "distillation",
         "training", "training_step", "constants", "training_data", "training_setting", "student", "averaging",
         "normalization", "augmentation", "features", "stopping_rules", "controllers", "predictors",
-        "learning_curves", "proxies",
+        "learning_curves", "proxies", "streaming",
     },
     "search": {
         "evaluation", "execution", "reference_point", "budget", "measuring", "confirmation", "search", "retraining",

@@ -16,7 +16,7 @@ from experiments.common import parser, report
 from experiments.evaluation_throughput.usual_loop import train_and_score
 from nas import build
 from nas.config import RunConfig, load_config
-from nas.data.cache import load_array
+from nas.data.cache import ExamplesFile, load_array
 from nas.evaluation import Event, Job, Reading
 from nas.records import Candidate
 from nas.search import SearchListener
@@ -62,9 +62,9 @@ class Comparison:
         teacher = build.make_run_teacher(config, folder, listener)
         self._teacher = load_teacher(config.teacher, teacher.weights, self._setting).to(self._setting.device)
         start = time.perf_counter()
-        logits = teacher_logits(
-            config.teacher, teacher, self._setting, self._setting.train, build.artifact_cache(folder)
-        )
+        train = self._setting.train
+        assert isinstance(train, ExamplesFile)  # noqa: S101 - the configurations stream nothing
+        logits = teacher_logits(config.teacher, teacher, self._setting, train, build.artifact_cache(folder))
         self.seconds_once = time.perf_counter() - start
         self._logits = torch.from_numpy(load_array(logits))
         parts = build.search_parts(config, folder, listener)

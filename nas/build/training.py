@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from nas.artifacts import ArtifactCache
@@ -14,8 +15,9 @@ from nas.build.run_checks import check_batches, check_classes, check_files
 from nas.config import RunConfig, resolve_device, resolve_precision
 from nas.config.kinds import kind_class
 from nas.config.model import TrainingConfig
-from nas.data.base import Dataset, Split
-from nas.data.cache import ExamplesFile, cache_examples
+from nas.data.base import Dataset, IndexedDataset, Split
+from nas.data.cache import ExamplesFile, cache_examples, load_array
+from nas.data.stream import StreamedExamples
 from nas.distillation import Distillation
 from nas.errors import InputError
 from nas.evaluation import (
@@ -32,10 +34,12 @@ from nas.search import SearchListener, Thresholds
 from nas.stopping_rules import interim_metric
 from nas.store import RunFolder, weights_path
 from nas.tasks.base import Task
-from nas.teacher import Teacher, TeacherSpec, make_teacher, teacher_logits, weights_hash
+from nas.teacher import LiveTeacher, Teacher, TeacherSpec, make_teacher, teacher_logits, weights_hash
 from nas.training import TrainingRecipe
 from nas.training_setting import TrainingSetting
 from search_spaces.base import PretrainableSpace, SearchSpace
+
+_N_AT_A_TIME = 256  # decoded images in memory
 
 
 def search_space(config: RunConfig) -> SearchSpace:
@@ -103,17 +107,16 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
         raise InputError(f"{folder.path}: this run trains no networks: its configuration has no data or training")
     setting = inputs.setting
     teacher = _made_teacher(config, setting, folder, listener)
-    splits = (setting.train, setting.validation)
-    logits = tuple(teacher.logits(split) for split in splits) if teacher else ()
-    encoder = _encoder(config, setting, folder, listener, logits[0] if logits else None)
+    encoder = _encoder(config, setting, folder, listener, teacher)
     space = search_space(config)
     return RetrainingParts(
         space=space if encoder is None else PretrainedSpace(encoder.space, encoder.weights),
         dataset=inputs.dataset,
         setting=setting,
-        teacher_logits=logits,
+        teacher_logits=teacher.all_logits() if teacher else (),
         recipe=config.training.recipe,
         distillation=distillation(config),
+        teacher=teacher.live if teacher else None,
     )
 
 
@@ -141,8 +144,7 @@ def make_run_encoder(config: RunConfig, folder: RunFolder, listener: SearchListe
     if config.pretraining is None or inputs is None:
         raise InputError(f"the configuration of {config.name!r} has no pretraining section")
     teacher = _made_teacher(config, inputs.setting, folder, listener)
-    logits = teacher.logits(inputs.setting.train) if teacher else None
-    encoder = _encoder(config, inputs.setting, folder, listener, logits)
+    encoder = _encoder(config, inputs.setting, folder, listener, teacher)
     assert encoder is not None  # noqa: S101 - the reader refuses pretraining for a space that shares no encoder
     return encoder.weights
 
@@ -158,13 +160,13 @@ def _setting(
     config: RunConfig, dataset: Dataset, fingerprint: str, device: str, cache: ArtifactCache
 ) -> TrainingSetting:
     assert config.task is not None  # noqa: S101 - as in _task
-    train = cache_examples(cache, dataset, Split.TRAIN)
+    train = _training_split(config, dataset, cache)
     task = _task(config, dataset)
     return TrainingSetting(
         data_fingerprint=fingerprint,
         train=train,
         validation=cache_examples(cache, dataset, Split.VALIDATION),
-        normalization=Normalization.of(train.load().images),
+        normalization=_normalization(train, fingerprint, cache),
         task=task,
         task_options=config.task.options,
         augmentation=_augmentation(config, task),
@@ -178,18 +180,54 @@ def _setting(
     )
 
 
+def _training_split(config: RunConfig, dataset: Dataset, cache: ArtifactCache) -> ExamplesFile | StreamedExamples:
+    n_workers = config.training.n_loader_workers if config.training else 0
+    if not n_workers:
+        return cache_examples(cache, dataset, Split.TRAIN)
+    assert isinstance(dataset, IndexedDataset)  # noqa: S101 - the reader refuses others
+    return StreamedExamples(dataset, n_workers)
+
+
+def _normalization(train: ExamplesFile | StreamedExamples, fingerprint: str, cache: ArtifactCache) -> Normalization:
+    if isinstance(train, ExamplesFile):
+        return Normalization.of(train.load().images)
+
+    def write(path: Path) -> None:  # all images are decoded for it, hence once
+        found = Normalization.of_parts(part.images for part in train.dataset.parts(Split.TRAIN, _N_AT_A_TIME)[1])
+        np.save(path, np.array([found.mean, found.std]))
+
+    mean, std = load_array(cache.get("normalization", {"data": fingerprint}, ".npy", write)[0]).tolist()
+    return Normalization(tuple(mean), tuple(std))
+
+
 @dataclass(frozen=True)
 class _MadeTeacher:
-    """The run's teacher, ready to be asked."""
+    """The run's teacher, ready to be asked, and whether that is to be in the trainings."""
 
     spec: TeacherSpec
     teacher: Teacher
     setting: TrainingSetting
     cache: ArtifactCache
+    is_live: bool
 
     def logits(self, examples: ExamplesFile) -> Path:
         """Return the file of what it says of `examples`."""
         return teacher_logits(self.spec, self.teacher, self.setting, examples, self.cache)
+
+    def training_logits(self) -> Path | None:
+        """Return the file of what it says of the training split; `None` for a live teacher."""
+        train = self.setting.train
+        return self.logits(train) if not self.is_live and isinstance(train, ExamplesFile) else None
+
+    def all_logits(self) -> tuple[Path, ...]:
+        """Return the files of what it says of training and validation split; none for a live teacher."""
+        train = self.training_logits()
+        return () if train is None else (train, self.logits(self.setting.validation))
+
+    @property
+    def live(self) -> LiveTeacher | None:
+        """What trainings ask; `None` where they read what it said."""
+        return LiveTeacher(self.spec, self.teacher.weights, self.setting) if self.is_live else None
 
 
 @dataclass(frozen=True)
@@ -206,8 +244,7 @@ def candidate_training(
     """Return the space that candidates start from, and how they are trained; makes what they need first."""
     assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
     teacher = _made_teacher(config, setting, folder, listener)
-    logits = teacher.logits(setting.train) if teacher else None
-    encoder = _encoder(config, setting, folder, listener, logits)
+    encoder = _encoder(config, setting, folder, listener, teacher)
     stages = config.training.stages
     features = None
     if encoder and any(stage.train == "decoder" for stage in stages):
@@ -216,7 +253,8 @@ def candidate_training(
         setting,
         stages,
         distillation=distillation(config),
-        teacher_logits=logits,
+        teacher_logits=teacher.training_logits() if teacher else None,
+        teacher=teacher.live if teacher else None,
         features=features,
         interim_score=_interim_score(config, setting.task) if config.training.stopping_rule else None,
         weights=functools.partial(weights_path, folder.path),
@@ -229,7 +267,7 @@ def _encoder(
     setting: TrainingSetting,
     folder: RunFolder,
     listener: SearchListener,
-    logits: Path | None,
+    teacher: _MadeTeacher | None,
 ) -> _Encoder | None:
     """Return the encoder that candidates start from, if there is to be one; pretrained now if no run did before."""
     space = search_space(config)
@@ -242,7 +280,8 @@ def _encoder(
         setting,
         artifact_cache(folder),
         distillation=distillation(config),
-        teacher_logits=logits,
+        teacher_logits=teacher.training_logits() if teacher else None,
+        teacher=teacher.live if teacher else None,
         **_told(listener, "encoder", what),
     )
     _check_stored(folder, "encoder", file_hash(weights))
@@ -301,14 +340,14 @@ def _made_teacher(
     config: RunConfig, setting: TrainingSetting, folder: RunFolder, listener: SearchListener
 ) -> _MadeTeacher | None:
     """Return the teacher, trained now if no run did before; `None` for a run that learns from none."""
-    spec = config.teacher
-    if spec is None or distillation(config) is None:
+    spec, method = config.teacher, distillation(config)
+    if spec is None or method is None:
         return None
     cache = artifact_cache(folder)
     teacher = _teacher(spec, setting, folder, listener)
     _check_stored(folder, "teacher_weights", weights_hash(spec, teacher.weights))
     folder.store.set_fact("teacher", {"kind": spec.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)})
-    return _MadeTeacher(spec, teacher, setting, cache)
+    return _MadeTeacher(spec, teacher, setting, cache, method.teacher == "live")
 
 
 def _teacher(spec: TeacherSpec, setting: TrainingSetting, folder: RunFolder, listener: SearchListener) -> Teacher:

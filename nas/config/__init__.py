@@ -23,6 +23,8 @@ from nas.config.reader import ConfigReader
 from nas.config.yaml_source import YamlSource
 from nas.errors import InputError
 
+_TENSOR_CORES = (7, 0)  # the first compute capability with units for float16; bfloat16 came with 8.0
+
 __all__ = [
     "ComponentConfig",
     "ConstraintConfig",
@@ -82,5 +84,14 @@ def resolve_device(device: str) -> str:
 def resolve_precision(precision: str, device: str) -> torch.dtype:
     """Return what `training.precision` means for trainings on `device`, from `resolve_device`."""
     if precision == "auto":
-        precision = "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+        precision = _fastest_precision(device)
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def _fastest_precision(device: str) -> str:
+    if not device.startswith("cuda"):
+        return "float32"
+    with torch.cuda.device(device):
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bfloat16"
+        return "float16" if torch.cuda.get_device_capability() >= _TENSOR_CORES else "float32"

@@ -63,10 +63,14 @@ class TrainingConfig(_Section):
         device: `auto` (CUDA where it is there), `cpu`, `cuda` or `cuda:N`.
         n_threads_alone: CPU threads of trainings that have the machine to themselves: teacher, pretraining,
             retraining. A candidate's are `execution.n_threads`.
-        precision: Of convolutions and the like: `auto` takes bfloat16 on a GPU that computes in it, float32 elsewhere.
-            Weights, losses and scores are float32 always.
-        resident_gib: How much of a GPU's memory the examples or features of one training may take; what does not fit
-            stays memory-mapped on the host.
+        precision: Of convolutions and the like: `auto` takes bfloat16 on a GPU that computes in it, float16 on one that
+            has matrix units for that alone, float32 elsewhere. Weights, losses and scores are float32 always.
+        resident_gib: How much of a GPU's memory each process that trains may keep filled with examples: images of all
+            its stages, stored features, the teacher's outputs and the validation split together, in the order in which
+            they are needed; what does not fit stays memory-mapped on the host. Networks and activations come on top.
+        n_loader_workers: Processes that decode the training images from their files, batch by batch and in every epoch
+            anew, for each process that trains: for data sets that fit neither memory nor disk when decoded. 0: images
+            are decoded once, to disk.
         n_views: Of each training image, varied by the augmentation, whose encoder features are stored for stages that
             train the decoder alone.
         drop_rule: Which candidates are stopped between two stages, by peers of like cost; `None` for none.
@@ -77,8 +81,9 @@ class TrainingConfig(_Section):
 
     device: str = "auto"
     n_threads_alone: int = 1
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     resident_gib: float = 4.0
+    n_loader_workers: int = 0
     n_views: int = 4
     drop_rule: DropRule | None = None
     successive_halving: SuccessiveHalving | None = None

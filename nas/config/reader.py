@@ -74,7 +74,7 @@ class ConfigReader(SectionReader):
         metric_sections = metrics.read()
         objectives = [Objective(metrics.key(o), o.direction) for o in metric_sections["objectives"]]
         trainings = TrainingReader(self._raw, self._given, self._trust_code, self._kinds)
-        sections |= trainings.read(space, task, task_kind)
+        sections |= trainings.read(dataset, space, task, task_kind)
         self.faults += metrics.faults + trainings.faults
         sections |= {
             "search_space": space_config,

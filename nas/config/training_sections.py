@@ -12,6 +12,7 @@ from nas.augmentation import Augmentation
 from nas.config.model import DistillationConfig, TrainingConfig
 from nas.config.options import construct, must_be, options_model, sentence, validate
 from nas.config.section_reader import SectionReader
+from nas.data.base import Dataset, IndexedDataset
 from nas.distillation import Distillation
 from nas.onnx_teacher import OnnxTeacher
 from nas.tasks.base import Task
@@ -35,21 +36,26 @@ class TrainingSections(TypedDict):
 class TrainingReader(SectionReader):
     """Reads `teacher`, `training`, `pretraining`, `augmentation` and `distillation`, once."""
 
-    def read(self, space: object, task: Task | None, task_kind: str | None) -> TrainingSections:
+    def read(self, dataset: object, space: object, task: Task | None, task_kind: str | None) -> TrainingSections:
         """Return what could be read; with faults, some may be missing.
 
         Args:
+            dataset: What is trained on; `None` if its section is faulty.
             space: Whose networks are trained; `None` if its section is faulty.
             task: What for; `None` if it cannot be made now.
             task_kind: `None` if it is not known.
         """
         teacher = self._teacher(task_kind)
+        training = self._training()
+        distillation = self._distillation(teacher is not None, task_kind)
+        if training is not None and training.n_loader_workers:
+            self._check_streaming(training, distillation, dataset)
         return {
             "teacher": teacher,
-            "training": self._training(),
+            "training": training,
             "pretraining": self._pretraining(space),
             "augmentation": self._augmentation(task),
-            "distillation": self._distillation(teacher is not None, task_kind),
+            "distillation": distillation,
         }
 
     def _teacher(self, task_kind: str | None) -> TeacherSpec | None:
@@ -110,8 +116,9 @@ class TrainingReader(SectionReader):
         for name in ("n_threads_alone", "n_views"):
             if getattr(config, name) < 1:
                 self.faults.append(must_be(("training", name), "an integer of at least 1", getattr(config, name)))
-        if config.resident_gib < 0:
-            self.faults.append(must_be(("training", "resident_gib"), "at least 0", config.resident_gib))
+        for name in ("resident_gib", "n_loader_workers"):
+            if getattr(config, name) < 0:
+                self.faults.append(must_be(("training", name), "at least 0", getattr(config, name)))
         if not config.stages:
             self._fault(("training", "stages"), "training.stages must hold at least one stage, got none.")
         for name in ("drop_rule", "successive_halving"):
@@ -136,6 +143,21 @@ class TrainingReader(SectionReader):
             if whole is not None:
                 what = f"all after stages[{whole}], which changes the encoder whose features are stored (decoder first)"
                 self.faults.append(must_be(path, what, stage.train))
+
+    def _check_streaming(
+        self, training: TrainingConfig, distillation: DistillationConfig | None, dataset: object
+    ) -> None:
+        """Refuse what needs the training images decoded on disk, where they are streamed."""
+        key = ("training", "n_loader_workers")
+        if isinstance(dataset, Dataset) and not isinstance(dataset, IndexedDataset):
+            text = "this kind of data cannot decode single images; leave it out, or take folders of images."
+            self._fault(key, f"training.n_loader_workers: {text}")
+        if any(stage.train == "decoder" for stage in training.stages):
+            text = "stages that train the decoder alone store features of all images; leave one of both out."
+            self._fault(key, f"training.n_loader_workers: {text}")
+        if distillation is not None and distillation.enabled and distillation.method.teacher == "cached":
+            text = "the teacher's outputs take more place than the images; write distillation: {teacher: live}."
+            self._fault(key, f"training.n_loader_workers: {text}")
 
     def _pretraining(self, space: object) -> TrainingRecipe | None:
         raw = self._mapping(("pretraining",), self._raw.get("pretraining"))

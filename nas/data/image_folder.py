@@ -1,12 +1,13 @@
 """A user's own classification data: a folder of images for each class."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from nas.data.base import Dataset, Examples, Split
+from nas.data.base import Examples, IndexedDataset, Split
 from nas.data.files import (
     FaultList,
     check_height_width,
@@ -26,7 +27,7 @@ from nas.errors import DataError
 _Item = tuple[Path, int]  # image, index of its class
 
 
-class ImageFolder(Dataset):
+class ImageFolder(IndexedDataset):
     """Images sorted into folders: `SPLIT/CLASS/NAME.(jpg|png)`.
 
     SPLIT is `train`, `test` (needed only when it is read), and `val` or `validation`; without the
@@ -104,16 +105,18 @@ class ImageFolder(Dataset):
                 faults.attempt(functools.partial(open_image, path))
         faults.raise_if_any()
 
-    def load(self, split: Split) -> Examples:
-        """Return the split, sorted by class and name.
+    def n_examples(self, split: Split) -> int:
+        """Count the files of the split."""
+        return len(self._items_of(split))
+
+    def read(self, split: Split, rows: Sequence[int]) -> Examples:
+        """Decode images; a split is sorted by class and name.
 
         Raises:
             DataError: If files are missing or broken, naming them all.
         """
-        if split is Split.TEST:
-            items = self._list_items(require_folder(expand_root(self._root), split))
-        else:
-            items = self._items[split]
+        of_split = self._items_of(split)
+        items = [of_split[row] for row in rows]
         images = np.empty((len(items), self._in_channels, *self._image_size), dtype=np.uint8)
         faults = FaultList()
         for index, (path, _) in enumerate(items):
@@ -122,6 +125,11 @@ class ImageFolder(Dataset):
         faults.raise_if_any()
         labels = torch.tensor([label for _, label in items], dtype=torch.int64)
         return Examples(torch.from_numpy(images), labels)
+
+    def _items_of(self, split: Split) -> list[_Item]:
+        if split is Split.TEST:
+            return self._list_items(require_folder(expand_root(self._root), split))
+        return self._items[split]
 
     def fingerprint(self) -> str:
         """Hash the options, which images are for validation, and all training and validation files.

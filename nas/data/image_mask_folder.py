@@ -1,13 +1,14 @@
 """A user's own segmentation data: folders of images and masks of the same names."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from nas.data.base import Dataset, Examples, Split
+from nas.data.base import Examples, IndexedDataset, Split
 from nas.data.files import (
     FaultList,
     check_class_names,
@@ -27,7 +28,7 @@ from nas.data.files import (
 _Pair = tuple[Path, Path]  # image, mask
 
 
-class ImageMaskFolder(Dataset):
+class ImageMaskFolder(IndexedDataset):
     """Colour images with a mask each: `SPLIT/images/NAME.(jpg|png)` and `SPLIT/masks/NAME.png`.
 
     SPLIT is `train`, `test` (needed only when it is read), and `val` or `validation`; without the
@@ -106,17 +107,19 @@ class ImageMaskFolder(Dataset):
                 self._decode(pair, faults)
         faults.raise_if_any()
 
-    def load(self, split: Split) -> Examples:
-        """Return the split, sorted by name.
+    def n_examples(self, split: Split) -> int:
+        """Count the pairs of the split; reading it names what has no partner."""
+        return len(self._pairs_of(split, FaultList()))
+
+    def read(self, split: Split, rows: Sequence[int]) -> Examples:
+        """Decode pairs; a split is sorted by name.
 
         Raises:
             DataError: If files are missing or broken, naming them all.
         """
         faults = FaultList()
-        if split is Split.TEST:
-            pairs = _list_pairs(require_folder(expand_root(self._root), split), faults)
-        else:
-            pairs = self._pairs[split]
+        of_split = self._pairs_of(split, faults)
+        pairs = [of_split[row] for row in rows]
         height, width = self._image_size
         images = np.empty((len(pairs), 3, height, width), dtype=np.uint8)
         masks = np.empty((len(pairs), height, width), dtype=np.uint8)
@@ -125,6 +128,11 @@ class ImageMaskFolder(Dataset):
                 images[index], masks[index] = decoded
         faults.raise_if_any()
         return Examples(torch.from_numpy(images), torch.from_numpy(masks))
+
+    def _pairs_of(self, split: Split, faults: FaultList) -> list[_Pair]:
+        if split is Split.TEST:
+            return _list_pairs(require_folder(expand_root(self._root), split), faults)
+        return self._pairs[split]
 
     def fingerprint(self) -> str:
         """Hash the options, which pairs are for validation, and all training and validation files.

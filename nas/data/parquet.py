@@ -3,7 +3,7 @@
 import functools
 import importlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nas.data.base import Dataset, Examples, Split
+from nas.data.base import Dataset, Examples, Split, decoded_in_parts
 from nas.data.files import (
     FaultList,
     Value,
@@ -120,12 +120,23 @@ class ParquetImages(Dataset):
         Raises:
             DataError: If files are missing or broken, naming them all.
         """
+        return self._decoded(self._rows_of(split))
+
+    def parts(self, split: Split, n_at_a_time: int) -> tuple[int, Iterator[Examples]]:
+        """Return how many examples a split has, and all of them in order; only encoded ones are in memory together."""
+        rows = self._rows_of(split)
+        return len(rows), decoded_in_parts(
+            len(rows), n_at_a_time, lambda part: self._decoded(rows[part.start : part.stop])
+        )
+
+    def _rows_of(self, split: Split) -> list["_Row"]:
         rows = self._read(Split.TEST if split is Split.TEST else Split.TRAIN)
-        if split is not Split.TEST:
-            chosen = self._choose(rows)
-            rows = [
-                row for row, is_chosen in zip(rows, chosen, strict=True) if is_chosen == (split is Split.VALIDATION)
-            ]
+        if split is Split.TEST:
+            return rows
+        chosen = self._choose(rows)
+        return [row for row, is_chosen in zip(rows, chosen, strict=True) if is_chosen == (split is Split.VALIDATION)]
+
+    def _decoded(self, rows: Sequence["_Row"]) -> Examples:
         images = _for_each(rows, lambda image: to_array(open_image(image), self._in_channels, self._image_size))
         labels = torch.tensor([row.label for row in rows], dtype=torch.int64)
         return Examples(torch.from_numpy(np.stack(images)), labels)

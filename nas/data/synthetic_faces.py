@@ -2,18 +2,19 @@
 
 import functools
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from nas.data.base import Dataset, Examples, Split
+from nas.data.base import Examples, IndexedDataset, Split
 from nas.data.face_drawing import CLASS_NAMES, draw_face
 
 _SPLIT_IDS = {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
 _N_FINGERPRINTED = 4
 
 
-class SyntheticFaces(Dataset):
+class SyntheticFaces(IndexedDataset):
     """Colour images of one face each, with the class of each pixel.
 
     Pose, colours, light, noise and blur vary; fringes, glasses, hands and other things hide parts. Left and
@@ -77,6 +78,14 @@ class SyntheticFaces(Dataset):
     def check(self) -> None:
         """Do nothing: there are no files."""
 
+    def n_examples(self, split: Split) -> int:
+        """Return the number that was asked for."""
+        return self._n[split]
+
+    def read(self, split: Split, rows: Sequence[int]) -> Examples:
+        """Draw examples."""
+        return Examples(*_drawn(self._size, self._seed, _SPLIT_IDS[split], rows))
+
     def load(self, split: Split) -> Examples:
         """Return the split; drawn once in a process, then copied."""
         images, masks = _draw(self._size, self._seed, _SPLIT_IDS[split], self._n[split])
@@ -99,8 +108,12 @@ def _draw_example(size: int, seed: int, split_id: int, index: int) -> tuple[np.n
 @functools.lru_cache(maxsize=4)
 def _draw(size: int, seed: int, split_id: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return `(n, 3, size, size)` images and `(n, size, size)` masks, both uint8."""
-    images = np.empty((n, 3, size, size), dtype=np.uint8)
-    masks = np.empty((n, size, size), dtype=np.uint8)
-    for index in range(n):
-        images[index], masks[index] = _draw_example(size, seed, split_id, index)
+    return _drawn(size, seed, split_id, range(n))
+
+
+def _drawn(size: int, seed: int, split_id: int, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    images = np.empty((len(rows), 3, size, size), dtype=np.uint8)
+    masks = np.empty((len(rows), size, size), dtype=np.uint8)
+    for index, row in enumerate(rows):
+        images[index], masks[index] = _draw_example(size, seed, split_id, row)
     return torch.from_numpy(images), torch.from_numpy(masks)

@@ -12,17 +12,20 @@ from torch import nn
 
 from latency.complexity import count_model
 from latency.devices.base import Device
+from nas.data.base import Examples
 from nas.distillation import Distillation
 from nas.evaluation.base import Need, PrunedError, Stage, Subject
 from nas.features import StoredFeatures
 from nas.files import save_weights
 from nas.records import Observation, Pruning, epoch_loss
 from nas.stopping_rules import interim_metric
+from nas.teacher import LiveTeacher
 from nas.training import EpochSummary, StageRecipe, score, train
 from nas.training_data import TrainingData
 from nas.training_setting import TrainingSetting
 from search_spaces.base import StagedNetwork
 
+_LOADED = ("_image_data", "_feature_data", "_validation", "_live_teacher")  # by a training stage, once in a process
 COMPLEXITY_METRICS = frozenset({"n_params", "n_macs"})
 
 
@@ -135,6 +138,7 @@ class TrainingStage(Stage):
         stages: How to train, one after the other.
         distillation: How to learn from the teacher; `None` for not at all.
         teacher_logits: A `.npy` file with the teacher's logits of the training split.
+        teacher: Asked about each batch of images instead.
         features: Of the shared encoder, for stages that train the decoder alone.
         interim_score: What is scored after each stage but the last, to stop candidates there; `None` for nothing.
         weights: Where to keep a candidate's weights, by its id; `None` to drop them.
@@ -149,6 +153,7 @@ class TrainingStage(Stage):
         *,
         distillation: Distillation | None = None,
         teacher_logits: Path | None = None,
+        teacher: LiveTeacher | None = None,
         features: StoredFeatures | None = None,
         interim_score: str | None = None,
         weights: Callable[[str], Path] | None = None,
@@ -159,17 +164,19 @@ class TrainingStage(Stage):
         self._stages = tuple(stages)
         self._distillation = distillation
         self._teacher_logits = teacher_logits
+        self._teacher = teacher
         self._features = features
         self._interim_score = interim_score
         self._weights = weights
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What it reads: the splits, the teacher's logits, stored features."""
-        splits = (self._setting.train, self._setting.validation)
+        """What it reads: the splits, the teacher's logits or itself, stored features."""
+        splits = (*self._setting.train.files, *self._setting.validation.files)
         logits = (self._teacher_logits,) if self._teacher_logits else ()
+        teacher = self._teacher.files if self._teacher else ()
         features = self._features.files if self._features else ()
-        return (*(path for split in splits for path in (split.images, split.targets)), *logits, *features)
+        return (*splits, *logits, *teacher, *features)
 
     def run(self, subject: Subject) -> Sequence[Observation]:
         """Return the validation scores, how large the distillation term was beside the task's, and each epoch's loss.
@@ -199,6 +206,7 @@ class TrainingStage(Stage):
                 data=self._feature_data if is_decoder_alone else self._image_data,
                 seed=subject.seed + number - 1,
                 distillation=self._distillation,
+                teacher=None if is_decoder_alone else self._live_teacher,
                 precision=self._setting.precision,
                 on_epoch=on_epoch,
             )
@@ -223,7 +231,7 @@ class TrainingStage(Stage):
 
     def _scores(self, model: nn.Module) -> dict[str, float]:
         setting = self._setting
-        return score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
+        return score(model, setting.task, self._validation, setting.normalization, device=setting.device)
 
     def without_weights(self) -> "TrainingStage":
         """Return the same training, of which no weights are kept."""
@@ -233,13 +241,32 @@ class TrainingStage(Stage):
 
     @functools.cached_property
     def _image_data(self) -> TrainingData:
-        return self._setting.training_data(self._teacher_logits)
+        return self._setting_now.training_data(self._teacher_logits)
 
     @functools.cached_property
     def _feature_data(self) -> TrainingData:
         assert self._features is not None  # noqa: S101 - nas.build gives them where a stage trains the decoder alone
-        return self._features.load(self._setting.device, self._setting.resident_bytes)
+        return self._features.load(self._setting.device, self._setting_now.resident_bytes)
+
+    @functools.cached_property
+    def _validation(self) -> Examples:
+        return self._setting_now.validation_examples()
+
+    @property
+    def _setting_now(self) -> TrainingSetting:
+        """The setting, with what is loaded already taken off the accelerator's memory that examples may take."""
+        left = self._setting.resident_bytes
+        for name in ("_image_data", "_feature_data"):
+            left -= getattr(vars(self).get(name), "n_resident_bytes", 0)
+        validation = vars(self).get("_validation")
+        if validation is not None and validation.images.device.type != "cpu":
+            left -= validation.n_bytes
+        return replace(self._setting, resident_bytes=left)
+
+    @functools.cached_property
+    def _live_teacher(self) -> nn.Module | None:
+        return self._teacher.load() if self._teacher else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the loaded arrays out: a worker process maps the files itself."""
-        return {name: value for name, value in vars(self).items() if name not in ("_image_data", "_feature_data")}
+        """Leave out what was loaded: a worker process maps the files itself."""
+        return {name: value for name, value in vars(self).items() if name not in _LOADED}

@@ -1,10 +1,13 @@
 """The contract of an executor: where and when evaluations run; and what all executors share."""
 
 import dataclasses
+import gc
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Self, TypeVar
+
+import torch
 
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job
 from nas.records import Failure, RecordState
@@ -12,8 +15,16 @@ from nas.records import Failure, RecordState
 MAX_ATTEMPTS = 2
 """How often a candidate is tried whose process dies, hangs, or runs out of memory."""
 
-_OUT_OF_MEMORY = ("MemoryError:", "OutOfMemoryError:")  # Python's, torch's on CUDA
-_NO_CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # a RuntimeError of torch's
+_MEMORY_ERRORS = ("MemoryError:", "OutOfMemoryError:")  # begin a reason: Python's, torch's of its CUDA allocator
+_MEMORY_TEXTS = (  # stand anywhere in one: RuntimeErrors of torch and of the libraries that it calls
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "HOST_ALLOCATION_FAILED",  # cuDNN 9
+    "DEVICE_ALLOCATION_FAILED",
+    "std::bad_alloc",
+)
 
 T = TypeVar("T")
 
@@ -117,9 +128,16 @@ class JobQueue:
         self._on_event(Ended(job.candidate.id, RecordState.FAILED, job.attempt, failure=failure))
 
 
+def free_unused_memory() -> None:
+    """Give back what this process holds of a GPU without need; what was trained in it leaves its blocks behind."""
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where CUDA was never used
+
+
 def memory_fault(event: Event) -> str | None:
     """Return why the attempt ended, if it ended for want of memory."""
     if not isinstance(event, Ended) or event.failure is None:
         return None
     reason = event.failure.reason
-    return f"it ran out of memory: {reason}" if reason.startswith(_OUT_OF_MEMORY) or _NO_CPU_MEMORY in reason else None
+    is_want_of_memory = reason.startswith(_MEMORY_ERRORS) or any(text in reason for text in _MEMORY_TEXTS)
+    return f"it ran out of memory: {reason}" if is_want_of_memory else None

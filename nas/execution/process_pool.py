@@ -1,5 +1,6 @@
 """Several candidates side by side, each in a process of its own, on this machine."""
 
+import atexit
 import math
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ import torch
 
 from nas.errors import InputError
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
-from nas.execution.base import Executor, JobQueue, memory_fault
+from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
 from nas.execution.worker_count import WorkerCount, available_cores, n_cpu_workers, n_that_fit
 from nas.training import torch_threads
 
@@ -29,8 +30,10 @@ class _Worker:
     def __init__(self, context: Any, evaluator: Evaluator, n_threads: int, gpu: str | None) -> None:
         self.connection, theirs = context.Pipe()
         self.gpu = gpu
-        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads, gpu), daemon=True)
+        # No daemon: those may have no children, which streamed images need. It ends with this process all the same.
+        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads, gpu))
         self.process.start()
+        atexit.register(self.stop)
         theirs.close()
         self.job: Job | None = None
         self.deadline = math.inf
@@ -41,6 +44,7 @@ class _Worker:
         self.deadline = math.inf
 
     def stop(self) -> None:
+        atexit.unregister(self.stop)
         self.process.kill()
         self.process.join()
         self.connection.close()
@@ -86,6 +90,7 @@ class ProcessPoolExecutor(Executor):
         if evaluator is not self._evaluator:
             self.close()
             self._evaluator = evaluator
+            free_unused_memory()  # the workers need what this process took for the teacher
             self._gpus = visible_gpus() if evaluator.device == "cuda" else []
             self._count = self._new_count(evaluator)
         if self._count:
@@ -136,10 +141,10 @@ class ProcessPoolExecutor(Executor):
         if self._fixed_n_workers is not None or not evaluator.device.startswith("cuda"):
             return None
         n_gpus = max(1, len(self._gpus))
-        free_at_first = _free_gpu_bytes()
+        free_at_first = free_gpu_bytes(evaluator.device)
 
         def limit(n_now: int) -> int:
-            free = _free_gpu_bytes()
+            free = free_gpu_bytes(evaluator.device)
             by_memory = n_that_fit(n_now, free, (free_at_first - free) / n_now)
             return min(by_memory, max(1, available_cores() // n_gpus))
 
@@ -220,9 +225,11 @@ def visible_gpus() -> list[str]:
     return names[:n_gpus] or [str(index) for index in range(n_gpus)]
 
 
-def _free_gpu_bytes() -> int:
-    """Return the memory that is free on the fullest GPU."""
-    return min(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
+def free_gpu_bytes(device: str) -> int:
+    """Return the memory that is free on the fullest GPU that trainings on `device` use: `cuda` is all, `cuda:N` one."""
+    _, _, index = device.partition(":")
+    indices = [int(index)] if index else range(torch.cuda.device_count())
+    return min(torch.cuda.mem_get_info(index)[0] for index in indices)
 
 
 def _exit_reason(code: int | None) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from nas.errors import InputError
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
-from nas.execution.base import Executor, JobQueue, memory_fault
+from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
 from nas.files import atomic_path
 from nas.records import RecordState
 from nas.training import torch_threads
@@ -173,6 +173,7 @@ class RayExecutor(Executor):
         self._connect()
         if evaluator is not self._evaluator:
             self.close()
+            free_unused_memory()  # the workers need what this process took for the teacher
             self._evaluator, self._evaluator_ref = evaluator, _ray().put(evaluator)
         queue = JobQueue(jobs, on_event)
         try:

@@ -1,12 +1,9 @@
 """One candidate after the other, in this process."""
 
-import gc
 from collections.abc import Callable, Iterable
 
-import torch
-
 from nas.evaluation.evaluator import Evaluator, Event, Job
-from nas.execution.base import Executor, JobQueue, memory_fault
+from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
 from nas.training import torch_threads
 
 
@@ -38,10 +35,5 @@ class SerialExecutor(Executor):
             with torch_threads(self._n_threads):
                 evaluator.run(job, pass_on)
             if fault is not None:
-                _free_memory()
+                free_unused_memory()
                 queue.fail_attempt(job, fault)
-
-
-def _free_memory() -> None:
-    gc.collect()
-    torch.cuda.empty_cache()  # does nothing where CUDA was never used

@@ -1,5 +1,6 @@
 """The training section: stages, what they leave out, and when candidates may be dropped between them."""
 
+import contextlib
 from types import SimpleNamespace
 
 import pytest
@@ -91,7 +92,7 @@ def test_a_staged_configuration_survives_its_own_yaml(load):
         (
             "  n_views: 2",
             "  precision: half",
-            "training.precision must be one of 'auto', 'float32', 'bfloat16', got 'half'",
+            "training.precision must be one of 'auto', 'float32', 'bfloat16', 'float16', got 'half'",
         ),
         ("n_views", "n_view", "training: unknown key 'n_view'. Did you mean 'n_views'?"),
     ],
@@ -101,7 +102,9 @@ def test_what_cannot_be_is_refused(load, old, new, message):
         load(STAGED.replace(old, new))
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)]
+)
 def test_a_cpu_computes_in_float32_unless_told(precision, expected):
     assert resolve_precision(precision, "cpu") is expected
 
@@ -136,3 +139,21 @@ def test_candidates_are_compared_by_what_is_known_when_trainings_start(load):
     ):
         rule = thresholds(load(text), INPUTS, measured)
         assert rule.keywords == {"cost_metrics": expected, "interim_metrics": ("mean_iou@1",)}
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((6, 1), torch.float32), ((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16)],
+)
+def test_a_gpu_computes_in_what_it_has_units_for(monkeypatch, capability, expected):
+    """All of these emulate bfloat16, and torch says by default that they have it."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext(asked.append(device)))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+
+    def is_supported(including_emulation=True):
+        return including_emulation or capability >= (8, 0)
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    assert resolve_precision("auto", "cuda:1") is expected
+    assert asked == ["cuda:1"]

@@ -115,6 +115,30 @@ def test_loading_is_deterministic(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
+def test_parts_are_the_split(kind, tmp_path):
+    dataset = create(kind, tmp_path / "data")
+    for split in Split:
+        whole = dataset.load(split)
+        n, iterator = dataset.parts(split, 3)
+        parts = list(iterator)
+        assert (n, {len(part) for part in parts[:-1]}) == (len(whole), {3} if n > 3 else set())
+        assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert torch.equal(torch.cat([part.targets for part in parts]), whole.targets)
+
+
+def test_parts_of_pairs_without_partners_name_each_once(tmp_path):
+    data = create("image_mask_folder", tmp_path / "data")
+    images, masks = (tmp_path / "data" / "test" / name for name in ("images", "masks"))
+    (masks / "0.png").unlink()
+    with pytest.raises(DataError, match="has no mask") as caught:
+        list(data.parts(Split.TEST, 1)[1])
+    assert len(caught.value.faults) == 1
+    shutil.rmtree(images)
+    with pytest.raises(DataError, match="images: folder is missing"):
+        list(data.parts(Split.TEST, 1)[1])
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
 def test_no_image_is_in_two_splits(kind, tmp_path):
     data = create(kind, tmp_path / "data")
     images = [image.numpy().tobytes() for split in Split for image in data.load(split).images]

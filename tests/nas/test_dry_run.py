@@ -6,6 +6,7 @@ from nas import dry_run
 from nas.config import load_config
 from nas.dry_run import CostEstimate, TrainingCost, estimate_costs
 from nas.errors import InputError
+from nas.training import train
 
 GRID = {
     "name": "grid",
@@ -68,3 +69,11 @@ def test_bounds_that_no_network_keeps_are_said(tiny_config, monkeypatch):
     overrides = ["constraints=[{metric: n_params, max: 1}]"]
     with pytest.raises(InputError, match="none of 5 sampled networks keeps the bounds"):
         estimate_costs(load_config(tiny_config, overrides))
+
+
+def test_a_live_teacher_is_part_of_every_step(tiny_config, monkeypatch):
+    asked = []
+    monkeypatch.setattr("nas.dry_run.train", lambda *given, teacher, **options: asked.append(teacher) or train(
+        *given, teacher=teacher, **options))  # fmt: skip
+    estimate_costs(load_config(tiny_config, ["distillation={teacher: live}"]))
+    assert {type(teacher).__name__ for teacher in asked} == {"ResNet", "NoneType"}  # its own training has none

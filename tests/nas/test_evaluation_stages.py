@@ -10,17 +10,19 @@ import torch
 from torch import nn
 
 from latency.devices import FakeDevice
+from nas.artifacts import ArtifactCache
 from nas.data.cache import ExamplesFile
 from nas.distillation import Distillation
 from nas.errors import EvaluationError
 from nas.evaluation import ComplexityStage, DeviceStage, FunctionStage, ModelSignature, Need, Subject, TrainingStage
 from nas.evaluation.evaluator import Evaluator, Job
 from nas.evaluation.stages import confirm
-from nas.files import load_weights
+from nas.files import load_weights, save_weights
 from nas.normalization import Normalization
 from nas.records import Candidate, Pruning, RecordState
 from nas.tasks import Classification
-from nas.training import StageRecipe, score
+from nas.teacher import LiveTeacher, Teacher, TeacherSpec, teacher_logits
+from nas.training import StageRecipe, score, train
 from nas.training_setting import TrainingSetting
 from search_spaces import Integers, NasBench201
 
@@ -223,6 +225,44 @@ def test_a_distillation_reports_how_large_its_term_was(files, tmp_path):
     found = readings(training_stage(files, tmp_path, **options).run(one))
     assert found["distillation_ratio"] == epochs[-1].distillation_ratio > 0
     assert Need.TEACHER in training_stage(files, tmp_path, **options).needs
+
+
+def test_all_that_a_process_loads_shares_one_amount_of_the_accelerators_memory(files, tmp_path):
+    """The meta device stands in for an accelerator: it holds tensors that are not the host's."""
+    stage = training_stage(files, tmp_path)
+    images = 24 * 64 + 24 * 8
+    stage._setting = dataclasses.replace(stage._setting, device="meta", resident_bytes=images + 12 * 64 + 12 * 8)
+    assert stage._image_data.n_resident_bytes == images
+    assert stage._setting_now.resident_bytes == 12 * 64 + 12 * 8
+    assert stage._validation.images.device.type == "meta"
+    assert stage._setting_now.resident_bytes == 0
+    stage = training_stage(files, tmp_path)
+    stage._setting = dataclasses.replace(stage._setting, device="meta", resident_bytes=12 * 64 + 12 * 8 + 1)
+    assert stage._validation.images.device.type == "meta"
+    assert stage._image_data.n_resident_bytes == 0
+
+
+def test_a_live_teacher_is_asked_about_images_and_its_stored_outputs_about_features(files, tmp_path, monkeypatch):
+    asked, weights = [], tmp_path / "teacher.safetensors"
+    spec = TeacherSpec("resnet", {"depth": 8, "width": 4})
+    save_weights(spec.build(1, 3), weights)
+    method = Distillation(weight=0.5, teacher="live")
+    stage = training_stage(files, tmp_path, distillation=method)
+    stage._teacher = LiveTeacher(spec, weights, stage._setting)
+    monkeypatch.setattr(
+        "nas.evaluation.stages.train", lambda *given, teacher, **options: asked.append(teacher) or train(
+            *given, teacher=teacher, **options)
+    )  # fmt: skip
+    live = readings(pickle.loads(pickle.dumps(stage)).run(subject()))  # noqa: S301
+    assert isinstance(asked[0], nn.Module)
+    assert live["distillation_ratio"] > 0
+    assert stage.files[-1] == weights
+    # Where nothing is varied, stored outputs are those that it would give.
+    stage = training_stage(files, tmp_path, distillation=Distillation(weight=0.5))
+    teacher = Teacher(weights, 0, {}, False)
+    stage._teacher_logits = teacher_logits(spec, teacher, stage._setting, files[0], ArtifactCache(tmp_path / "made"))
+    stored = readings(stage.run(subject()))
+    assert stored == pytest.approx(live, rel=1e-2)
 
 
 def test_a_training_is_the_same_in_another_process(files, tmp_path):

@@ -1,8 +1,11 @@
 """Executors: the conformance of each entry of EXECUTORS, and what a dying worker costs."""
 
 import functools
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -11,8 +14,10 @@ import torch
 from nas.errors import DataError, InputError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading
 from nas.execution import EXECUTORS, ProcessPoolExecutor, SerialExecutor
+from nas.execution.base import memory_fault
+from nas.execution.process_pool import _Worker
 from nas.objectives import Constraint
-from nas.records import Candidate, RecordState
+from nas.records import Candidate, Failure, RecordState
 from search_spaces.integers import Integers
 
 SPACE = Integers(n_genes=3, n_values=10)
@@ -21,6 +26,22 @@ OPTIONS = {
     "process_pool": {"n_workers": 2},
     "ray": {"address": "local", "resources_per_candidate": {"cpu": 0.5}},
 }
+NO_CLOSE = """
+from nas.evaluation import Evaluator, FunctionStage, Job
+from nas.execution import ProcessPoolExecutor
+from nas.records import Candidate
+from search_spaces.integers import Integers
+
+def one(subject):
+    return 1.0
+
+if __name__ == "__main__":
+    space = Integers(n_genes=1, n_values=2)
+    pool = ProcessPoolExecutor(n_workers=1)
+    work = Evaluator({space.name: space}, (FunctionStage("one", one),), None)
+    pool.run(work, [Job(Candidate.create(space, space.genotype((0,)), 0))], lambda event: None)
+    print(pool._workers[0].process.pid)
+"""
 
 
 def first_gene(subject):
@@ -207,6 +228,56 @@ def test_want_of_memory_ends_the_process_that_held_it(tmp_path):
     assert first != reading.observations[0].value
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_want_of_memory"),
+    [
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        ("MemoryError: std::bad_alloc", True),
+        ("RuntimeError: std::bad_alloc", True),
+        ("RuntimeError: [enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory", True),
+        ("AcceleratorError: CUDA error: out of memory", True),
+        ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("RuntimeError: cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", True),
+        ("RuntimeError: CUDA error: an illegal memory access was encountered", False),
+        ("ValueError: MemoryError: is not how this begins", False),
+    ],
+)
+def test_want_of_memory_is_told_by_what_libraries_say(reason, is_want_of_memory):
+    event = Ended("a", RecordState.FAILED, failure=Failure("training", reason, ""))
+    expected = f"it ran out of memory: {reason}" if is_want_of_memory else None
+    assert memory_fault(event) == expected
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_program_that_closes_nothing(tmp_path):
+    """They are no daemons, for which a program would wait; the next test is the fast sibling."""
+    script = tmp_path / "program.py"
+    script.write_text(NO_CLOSE)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(ended.stdout), 0)
+
+
+def test_a_worker_that_was_stopped_leaves_nothing_to_be_stopped_at_the_end(monkeypatch):
+    registered = []
+    monkeypatch.setattr("atexit.register", registered.append)
+    monkeypatch.setattr("atexit.unregister", registered.remove)
+    worker = _Worker(multiprocessing.get_context("spawn"), evaluator(first_gene), 1, None)
+    assert registered == [worker.stop]
+    worker.stop()
+    assert (registered, worker.process.exitcode, worker.process.daemon) == ([], -signal.SIGKILL, False)
+
+
+def test_what_the_parent_holds_of_a_gpu_is_given_back_before_workers_start(monkeypatch):
+    told = []
+    monkeypatch.setattr("nas.execution.process_pool.free_unused_memory", lambda: told.append("freed"))
+    monkeypatch.setattr("nas.execution.process_pool._Worker", lambda *given: told.append("worker") or _Worker(*given))
+    with ProcessPoolExecutor(n_workers=1) as executor:
+        run(executor, evaluator(first_gene), jobs(1))
+    assert told == ["freed", "worker"]
 
 
 def test_serially_want_of_memory_costs_an_attempt_too():

@@ -134,6 +134,8 @@ def test_features_without_a_teacher_or_for_another_network_are_refused(setting, 
     data = stored(setting, cache, weights).load("cpu", 0)
     with pytest.raises(ValueError, match="distillation needs a teacher's logits"):
         train(candidate(weights), RECIPE, task=setting.task, data=data, seed=0, distillation=Distillation())
+    with pytest.raises(ValueError, match="teacher cannot be asked about stored features"):
+        train(candidate(weights), RECIPE, task=setting.task, data=data, seed=0, teacher=candidate(weights))
     cell = NasBench201(width=4, cells_per_stage=1)
     model = cell.build(cell.genotype((0,) * 6), in_channels=3, n_classes=8, seed=0)
     with pytest.raises(ValueError, match="data must be images: "):

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+import nas
 from nas.data import FashionMnist
 from nas.data.base import Split
 from nas.distillation import Distillation
 from nas.errors import DataError, EvaluationError
 from nas.evaluation import ModelSignature, Subject
 from nas.files import load_weights
-from nas.records import Candidate
+from nas.records import Candidate, RecordState
 from nas.retraining import RetrainingParts, retrain
 from nas.store import RunFolder
 from nas.tasks import Classification
@@ -122,3 +123,13 @@ def test_equal_retrainings_give_equal_scores_and_the_latest_counts(parts, folder
     latest = retrain(parts, subject(), folder, epochs=1)
     record = folder.store.record(CANDIDATE.id)
     assert (record.retrained, record.retrained_conditions["epochs"]) == (latest, 1)
+
+
+def test_a_run_with_a_live_teacher_stores_no_outputs_and_retrains_with_it(tiny_config, tmp_path):
+    overrides = ["distillation={teacher: live}", "controller.n_generations=1", "augmentation={brightness: 0.2}"]
+    run = nas.run_search(tiny_config, tmp_path / "runs" / "live", overrides=overrides)
+    assert {record.state for record in run.records} <= {RecordState.COMPLETE, RecordState.INFEASIBLE}
+    assert not list(tmp_path.rglob("teacher-logits-*"))
+    record = next(record for record in run.records if record.is_complete)
+    assert record.metrics["distillation_ratio"] > 0
+    assert nas.retrain(run.path, record.id, 1).retrained

@@ -1,15 +1,20 @@
+import contextlib
+import threading
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from nas.augmentation import Augmentation
 from nas.data.base import Examples
 from nas.distillation import Distillation, kl_divergence
 from nas.errors import EvaluationError
 from nas.normalization import Normalization
 from nas.tasks import Classification
-from nas.training import TrainingRecipe, _one_cycle, predict, score, torch_threads, train
-from nas.training_data import ImageData
+from nas.training import TrainingRecipe, _one_cycle, predict, score, scoring_batch_size, torch_threads, train
+from nas.training_data import ImageData, TrainingData
+from nas.training_step import gradient_scaler
 
 CLASSES = ("dark", "bright")
 TASK = Classification(CLASSES)
@@ -102,6 +107,52 @@ def test_distillation_without_a_teacher_is_refused():
         train(network(), RECIPE, task=TASK, data=data(), seed=0, distillation=Distillation())
 
 
+class Recorded(nn.Module):
+    """A teacher that keeps what it was asked about; images are dark or bright by its say."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+        self.weight = nn.Parameter(torch.ones(1))
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, images):
+        self.seen.append(images.clone())
+        mean = self.norm(images * self.weight).mean(dim=(1, 2, 3))
+        return torch.stack([-mean, mean], dim=1)
+
+
+def test_a_live_teacher_is_asked_about_the_batch_as_varied_and_learns_nothing():
+    part = examples(32)
+    augmentation = Augmentation(brightness=0.5, scale=(0.5, 2.0))
+    teacher, model = Recorded(), network()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    varied = ImageData(part, Normalization.of(part.images), augmentation=augmentation, task=TASK)
+    method = Distillation(weight=0.5, teacher="live")
+    summary = train(model, TrainingRecipe(epochs=2, batch_size=16), task=TASK, data=varied, seed=3,
+                    distillation=method, teacher=teacher.train())  # fmt: skip
+    assert summary.distillation_loss > 0
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert teacher.weight.grad is None
+    generator = torch.Generator().manual_seed(3)
+    expected = []
+    for epoch in (1, 2):
+        order = torch.randperm(32, generator=generator).view(2, 16)
+        expected += [batch.inputs for batch in varied.batches(order, epoch, generator)]
+    assert torch.equal(torch.cat(teacher.seen), torch.cat(expected))
+
+
+def test_a_live_teacher_says_what_was_stored_where_nothing_is_varied():
+    part, teacher = examples(32), Recorded().eval()
+    normalization = Normalization.of(part.images)
+    with torch.no_grad():
+        said = teacher(normalization(part.images)).numpy()
+    method = Distillation(weight=0.5)
+    stored = trained(data=ImageData(part, normalization, said), distillation=method)
+    live = trained(data=ImageData(part, normalization), distillation=method, teacher=teacher)
+    torch.testing.assert_close(live, stored)
+
+
 def test_kl_divergence_is_hintons_mean_over_images_and_pixels():
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -135,6 +186,13 @@ def test_normalization_gives_each_channel_mean_zero_and_deviation_one():
     assert float(normalised[:, 0].std(correction=0)) == pytest.approx(1.0, abs=1e-6)
 
 
+def test_examples_in_parts_are_scored_as_all_at_once():
+    model, part = network().eval(), examples(50)
+    normalization = Normalization.of(part.images)
+    parts = (Examples(part.images[i : i + 20], part.targets[i : i + 20]) for i in (0, 20, 40))
+    assert score(model, TASK, parts, normalization) == score(model, TASK, part, normalization)
+
+
 def test_predict_keeps_the_order_and_refuses_train_mode():
     model, part = network().eval(), examples(50)
     normalization = Normalization.of(part.images)
@@ -144,6 +202,24 @@ def test_predict_keeps_the_order_and_refuses_train_mode():
     torch.testing.assert_close(torch.cat(batches), whole)
     with pytest.raises(ValueError, match="eval mode"):
         next(predict(model.train(), part.images, normalization))
+
+
+@pytest.mark.parametrize(
+    ("device", "side", "expected"),
+    [("cpu", 64, 64), ("cuda", 64, 1024), ("cuda:1", 28, 5349), ("cuda", 256, 64), ("cuda", 1024, 64)],
+)
+def test_a_gpu_scores_as_many_images_at_once_as_pixels_allow(device, side, expected):
+    assert scoring_batch_size(device, side * side) == expected
+
+
+@pytest.mark.gpu
+def test_resident_images_are_scored_as_those_on_the_host_are():
+    part, model = examples(3000), network().eval()
+    normalization = Normalization.of(part.images)
+    resident = Examples(part.images.cuda(), part.targets.cuda())
+    assert score(model, TASK, resident, normalization, device="cuda") == score(
+        model, TASK, part, normalization, device="cuda", batch_size=64
+    )
 
 
 def test_a_batch_larger_than_the_data_is_the_data():
@@ -236,6 +312,113 @@ def test_bfloat16_trains_float32_weights():
     model = network()
     train(model, RECIPE, task=TASK, data=where, seed=0, precision=torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+class OnTheOtherGpu(TrainingData):
+    """Says that it trains on the second of two GPUs; its batches tell which GPU was current when they were made."""
+
+    device = torch.device("cuda:1")
+
+    def __init__(self, current):
+        self.current = current
+
+    def __len__(self):
+        return 4
+
+    def batch(self, rows, epoch, generator):
+        return rows.tolist(), self.current[-1], threading.current_thread()
+
+
+def test_batches_are_fetched_with_their_gpu_as_the_current_one(monkeypatch):
+    current = [torch.device("cuda:0")]
+
+    @contextlib.contextmanager
+    def make_current(device):
+        current.append(device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", make_current)
+    order = torch.arange(4).view(4, 1)
+    batches = list(OnTheOtherGpu(current).batches(order, 1, torch.Generator()))
+    assert [rows for rows, _, _ in batches] == [[0], [1], [2], [3]]
+    assert {device for _, device, _ in batches} == {torch.device("cuda:1")}
+    assert {thread for _, _, thread in batches}.isdisjoint({threading.main_thread()})
+    assert len(current) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_trains_on_a_gpu_that_is_not_the_current_one():
+    part = examples(256)
+    recipe = TrainingRecipe(epochs=4, batch_size=16)
+    states = []
+    for device in ("cuda:0", "cuda:1"):
+        model = network()
+        where = ImageData(part, Normalization.of(part.images), device=device)
+        train(model, recipe, task=TASK, data=where, seed=0)
+        states.append(torch.cat([p.flatten().cpu() for p in model.parameters()]))
+        assert torch.cuda.current_device() == 0
+    torch.testing.assert_close(*states)
+
+
+@pytest.mark.gpu
+def test_a_live_teacher_is_captured_with_the_step(monkeypatch, caplog):
+    part = examples(256)
+    varied = ImageData(part, Normalization.of(part.images), augmentation=Augmentation(brightness=0.5), task=TASK,
+                       device="cuda", resident_bytes=2**20)  # fmt: skip
+    teacher, states = network(seed=1), []
+    for is_captured in (True, False):
+        if not is_captured:
+            monkeypatch.setattr("nas.training.fastest_step", lambda step, example, n_steps: step)
+        model = network()
+        model[4].p = 0.0  # a captured step draws other dropout masks
+        train(model, TrainingRecipe(epochs=4), task=TASK, data=varied, seed=0, distillation=Distillation(),
+              teacher=teacher)  # fmt: skip
+        states.append(torch.cat([p.flatten() for p in model.state_dict().values()]))
+    assert "could not be captured" not in caplog.text
+    torch.testing.assert_close(*states, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.gpu
+def test_float16_trains_captured_as_operator_by_operator(monkeypatch):
+    part = examples(256)
+    where = ImageData(part, Normalization.of(part.images), device="cuda", resident_bytes=2**20)
+    states = []
+    for is_captured in (True, False):
+        if not is_captured:
+            monkeypatch.setattr("nas.training.fastest_step", lambda step, example, n_steps: step)
+        model = network()
+        model[4].p = 0.0  # a captured step draws other dropout masks
+        train(model, TrainingRecipe(epochs=4), task=TASK, data=where, seed=0, precision=torch.float16)
+        states.append(torch.cat([p.flatten() for p in model.state_dict().values()]))
+    torch.testing.assert_close(*states, atol=1e-2, rtol=2e-2)
+
+
+def test_float16_scales_the_gradient_and_leaves_out_steps_that_overflow(monkeypatch):
+    """From a scale that is far too large it comes down by halves; until then no weight moves."""
+    made = []
+
+    def scaler(precision, device):
+        made.append(torch.amp.GradScaler(device.type, init_scale=2.0**40))
+        return made[0]
+
+    monkeypatch.setattr("nas.training.gradient_scaler", scaler)
+    model = network()
+    before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+    train(model, TrainingRecipe(epochs=1), task=TASK, data=data(), seed=0, precision=torch.float16)
+    assert made[0].get_scale() == 2.0**36  # four steps
+    assert torch.equal(torch.cat([p.detach().flatten() for p in model.parameters()]), before)
+    train(model, TrainingRecipe(epochs=8), task=TASK, data=data(), seed=0, precision=torch.float16)
+    held_out = examples(200, seed=1)
+    assert score(model, TASK, held_out, Normalization.of(held_out.images))["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("precision", "is_scaled"), [(torch.float32, False), (torch.bfloat16, False), (torch.float16, True)]
+)
+def test_only_float16_needs_a_scale(precision, is_scaled):
+    assert (gradient_scaler(precision, torch.device("cpu")) is not None) is is_scaled
 
 
 def test_bfloat16_gives_other_weights_of_the_same_type():

@@ -5,7 +5,7 @@ import torch
 
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading
 from nas.execution import ProcessPoolExecutor
-from nas.execution.process_pool import visible_gpus
+from nas.execution.process_pool import free_gpu_bytes, visible_gpus
 from nas.execution.worker_count import WorkerCount, n_cpu_workers, n_that_fit, next_n_workers
 from nas.records import Candidate
 from search_spaces.integers import Integers
@@ -48,6 +48,13 @@ def test_on_gpus_a_tenth_of_what_is_free_stays_free(n_now, free, each, expected)
 )
 def test_the_number_doubles_while_it_pays(rates, limit, expected):
     assert next_n_workers(rates, limit) == expected
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", 1), ("cuda:0", 5), ("cuda:1", 1), ("cuda:2", 3)])
+def test_free_memory_is_that_of_the_gpus_that_train(monkeypatch, device, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: ((5, 1, 3)[index], 9))
+    assert free_gpu_bytes(device) == expected
 
 
 def climb(throughput, limit=64, n_candidates=400):
