@@ -51,6 +51,15 @@ class Budget:
         limits = dataclasses.asdict(self)
         return any(limit is not None and getattr(usage, name) >= limit for name, limit in limits.items())
 
+    def seconds_left(self, usage: Usage, n_gpus: float) -> float | None:
+        """Return how long hours and GPU-hours last while `n_gpus` are held; `None` where neither is limited."""
+        left: list[float] = []
+        if self.hours is not None:
+            left.append(self.hours - usage.hours)
+        if self.gpu_hours is not None and n_gpus:
+            left.append((self.gpu_hours - usage.gpu_hours) / n_gpus)
+        return max(0.0, min(left)) * _S_PER_HOUR if left else None
+
     def __str__(self) -> str:
         given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         return ", ".join(f"{name} {value:g}" for name, value in given.items()) or "none"
@@ -115,7 +124,7 @@ class BudgetMeter:
         affordable = float(n)
         if self.budget.n_trained is not None:
             affordable = min(affordable, self.budget.n_trained - usage.n_trained - n_running)
-        seconds = self._seconds_left(usage)
+        seconds = self.budget.seconds_left(usage, self._n_gpus())
         if seconds is not None and (pace := self._seconds_per(self._n_ended)) is not None:
             affordable = min(affordable, max(1, math.ceil(seconds / pace)))
         return max(0, int(affordable))
@@ -130,21 +139,12 @@ class BudgetMeter:
         if pace is None:
             return None
         ends = [n_left * pace]
-        if (seconds := self._seconds_left(usage)) is not None:
+        if (seconds := self.budget.seconds_left(usage, self._n_gpus())) is not None:
             ends.append(seconds)
         n_trained = usage.n_trained - self._before.n_trained
         if self.budget.n_trained is not None and (training_pace := self._seconds_per(n_trained)) is not None:
             ends.append((self.budget.n_trained - usage.n_trained) * training_pace)
         return max(0.0, min(ends))
-
-    def _seconds_left(self, usage: Usage) -> float | None:
-        """Return how long hours and GPU-hours last, the GPUs held as now; `None` where neither is limited."""
-        left: list[float] = []
-        if self.budget.hours is not None:
-            left.append(self.budget.hours - usage.hours)
-        if self.budget.gpu_hours is not None and (n_gpus := self._n_gpus()):
-            left.append((self.budget.gpu_hours - usage.gpu_hours) / n_gpus)
-        return min(left) * _S_PER_HOUR if left else None
 
     def _seconds_per(self, n: int) -> float | None:
         return (self._used.hours - self._before.hours) * _S_PER_HOUR / n if n else None

@@ -15,6 +15,7 @@ from nas.build.search import (
 from nas.build.training import (
     TrainingInputs,
     artifact_cache,
+    candidate_training,
     distillation,
     make_run_encoder,
     make_run_teacher,
@@ -26,6 +27,7 @@ from nas.build.training import (
 __all__ = [
     "TrainingInputs",
     "artifact_cache",
+    "candidate_training",
     "checked_devices",
     "distillation",
     "executor",
