@@ -211,7 +211,7 @@ class _DryRun:
         if load := cpu_conditions().get("load_average"):
             said.append(f"the machine stays as busy as it is: load average {load:g} on {available_cores()} cores")
         if config.execution.kind == "ray":
-            said.append("a cluster works on one candidate at a time; divide by the places that it has")
+            said.append("the cluster keeps its nodes, and they are as fast as this machine")
         if config.metrics:
             said.append(f"the functions that give {', '.join(config.metrics)} take no time")
         return said

@@ -59,7 +59,7 @@ class Executor(ABC):
         return float(device.startswith("cuda"))
 
     def n_at_a_time(self, device: str) -> int:
-        """Return how many candidates are expected to train side by side on this machine's `device`."""
+        """Return how many candidates are expected to train side by side on the torch device `device`."""
         return 1
 
     def close(self) -> None:  # noqa: B027 - most executors hold nothing

@@ -217,6 +217,16 @@ class RayExecutor(Executor):
         """Return the GPUs, or shares of them, that workers hold."""
         return len(self._workers) * self._needs.get("GPU", 0.0)
 
+    def n_at_a_time(self, device: str) -> int:
+        """Return how many candidates the nodes that are there now can hold.
+
+        Raises:
+            InputError: If there is no such cluster.
+        """
+        self._connect()
+        self._look_at_nodes()
+        return max(1, self._n_places)
+
     def close(self) -> None:
         """End the workers; the cluster stays."""
         while self._workers:
