@@ -28,6 +28,7 @@ from nas.controllers.base import Controller
 from nas.data.base import Dataset
 from nas.distillation import Distillation
 from nas.errors import InputError
+from nas.execution.base import Executor
 from nas.objectives import Objective
 from nas.onnx_teacher import OnnxTeacher
 from nas.tasks.base import Task
@@ -105,8 +106,8 @@ class ConfigReader:
             "distillation": self._distillation(teacher is not None, task_kind),
             "controller": self._controller(objectives),
             "budget": self._value("budget", Budget, self._mapping(("budget",), self._raw.get("budget")) or {}, ()),
-            "execution": self._component("execution", _DEFAULT_EXECUTION)[0],
         }
+        sections["execution"] = self._execution(sections["training"])
         self._check_references(sections.get("references", ()), task_kind)
         return self._finish(sections, metric_sections)
 
@@ -326,6 +327,15 @@ class ConfigReader:
             if stage.train == "decoder" and "pretraining" not in self._given:
                 text = "needs a pretraining section: the encoder's features are stored once it is trained."
                 self._fault(("training", "stages", number, "train"), f"training.stages[{number}].train: decoder {text}")
+
+    def _execution(self, training: TrainingConfig | None) -> ComponentConfig | None:
+        config, executor = self._component("execution", _DEFAULT_EXECUTION)
+        if training is not None and isinstance(executor, Executor):
+            try:
+                executor.check_device(training.device)
+            except ValueError as error:
+                self._fault(("execution", "resources_per_candidate"), f"execution.{error}.")
+        return config
 
     def _pretraining(self, space: object) -> TrainingRecipe | None:
         raw = self._mapping(("pretraining",), self._raw.get("pretraining"))

@@ -54,6 +54,13 @@ class Executor(ABC):
         """Return what `function` returns, called where the device of the stage of that name is."""
         return function(*arguments)
 
+    def check_device(self, device: str) -> None:  # noqa: B027 - most executors see what this process sees
+        """Check that workers can train on the torch device `device`.
+
+        Raises:
+            ValueError: If they can't; the message starts with the option's name.
+        """
+
     def n_gpus(self, device: str) -> float:
         """Return how many GPUs are held by trainings on the torch device `device`."""
         return float(device.startswith("cuda"))

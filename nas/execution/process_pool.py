@@ -4,10 +4,11 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
@@ -33,11 +34,12 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.job: Job | None = None
+        self.works = False  # on its job: it is not importing any more
         self.deadline = math.inf
 
     def start(self, job: Job) -> None:
         self.connection.send(job)
-        self.job = job
+        self.job, self.works = job, False
         self.deadline = math.inf
 
     def stop(self) -> None:
@@ -78,6 +80,7 @@ class ProcessPoolExecutor(Executor):
         self._workers: list[_Worker] = []
         self._evaluator: Evaluator | None = None
         self._gpus: list[str] = []
+        self._n_wanted = 0  # candidates in hand, where that is known
         self._count: WorkerCount | None = None  # where the number is to be found
         self._context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads half
 
@@ -88,11 +91,11 @@ class ProcessPoolExecutor(Executor):
             self._evaluator = evaluator
             self._gpus = visible_gpus() if evaluator.device == "cuda" else []
             self._count = self._new_count(evaluator)
-        if self._count:
-            self._count.restart()
+        self._n_wanted = len(jobs) if isinstance(jobs, Sized) else sys.maxsize
         queue = JobQueue(jobs, on_event)
         try:
             while self._start_jobs(queue):
+                self._note_working()
                 busy = {worker.connection: worker for worker in self._busy}
                 seconds = min(worker.deadline for worker in self._busy) - time.monotonic()
                 for connection in wait(list(busy), None if seconds == math.inf else max(0.0, seconds)):
@@ -141,7 +144,7 @@ class ProcessPoolExecutor(Executor):
         def limit(n_now: int) -> int:
             free = _free_gpu_bytes()
             by_memory = n_that_fit(n_now, free, (free_at_first - free) / n_now)
-            return min(by_memory, max(1, available_cores() // n_gpus))
+            return min(by_memory, max(1, available_cores() // n_gpus), max(1, math.ceil(self._n_wanted / n_gpus)))
 
         return WorkerCount(limit, time.monotonic)
 
@@ -155,6 +158,10 @@ class ProcessPoolExecutor(Executor):
                 self._drop(worker)
                 queue.put_back(job)
         return bool(self._busy)
+
+    def _note_working(self) -> None:
+        if self._count:
+            self._count.note_working(all_work=sum(worker.works for worker in self._busy) >= self._n_places)
 
     def _new_worker(self) -> _Worker:
         assert self._evaluator is not None  # noqa: S101 - set by run()
@@ -182,6 +189,7 @@ class ProcessPoolExecutor(Executor):
         if isinstance(event, Exception):
             raise event
         if event == _STARTED:
+            worker.works = True
             worker.deadline = time.monotonic() + self._timeout_s
             return
         if fault := memory_fault(event):

@@ -167,6 +167,7 @@ class RayExecutor(Executor):
         self._nodes_lost: Counter[str] = Counter()  # by candidate
         self._n_failed_starts = 0
         self._n_places, self._looked_at = 0, -math.inf
+        self._labels_seen: set[str] = set()  # of devices whose nodes were there once
 
     def run(self, evaluator: Evaluator, jobs: Iterable[Job | None], on_event: Callable[[Event], None]) -> None:
         """Evaluate all `jobs`."""
@@ -204,14 +205,65 @@ class RayExecutor(Executor):
             last.run(job, on_event)
 
     def at_device(self, stage: str, function: Callable[..., T], *arguments: object) -> T:
-        """Return what `function` returns on a node with that device, where nothing else runs meanwhile."""
+        """Return what `function` returns on a node with that device, where nothing else runs meanwhile.
+
+        When the node goes away, the call is made again once it is back.
+
+        Raises:
+            InputError: If no such node was ever there, it offers places to trainings, or the call was lost too often.
+        """
         if not stage.startswith(_DEVICE):
             return function(*arguments)
         self._connect()
-        self._check_nodes_of(stage)
-        call = _ray().remote(_call).options(num_cpus=0, resources={stage: 1}, runtime_env=_WITH_GPUS)
-        result: T = _ray().get(call.remote(function, *arguments))
-        return result
+        if stage in self._labels_seen:
+            self._wait_for_node_of(stage)
+        else:
+            self._check_nodes_of(stage)
+            self._labels_seen.add(stage)
+        for _ in range(_MAX_NODES_LOST + 1):
+            call = _ray().remote(_call)
+            # What is lost is called again below, once somebody can have heard of it.
+            options = {"num_cpus": 0, "resources": {stage: 1}, "runtime_env": _WITH_GPUS, "max_retries": 0}
+            try:
+                result: T = self._answer(call.options(**options).remote(function, *arguments), stage)
+            except _ray().exceptions.RayTaskError:
+                raise  # what the function itself raised
+            except _ray().exceptions.RayError as error:
+                lost = error
+                _log.warning("A call on the node of %r was lost and is made again: %s", stage, _first_line(error))
+                self._wait_for_node_of(stage)
+            else:
+                return result
+        text = f"the node of {stage!r}, or the process that measured there, was lost {_MAX_NODES_LOST + 1} times"
+        raise InputError(f"{text} under the same call: {_first_line(lost)}")
+
+    def _answer(self, call: Any, stage: str) -> Any:
+        """Return what comes of a call; a node that is not there is waited for aloud."""
+        while not _ray().wait([call], timeout=_POLL_S)[0]:
+            self._wait_for_node_of(stage)
+        return _ray().get(call)
+
+    def _wait_for_node_of(self, label: str) -> None:
+        """Return when a node carries `label`; if none does, say once what is waited for."""
+        if not _nodes_of(label):
+            _log.warning(
+                "No node of the Ray cluster carries %r any more; waiting for it. %s", label, _how_to_start(label)
+            )
+            while not _nodes_of(label):
+                time.sleep(_POLL_S)
+        self._check_nodes_of(label)
+
+    def check_device(self, device: str) -> None:
+        """Check that a candidate's resources hold a share of a GPU where it trains on one; Ray hides all others.
+
+        Raises:
+            ValueError: If they don't.
+        """
+        if device.startswith("cuda") and not self._needs.get("GPU"):
+            raise ValueError(
+                f"resources_per_candidate must hold a share of a gpu, such as {{gpu: 0.25}}, where training.device is "
+                f"{device}; got {dict(self._needs)}, and Ray hides GPUs from workers that ask for none"
+            )
 
     def n_gpus(self, device: str) -> float:
         """Return the GPUs, or shares of them, that workers hold."""
@@ -253,17 +305,14 @@ class RayExecutor(Executor):
             ) from error
 
     def _check_nodes_of(self, label: str) -> None:
-        start = f"ray start --num-cpus=0 --num-gpus=0 --resources='{{\"{label}\": 1}}'"
-        nodes = [node for node in _ray().nodes() if node["Alive"] and node["Resources"].get(label)]
+        nodes = _nodes_of(label)
         if not nodes:
-            raise InputError(
-                f"no node of the Ray cluster carries {label!r}; start the node of that device with {start}"
-            )
+            raise InputError(f"no node of the Ray cluster carries {label!r}; {_how_to_start(label)}")
         for node in nodes:
             if offered := {kind: n for kind in ("CPU", "GPU") if (n := node["Resources"].get(kind))}:
                 raise InputError(
                     f"node {node['NodeManagerAddress']} carries {label!r} and must run nothing else, but offers "
-                    f"{offered} to Ray; start it with {start}"
+                    f"{offered} to Ray; {_how_to_start(label)}"
                 )
 
     def _look_at_nodes(self) -> None:
@@ -361,6 +410,8 @@ class RayExecutor(Executor):
     def _stop_late(self, queue: JobQueue) -> None:
         now = time.monotonic()
         for worker in [worker for worker in self._workers if worker.job and worker.deadline <= now]:
+            if _ray().wait([worker.awaited], timeout=0)[0]:
+                continue  # it has something to say, its end maybe
             job = worker.job
             self._drop(worker)
             assert job is not None  # noqa: S101 - as chosen
@@ -377,6 +428,19 @@ class RayExecutor(Executor):
     def _drop(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         _ray().kill(worker.actor)
+
+
+def _nodes_of(label: str) -> list[dict[str, Any]]:
+    """Return the nodes that are there and carry `label`."""
+    return [node for node in _ray().nodes() if node["Alive"] and node["Resources"].get(label)]
+
+
+def _how_to_start(label: str) -> str:
+    return f"start the node of that device with ray start --num-cpus=0 --num-gpus=0 --resources='{{\"{label}\": 1}}'"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _is_loss_of_node(error: Exception) -> bool:
