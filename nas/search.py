@@ -230,7 +230,8 @@ class Search:
     def _steady_jobs(self, waiting: Sequence[Record]) -> Iterator[Job | None]:
         """Yield a job whenever the executor has a place for it: those of `waiting` first, then new candidates.
 
-        Where measurements need that nothing else runs, they are taken for a whole batch at a time.
+        Where measurements wait until nothing runs, they are taken for a whole batch at a time: each wait costs the
+        workers as long as their slowest candidate still needs, whether for one measurement or for many.
         """
         stops_all = not self.parts.executor.measures_apart and _need_device(self.parts.measuring)
         n_wanted = self.parts.controller.batch_size if stops_all else 1

@@ -25,7 +25,8 @@ class Executor(ABC):
     own, never derived from the number of workers.
 
     Attributes:
-        measures_apart: Whether measurements run where no training does; elsewhere nothing else may run meanwhile.
+        measures_apart: Whether no training runs beside measurements that are made when a job is taken; elsewhere they
+            wait until nothing runs.
     """
 
     measures_apart: ClassVar[bool] = False

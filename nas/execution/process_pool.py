@@ -17,6 +17,7 @@ import torch
 from nas.errors import InputError
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
 from nas.execution.base import Executor, JobQueue, memory_fault
+from nas.execution.time_limit import START_LIMIT_S, TimeLimit
 from nas.execution.worker_count import WorkerCount, available_cores, n_cpu_workers, n_that_fit
 from nas.training import torch_threads
 
@@ -35,12 +36,11 @@ class _Worker:
         theirs.close()
         self.job: Job | None = None
         self.works = False  # on its job: it is not importing any more
-        self.deadline = math.inf
+        self.since = math.inf  # when it began to start, or to work
 
     def start(self, job: Job) -> None:
         self.connection.send(job)
-        self.job, self.works = job, False
-        self.deadline = math.inf
+        self.job, self.works, self.since = job, False, time.monotonic()
 
     def stop(self) -> None:
         self.process.kill()
@@ -51,8 +51,9 @@ class _Worker:
 class ProcessPoolExecutor(Executor):
     """Evaluates candidates in worker processes, which live as long as the executor.
 
-    A worker that dies, works longer than its limit or runs out of memory costs its candidate an attempt; the process
-    is replaced, so that all it held is given back. A candidate of two such attempts is FAILED.
+    A worker that dies, does not start within 10 minutes, works longer than its limit or runs out of memory costs its
+    candidate an attempt; the process is replaced, so that all it held is given back. A candidate of two such attempts
+    is FAILED.
 
     With `training.device: cuda` the workers share out all GPUs that this process sees.
 
@@ -60,7 +61,8 @@ class ProcessPoolExecutor(Executor):
         n_workers: Processes, hence candidates at a time. `auto`: on CPUs one for each `n_threads` cores; on GPUs
             as many as fit into memory and raise the candidates an hour, which is measured on the way.
         n_threads: CPU threads of a training, in each worker.
-        candidate_timeout_s: The limit of one attempt; `None` for none.
+        candidate_timeout_s: The limit of one attempt; by default 20 times the longest candidate so far and at least 10
+            minutes, a day while none has ended.
     """
 
     def __init__(
@@ -72,11 +74,9 @@ class ProcessPoolExecutor(Executor):
         for name, value in (("n_workers", n_workers), ("n_threads", n_threads)):
             if value != "auto" and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if candidate_timeout_s is not None and candidate_timeout_s <= 0:
-            raise ValueError(f"candidate_timeout_s must be positive, got {candidate_timeout_s}")
         self._fixed_n_workers = None if n_workers == "auto" else n_workers
         self._n_threads = n_threads
-        self._timeout_s = math.inf if candidate_timeout_s is None else candidate_timeout_s
+        self._limit = TimeLimit(candidate_timeout_s)
         self._workers: list[_Worker] = []
         self._evaluator: Evaluator | None = None
         self._gpus: list[str] = []
@@ -91,14 +91,15 @@ class ProcessPoolExecutor(Executor):
             self._evaluator = evaluator
             self._gpus = visible_gpus() if evaluator.device == "cuda" else []
             self._count = self._new_count(evaluator)
+            self._limit.forget()
         self._n_wanted = len(jobs) if isinstance(jobs, Sized) else sys.maxsize
         queue = JobQueue(jobs, on_event)
         try:
             while self._start_jobs(queue):
                 self._note_working()
                 busy = {worker.connection: worker for worker in self._busy}
-                seconds = min(worker.deadline for worker in self._busy) - time.monotonic()
-                for connection in wait(list(busy), None if seconds == math.inf else max(0.0, seconds)):
+                seconds = max(0.0, min(map(self._seconds_left, self._busy)))
+                for connection in wait(list(busy), seconds):
                     self._receive(busy[connection], queue, on_event)
                 self._stop_late(queue)
         except BaseException:
@@ -189,8 +190,7 @@ class ProcessPoolExecutor(Executor):
         if isinstance(event, Exception):
             raise event
         if event == _STARTED:
-            worker.works = True
-            worker.deadline = time.monotonic() + self._timeout_s
+            worker.works, worker.since = True, time.monotonic()
             return
         if fault := memory_fault(event):
             self._drop(worker)  # with all that it holds
@@ -206,19 +206,24 @@ class ProcessPoolExecutor(Executor):
 
     def _end_job(self, worker: _Worker, event: Ended) -> None:
         worker.job = None
+        self._limit.note_end(time.monotonic() - worker.since)
         if self._count:
             self._count.note_end()
         is_broken = event.failure is not None and "CUDA error" in event.failure.reason
         if is_broken or len(self._workers) > self._n_places:
             self._drop(worker)  # after such an error nothing works in that process any more
 
+    def _seconds_left(self, worker: _Worker) -> float:
+        limit_s = self._limit.seconds if worker.works else START_LIMIT_S
+        return worker.since + limit_s - time.monotonic()
+
     def _stop_late(self, queue: JobQueue) -> None:
-        now = time.monotonic()
         for worker in self._busy:
-            if worker.deadline <= now and worker.job is not None and not worker.connection.poll():
+            if self._seconds_left(worker) <= 0 and worker.job is not None and not worker.connection.poll():
                 job = worker.job
                 self._drop(worker)
-                queue.fail_attempt(job, f"it ran longer than execution.candidate_timeout_s = {self._timeout_s:g}")
+                not_started = f"its process did not start within {START_LIMIT_S:g} s"
+                queue.fail_attempt(job, self._limit.reason if worker.works else not_started)
 
 
 def visible_gpus() -> list[str]:

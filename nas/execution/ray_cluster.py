@@ -17,6 +17,7 @@ import numpy as np
 from nas.errors import InputError
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
 from nas.execution.base import Executor, JobQueue, memory_fault
+from nas.execution.time_limit import START_LIMIT_S, TimeLimit
 from nas.files import atomic_path
 from nas.records import RecordState
 from nas.training import torch_threads
@@ -111,12 +112,12 @@ class _Worker:
         self.awaited: Any = actor.missing_files.remote()  # an answer, or the events of a job; `None` when idle
         self.is_ready = False
         self.job: Job | None = None
-        self.deadline = math.inf
+        self.since = time.monotonic()  # when it began to start, or to work on its job
 
-    def start(self, job: Job, timeout_s: float) -> None:
+    def start(self, job: Job) -> None:
         self.job = job
         self.awaited = self.actor.run.options(num_returns="streaming").remote(job)
-        self.deadline = time.monotonic() + timeout_s
+        self.since = time.monotonic()
 
 
 class RayExecutor(Executor):
@@ -135,7 +136,8 @@ class RayExecutor(Executor):
         address: Of the cluster: `auto` for the one of this node, `HOST:PORT`, or `local` to start one here.
         resources_per_candidate: `cpu`, `gpu` (shares too) and custom resources; cpu is `n_threads` by default.
         n_threads: CPU threads of a training.
-        candidate_timeout_s: The limit of one attempt; `None` for none.
+        candidate_timeout_s: The limit of one attempt; by default 20 times the longest candidate so far and at least 10
+            minutes, a day while none has ended.
     """
 
     measures_apart: ClassVar[bool] = True
@@ -149,8 +151,6 @@ class RayExecutor(Executor):
     ) -> None:
         if n_threads < 1:
             raise ValueError(f"n_threads must be at least 1, got {n_threads}")
-        if candidate_timeout_s is not None and candidate_timeout_s <= 0:
-            raise ValueError(f"candidate_timeout_s must be positive, got {candidate_timeout_s}")
         needs = {"cpu": float(n_threads), **(resources_per_candidate or {})}
         if min(needs.values()) < 0 or not (needs["cpu"] or needs.get("gpu")):
             text = "must be amounts of at least 0, some cpu or gpu among them"
@@ -158,7 +158,7 @@ class RayExecutor(Executor):
         self._address = address
         self._needs = {name.upper() if name in ("cpu", "gpu") else name: n for name, n in needs.items() if n}
         self._n_threads = n_threads
-        self._timeout_s = math.inf if candidate_timeout_s is None else candidate_timeout_s
+        self._limit = TimeLimit(candidate_timeout_s)
         self._evaluator: Evaluator | None = None
         self._evaluator_ref: Any = None
         self._files: dict[Path, Any] = {}  # in the object store
@@ -175,6 +175,7 @@ class RayExecutor(Executor):
         if evaluator is not self._evaluator:
             self.close()
             self._evaluator, self._evaluator_ref = evaluator, _ray().put(evaluator)
+            self._limit.forget()
         queue = JobQueue(jobs, on_event)
         try:
             while self._start_jobs(queue):
@@ -247,7 +248,7 @@ class RayExecutor(Executor):
         """Return when a node carries `label`; if none does, say once what is waited for."""
         if not _nodes_of(label):
             _log.warning(
-                "No node of the Ray cluster carries %r any more; waiting for it. %s", label, _how_to_start(label)
+                "No node of the Ray cluster carries %r any more; waiting for it: %s", label, _how_to_start(label)
             )
             while not _nodes_of(label):
                 time.sleep(_POLL_S)
@@ -335,7 +336,7 @@ class RayExecutor(Executor):
             self._waiting.append(job)
         for worker in self._workers:
             if self._waiting and worker.is_ready and worker.job is None:
-                worker.start(self._waiting.popleft(), self._timeout_s)
+                worker.start(self._waiting.popleft())
         n_starting = sum(not worker.is_ready for worker in self._workers)
         for _ in range(min(len(self._waiting) - n_starting, n_places - len(self._workers))):
             self._workers.append(_Worker(self._new_actor()))
@@ -349,8 +350,7 @@ class RayExecutor(Executor):
     def _wait(self) -> list[_Worker]:
         """Return the workers that have something to say, after a while at most."""
         awaited = {worker.awaited: worker for worker in self._workers if worker.awaited is not None}
-        deadline = min((worker.deadline for worker in self._workers if worker.job), default=math.inf)
-        seconds = max(0.0, min(_POLL_S, deadline - time.monotonic()))
+        seconds = max(0.0, min((_POLL_S, *map(self._seconds_left, self._workers))))
         ready, _ = _ray().wait(list(awaited), num_returns=1, timeout=seconds)
         return [awaited[reference] for reference in ready]
 
@@ -377,6 +377,7 @@ class RayExecutor(Executor):
                 worker.job = worker.job.with_readings(event.observations)
             elif isinstance(event, Ended):
                 worker.job = worker.awaited = None
+                self._limit.note_end(time.monotonic() - worker.since)
             on_event(event)
 
     def _make_ready(self, worker: _Worker) -> None:
@@ -407,15 +408,21 @@ class RayExecutor(Executor):
                 return
         queue.fail_attempt(job, f"its process or node was lost: {error}")
 
+    def _seconds_left(self, worker: _Worker) -> float:
+        """Return how long a worker may go on as it does; without end if it has nothing to do."""
+        if worker.job is None and worker.is_ready:
+            return math.inf
+        return worker.since + (self._limit.seconds if worker.job else START_LIMIT_S) - time.monotonic()
+
     def _stop_late(self, queue: JobQueue) -> None:
-        now = time.monotonic()
-        for worker in [worker for worker in self._workers if worker.job and worker.deadline <= now]:
+        for worker in [worker for worker in self._workers if self._seconds_left(worker) <= 0]:
             if _ray().wait([worker.awaited], timeout=0)[0]:
                 continue  # it has something to say, its end maybe
-            job = worker.job
             self._drop(worker)
-            assert job is not None  # noqa: S101 - as chosen
-            queue.fail_attempt(job, f"it ran longer than execution.candidate_timeout_s = {self._timeout_s:g}")
+            if worker.job:
+                queue.fail_attempt(worker.job, self._limit.reason)
+            else:  # maybe others use its place: no candidate is to blame, and another worker will be started
+                _log.warning("A worker of the Ray cluster did not start within %g s; trying another.", START_LIMIT_S)
 
     def _keep(self, weights: _Weights) -> None:
         assert self._evaluator is not None  # noqa: S101 - set by run()

@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+import math
 import os
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -193,24 +195,22 @@ def waits_then_tells(folder):
 
 @pytest.mark.slow
 def test_a_devices_node_that_is_lost_is_waited_for_and_measures_again(cluster, tmp_path, caplog):
-    first, second, folder = cluster.add_node(num_cpus=0, resources={"device:tablet": 1}), [], tmp_path
-
-    def lose_and_bring_back():
-        while not (folder / "first").exists():
-            time.sleep(0.05)
+    first = cluster.add_node(num_cpus=0, resources={"device:tablet": 1})
+    with ThreadPoolExecutor() as threads:
+        called = threads.submit(RayExecutor().at_device, "device:tablet", waits_then_tells, tmp_path)
+        until(lambda: (tmp_path / "first").exists() or called.done())
         cluster.remove_node(first, allow_graceful=False)
-        while "waiting for it" not in caplog.text:
-            time.sleep(0.05)
-        second.append(cluster.add_node(num_cpus=0, resources={"device:tablet": 1}))
-
-    thread = threading.Thread(target=lose_and_bring_back, daemon=True)
-    thread.start()
-    executor = RayExecutor()
-    assert executor.at_device("device:tablet", waits_then_tells, folder) == second[0].node_id
-    thread.join()
-    assert "No node of the Ray cluster carries 'device:tablet' any more; waiting for it. start" in caplog.text
+        until(lambda: "waiting for it" in caplog.text or called.done())
+        second = cluster.add_node(num_cpus=0, resources={"device:tablet": 1})
+        assert called.result() == second.node_id
+    assert "No node of the Ray cluster carries 'device:tablet' any more; waiting for it: start" in caplog.text
     assert "was lost and is made again" in caplog.text
-    cluster.remove_node(second[0])
+    cluster.remove_node(second)
+
+
+def until(is_so):
+    while not is_so():
+        time.sleep(0.05)
 
 
 class FakeRay:
@@ -306,7 +306,7 @@ def test_what_the_call_itself_raises_is_passed_on(fake):
 def test_a_worker_past_its_limit_whose_end_is_there_is_not_killed(fake, monkeypatch):
     module = fake([True], [7])
     executor, dropped = RayExecutor(), []
-    late = types.SimpleNamespace(awaited="its end", job=jobs(1)[0], deadline=-1.0)
+    late = types.SimpleNamespace(awaited="its end", job=jobs(1)[0], is_ready=True, since=-math.inf)
     executor._workers.append(late)
     monkeypatch.setattr(executor, "_drop", dropped.append)
     queue = JobQueue([], lambda event: None)
@@ -316,6 +316,19 @@ def test_a_worker_past_its_limit_whose_end_is_there_is_not_killed(fake, monkeypa
     executor._stop_late(queue)
     assert dropped == [late]
     assert queue.take(0).attempt == 2
+
+
+def test_a_worker_that_does_not_start_is_replaced_and_no_candidate_pays_for_it(fake, monkeypatch, caplog):
+    fake([True], [None])
+    executor, dropped = RayExecutor(), []
+    executor._workers += [
+        types.SimpleNamespace(awaited="files", job=None, is_ready=False, since=time.monotonic() - age)
+        for age in (601, 10)
+    ]
+    monkeypatch.setattr(executor, "_drop", dropped.append)
+    executor._stop_late(JobQueue([], lambda event: None))
+    assert dropped == executor._workers[:1]
+    assert "did not start within 600 s" in caplog.text
 
 
 def test_a_gpu_must_be_asked_for_where_trainings_need_one():

@@ -406,6 +406,16 @@ def test_steadily_nothing_runs_during_a_measurement(tmp_path):
     assert all("cost" in record.metrics for record in records)
 
 
+def test_steadily_where_one_runs_at_a_time_each_is_measured_just_before_its_training(tmp_path):
+    controller = Tells(6, 4)
+    controller.log = []
+    point = {"score": -5.0, "cost": 20.0}
+    records, _ = steady(tmp_path / "run", controller, constraints=(), given_reference_point=point)
+    expected = [(kind, record.id) for record in records for kind in ("measure", "train")]
+    assert expected == LOG
+    assert [kind for kind, _ in controller.log] == ["ask", "tell"] * 24
+
+
 def test_steadily_a_start_of_failures_alone_stops_the_run(tmp_path):
     def fail(subject):
         raise OSError("the data is not there")
