@@ -22,7 +22,7 @@ _N_STEPS = {"cpu": (2, 6), "cuda": (30, 90)}
 both are captured as a graph, as steps of trainings of their length are."""
 
 _MAX_BATCHES = 30  # of an epoch of a short training: its examples, and the teacher's outputs for them, are in memory
-_N_ROUNDS = 2  # of which the faster counts: the first warms up, and other programs only slow them down
+_ENOUGH_S = 5.0  # of a short training: neither its start nor a warm-up shows any more
 _N_TIMED = 256  # images of a pass
 
 
@@ -71,10 +71,13 @@ class Stopwatch:
             model, seconds = self._short_training(make(), recipe, distillation, on_features, n_batches, epochs)
             return n_batches * epochs, seconds, model
 
-        few, many = (
-            min((train_for(wanted) for _ in range(_N_ROUNDS)), key=lambda timed: timed[1])
-            for wanted in short_steps(self.setting.device, n_steps)
-        )
+        few_steps, many_steps = short_steps(self.setting.device, n_steps)
+        few = train_for(few_steps)
+        if few[1] > _ENOUGH_S:
+            return TrainingCost(few[1] / few[0], n_steps, 0.0, self.scoring_s(few[2]))
+        # The first round warms up, and other programs only slow one down: the faster counts.
+        few = min(train_for(few_steps), few, key=lambda timed: timed[1])
+        many = min((train_for(many_steps) for _ in range(2)), key=lambda timed: timed[1])
         step_s = many[1] / many[0]
         if many[1] > few[1] and many[0] > few[0]:
             step_s = (many[1] - few[1]) / (many[0] - few[0])

@@ -1,7 +1,6 @@
 """Many candidates at a time on the nodes of a Ray cluster. Ray is an extra: `pip install "pareto-nas[ray]"`."""
 
 import dataclasses
-import functools
 import logging
 import math
 import queue as queues
@@ -17,6 +16,8 @@ import numpy as np
 from nas.errors import InputError
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
 from nas.execution.base import Executor, JobQueue, memory_fault
+from nas.execution.ray_api import ray_api
+from nas.execution.ray_devices import DeviceNodes
 from nas.execution.time_limit import START_LIMIT_S, TimeLimit
 from nas.files import atomic_path
 from nas.records import RecordState
@@ -27,26 +28,9 @@ _POLL_S = 1.0  # between looks at which nodes there are
 _MAX_FAILED_STARTS = 5  # of workers, one after the other
 _MAX_NODES_LOST = 3  # under one candidate, before it counts as its fault
 
-# A device's node offers Ray no GPU, so that no training lands there; what measures one has to see it all the same.
-_WITH_GPUS = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
-
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@functools.cache
-def _ray() -> Any:
-    """Return the module, imported when it is first needed: that takes a while.
-
-    Raises:
-        InputError: If it is not installed.
-    """
-    try:
-        import ray  # noqa: PLC0415 - see above
-    except ImportError:
-        raise InputError('execution.kind ray: Ray is not installed; pip install "pareto-nas[ray]"') from None
-    return ray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +57,7 @@ class _NodeWorker:
         for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:
-                _ray().get(content).tofile(temporary)
+                ray_api().get(content).tofile(temporary)
 
     def run(self, job: Job) -> Iterator[Event | _Weights | InputError]:
         """Evaluate `job`; yield what happens, as it does."""
@@ -167,14 +151,14 @@ class RayExecutor(Executor):
         self._nodes_lost: Counter[str] = Counter()  # by candidate
         self._n_failed_starts = 0
         self._n_places, self._looked_at = 0, -math.inf
-        self._labels_seen: set[str] = set()  # of devices whose nodes were there once
+        self._device_nodes = DeviceNodes()
 
     def run(self, evaluator: Evaluator, jobs: Iterable[Job | None], on_event: Callable[[Event], None]) -> None:
         """Evaluate all `jobs`."""
         self._connect()
         if evaluator is not self._evaluator:
             self.close()
-            self._evaluator, self._evaluator_ref = evaluator, _ray().put(evaluator)
+            self._evaluator, self._evaluator_ref = evaluator, ray_api().put(evaluator)
             self._limit.forget()
         queue = JobQueue(jobs, on_event)
         try:
@@ -216,43 +200,7 @@ class RayExecutor(Executor):
         if not stage.startswith(_DEVICE):
             return function(*arguments)
         self._connect()
-        if stage in self._labels_seen:
-            self._wait_for_node_of(stage)
-        else:
-            self._check_nodes_of(stage)
-            self._labels_seen.add(stage)
-        for _ in range(_MAX_NODES_LOST + 1):
-            call = _ray().remote(_call)
-            # What is lost is called again below, once somebody can have heard of it.
-            options = {"num_cpus": 0, "resources": {stage: 1}, "runtime_env": _WITH_GPUS, "max_retries": 0}
-            try:
-                result: T = self._answer(call.options(**options).remote(function, *arguments), stage)
-            except _ray().exceptions.RayTaskError:
-                raise  # what the function itself raised
-            except _ray().exceptions.RayError as error:
-                lost = error
-                _log.warning("A call on the node of %r was lost and is made again: %s", stage, _first_line(error))
-                self._wait_for_node_of(stage)
-            else:
-                return result
-        text = f"the node of {stage!r}, or the process that measured there, was lost {_MAX_NODES_LOST + 1} times"
-        raise InputError(f"{text} under the same call: {_first_line(lost)}")
-
-    def _answer(self, call: Any, stage: str) -> Any:
-        """Return what comes of a call; a node that is not there is waited for aloud."""
-        while not _ray().wait([call], timeout=_POLL_S)[0]:
-            self._wait_for_node_of(stage)
-        return _ray().get(call)
-
-    def _wait_for_node_of(self, label: str) -> None:
-        """Return when a node carries `label`; if none does, say once what is waited for."""
-        if not _nodes_of(label):
-            _log.warning(
-                "No node of the Ray cluster carries %r any more; waiting for it: %s", label, _how_to_start(label)
-            )
-            while not _nodes_of(label):
-                time.sleep(_POLL_S)
-        self._check_nodes_of(label)
+        return self._device_nodes.call(stage, function, *arguments)
 
     def check_device(self, device: str) -> None:
         """Check that a candidate's resources hold a share of a GPU where it trains on one; Ray hides all others.
@@ -294,33 +242,22 @@ class RayExecutor(Executor):
         Raises:
             InputError: If there is no such cluster.
         """
-        if _ray().is_initialized():
+        if ray_api().is_initialized():
             return
         options = {"log_to_driver": False, "logging_level": logging.WARNING}
         try:
-            _ray().init(address=self._address, **options)
+            ray_api().init(address=self._address, **options)
         except (ConnectionError, ValueError) as error:
             raise InputError(
                 f"execution.address {self._address!r}: no Ray cluster answers there ({error}); "
                 "start one with `ray start --head`, or use address: local"
             ) from error
 
-    def _check_nodes_of(self, label: str) -> None:
-        nodes = _nodes_of(label)
-        if not nodes:
-            raise InputError(f"no node of the Ray cluster carries {label!r}; {_how_to_start(label)}")
-        for node in nodes:
-            if offered := {kind: n for kind in ("CPU", "GPU") if (n := node["Resources"].get(kind))}:
-                raise InputError(
-                    f"node {node['NodeManagerAddress']} carries {label!r} and must run nothing else, but offers "
-                    f"{offered} to Ray; {_how_to_start(label)}"
-                )
-
     def _look_at_nodes(self) -> None:
         """Count how many candidates the nodes that are there now can hold."""
         if (now := time.monotonic()) - self._looked_at >= _POLL_S:
             self._looked_at = now
-            offers = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
+            offers = [node["Resources"] for node in ray_api().nodes() if node["Alive"]]
             self._n_places = sum(
                 int(min(offer.get(name, 0.0) / n for name, n in self._needs.items()) + 1e-9) for offer in offers
             )
@@ -345,13 +282,13 @@ class RayExecutor(Executor):
     def _new_actor(self) -> Any:
         custom = {name: n for name, n in self._needs.items() if name not in ("CPU", "GPU")}
         options = {"num_cpus": self._needs.get("CPU", 0), "num_gpus": self._needs.get("GPU", 0), "resources": custom}
-        return _ray().remote(_NodeWorker).options(**options).remote(self._evaluator_ref, self._n_threads)
+        return ray_api().remote(_NodeWorker).options(**options).remote(self._evaluator_ref, self._n_threads)
 
     def _wait(self) -> list[_Worker]:
         """Return the workers that have something to say, after a while at most."""
         awaited = {worker.awaited: worker for worker in self._workers if worker.awaited is not None}
         seconds = max(0.0, min((_POLL_S, *map(self._seconds_left, self._workers))))
-        ready, _ = _ray().wait(list(awaited), num_returns=1, timeout=seconds)
+        ready, _ = ray_api().wait(list(awaited), num_returns=1, timeout=seconds)
         return [awaited[reference] for reference in ready]
 
     def _receive(self, worker: _Worker, queue: JobQueue, on_event: Callable[[Event], None]) -> None:
@@ -359,8 +296,8 @@ class RayExecutor(Executor):
             if not worker.is_ready:
                 self._make_ready(worker)
                 return
-            event = _ray().get(next(worker.awaited))
-        except _ray().exceptions.RayError as error:
+            event = ray_api().get(next(worker.awaited))
+        except ray_api().exceptions.RayError as error:
             self._lose(worker, error, queue)
             return
         assert worker.job is not None  # noqa: S101 - a ready worker is awaited only with a job
@@ -382,11 +319,11 @@ class RayExecutor(Executor):
 
     def _make_ready(self, worker: _Worker) -> None:
         """Take the answer of a worker that is being started: it misses files, or has all."""
-        missing = _ray().get(worker.awaited)
+        missing = ray_api().get(worker.awaited)
         if missing:
             for path in missing:
                 if path not in self._files:
-                    self._files[path] = _ray().put(np.fromfile(path, dtype=np.uint8))
+                    self._files[path] = ray_api().put(np.fromfile(path, dtype=np.uint8))
             worker.awaited = worker.actor.receive.remote({path: self._files[path] for path in missing})
         else:
             worker.is_ready, worker.awaited = True, None
@@ -416,7 +353,7 @@ class RayExecutor(Executor):
 
     def _stop_late(self, queue: JobQueue) -> None:
         for worker in [worker for worker in self._workers if self._seconds_left(worker) <= 0]:
-            if _ray().wait([worker.awaited], timeout=0)[0]:
+            if ray_api().wait([worker.awaited], timeout=0)[0]:
                 continue  # it has something to say, its end maybe
             self._drop(worker)
             if worker.job:
@@ -434,29 +371,12 @@ class RayExecutor(Executor):
 
     def _drop(self, worker: _Worker) -> None:
         self._workers.remove(worker)
-        _ray().kill(worker.actor)
-
-
-def _nodes_of(label: str) -> list[dict[str, Any]]:
-    """Return the nodes that are there and carry `label`."""
-    return [node for node in _ray().nodes() if node["Alive"] and node["Resources"].get(label)]
-
-
-def _how_to_start(label: str) -> str:
-    return f"start the node of that device with ray start --num-cpus=0 --num-gpus=0 --resources='{{\"{label}\": 1}}'"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+        ray_api().kill(worker.actor)
 
 
 def _is_loss_of_node(error: Exception) -> bool:
     """Return whether a worker was lost with its node: then it cannot be reached, or Ray says so."""
-    return isinstance(error, _ray().exceptions.ActorUnavailableError) or "its node has died" in str(error)
-
-
-def _call(function: Callable[..., T], *arguments: object) -> T:
-    return function(*arguments)
+    return isinstance(error, ray_api().exceptions.ActorUnavailableError) or "its node has died" in str(error)
 
 
 def _events(evaluator: Evaluator, jobs: Sequence[Job]) -> list[list[Any]]:

@@ -16,7 +16,7 @@ import nas
 from nas.analysis import to_json
 from nas.errors import InputError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading, Stage
-from nas.execution import RayExecutor, ray_cluster
+from nas.execution import RayExecutor, ray_cluster, ray_devices
 from nas.execution.base import JobQueue
 from nas.execution.ray_cluster import _NodeWorker
 from nas.files import write_text
@@ -257,8 +257,9 @@ LOST = ray.exceptions.NodeDiedError("its node has died")
 def fake(monkeypatch):
     def make(looks, answers):
         module = FakeRay(looks, answers)
-        monkeypatch.setattr(ray_cluster, "_ray", lambda: module)
-        monkeypatch.setattr(ray_cluster, "_POLL_S", 0.0)
+        for user in (ray_cluster, ray_devices):
+            monkeypatch.setattr(user, "ray_api", lambda: module)
+            monkeypatch.setattr(user, "_POLL_S", 0.0)
         return module
 
     return make
