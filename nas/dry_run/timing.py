@@ -22,7 +22,8 @@ _N_STEPS = {"cpu": (2, 6), "cuda": (30, 90)}
 both are captured as a graph, as steps of trainings of their length are."""
 
 _MAX_BATCHES = 30  # of an epoch of a short training: its examples, and the teacher's outputs for them, are in memory
-_ENOUGH_S = 5.0  # of a short training: neither its start nor a warm-up shows any more
+_N_ROUNDS = 2
+_ENOUGH_S = 5.0  # of a short training: what its start costs does not show any more
 _N_TIMED = 256  # images of a pass
 
 
@@ -72,17 +73,20 @@ class Stopwatch:
             return n_batches * epochs, seconds, model
 
         few_steps, many_steps = short_steps(self.setting.device, n_steps)
-        few = train_for(few_steps)
-        if few[1] > _ENOUGH_S:
-            return TrainingCost(few[1] / few[0], n_steps, 0.0, self.scoring_s(few[2]))
-        # The first round warms up, and other programs only slow one down: the faster counts.
-        few = min(train_for(few_steps), few, key=lambda timed: timed[1])
-        many = min((train_for(many_steps) for _ in range(2)), key=lambda timed: timed[1])
-        step_s = many[1] / many[0]
-        if many[1] > few[1] and many[0] > few[0]:
-            step_s = (many[1] - few[1]) / (many[0] - few[0])
-        start_s = max(0.0, few[1] - few[0] * step_s)
-        return TrainingCost(step_s, n_steps, start_s, self.scoring_s(many[2]))
+
+        def fastest(wanted: int) -> tuple[int, float, nn.Module]:
+            # The first round warms up, and other programs only slow one down.
+            return min((train_for(wanted) for _ in range(_N_ROUNDS)), key=lambda timed: timed[1])
+
+        n_few, few_s, model = fastest(few_steps)
+        step_s = few_s / n_few
+        if few_s < _ENOUGH_S:
+            n_many, many_s, model = fastest(many_steps)
+            step_s = many_s / n_many
+            if many_s > few_s and n_many > n_few:
+                step_s = (many_s - few_s) / (n_many - n_few)
+        start_s = max(0.0, few_s - n_few * step_s)
+        return TrainingCost(step_s, n_steps, start_s, self.scoring_s(model))
 
     def scoring_s(self, model: nn.Module) -> float:
         """Return the seconds of scoring the validation split, from a part of it."""
