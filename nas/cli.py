@@ -22,7 +22,6 @@ from nas.analysis.tables import format_value
 from nas.config import load_config
 from nas.data.preparation import prepare
 from nas.data.published_layouts import PUBLISHED_LAYOUTS
-from nas.dry_run import estimate_costs
 from nas.errors import InputError, NasError
 
 _INTERRUPTED = 130  # by convention 128 + SIGINT
@@ -73,7 +72,8 @@ def search(
     _allow_local_modules(trust_code)
     console = Console()
     if dry_run:
-        for line in estimate_costs(load_config(config, overrides or (), trust_code)).lines():
+        costs = runner.expected_costs(config, run_dir, resume=resume, overrides=overrides or (), trust_code=trust_code)
+        for line in costs.lines() if costs else ["The run is finished already: nothing is left to do."]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return
     try:

@@ -54,7 +54,10 @@ class ConsoleListener(SearchListener):
     def on_start(self, search: Search) -> None:
         """Open the bar of the run."""
         self._run_bar = self._progress.add_task(
-            "candidates", total=search.n_candidates, completed=len(search.records), remaining=""
+            "candidates",
+            total=search.n_expected,
+            completed=len(search.records),
+            remaining=_remaining(search.remaining_s),
         )
 
     def on_message(self, text: str) -> None:
@@ -71,7 +74,7 @@ class ConsoleListener(SearchListener):
         """Print the candidate's line."""
         self._drop_bar(record.id)
         n_ended = len(search.records)
-        position = f"{n_ended}/{search.n_candidates}" if record.role is Role.CANDIDATE else "reference"
+        position = f"{n_ended}/{search.n_expected}" if record.role is Role.CANDIDATE else "reference"
         values = "  ".join(
             f"{objective.metric} {format_value(objective.metric, record.metrics[objective.metric])}"
             for objective in search.parts.problem.objectives
@@ -88,7 +91,8 @@ class ConsoleListener(SearchListener):
             soft_wrap=True,
         )
         if self._run_bar is not None:
-            self._progress.update(self._run_bar, completed=n_ended, remaining=_remaining(search.remaining_s))
+            remaining = _remaining(search.remaining_s)
+            self._progress.update(self._run_bar, total=search.n_expected, completed=n_ended, remaining=remaining)
             self._progress.refresh()
 
     def _show_epoch(self, name: str, epoch: EpochSummary) -> None:

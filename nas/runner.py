@@ -19,6 +19,7 @@ from nas.analysis.run import Run
 from nas.config import Difference, RunConfig, differences, load_config
 from nas.config.kinds import kind_class
 from nas.console import ConsoleListener
+from nas.dry_run import CostEstimate, estimate_costs
 from nas.errors import InputError, RunFolderError
 from nas.export import EXPORTERS
 from nas.files import load_weights, weights_metadata, write_text
@@ -84,6 +85,34 @@ def run_search(
                 live.append(TensorBoardListener())
             Search(parts, folder, [listener, *live]).run()
         return Run.of(folder)
+
+
+def expected_costs(
+    config: Path | str | Mapping[str, Any],
+    run_dir: Path | str | None = None,
+    *,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    trust_code: bool = False,
+) -> CostEstimate | None:
+    """Return what `run_search` with these arguments would cost on this machine from now on; nothing is written.
+
+    `None` for a run that is finished already.
+
+    Raises:
+        InputError: As `run_search` does, and if no sampled candidate can be evaluated.
+    """
+    settings = load_config(config, overrides, trust_code)
+    path = Path(run_dir) if run_dir is not None else Path("runs") / settings.name
+    run = None
+    if RunFolder.exists(path):
+        with RunFolder.read(path) as folder:
+            if folder.has_begun:
+                _check_same_run(folder, settings, resume=resume, trust_code=trust_code)
+                run = Run.of(folder)
+    if run is not None and _is_finished(run, settings):
+        return None
+    return estimate_costs(settings, path.parent, run)
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,14 @@ class Search:
 
     @property
     def remaining_s(self) -> float | None:
-        """The seconds left, at the pace of the candidates that ended in this process; `None` before there is one."""
+        """The seconds left at the pace of this process, at first of those before; `None` before a candidate ended."""
         return self._meter.remaining_s(self.n_candidates - len(self.records))
+
+    @property
+    def n_expected(self) -> int:
+        """How many candidates will have ended when the search does, as far as its budget lets that be told."""
+        n_ended = len(self.records)
+        return n_ended + self._meter.n_expected(self.n_candidates - n_ended, self._n_asked - n_ended)
 
     def run(self) -> None:
         """Run to the end, from wherever the store stands.
@@ -154,7 +160,10 @@ class Search:
                 self._search_steadily(batches)
             else:
                 self._search_in_generations(batches)
+            if len(self._finished) < self.parts.controller.batch_size:
+                _check_first(self._finished)
             self._confirm_front()
+            self._store_usage()  # while the workers still hold what they are counted for
         if self._meter.is_used_up:
             self._say(f"The budget ({self.parts.budget}) is used up.")
         self._store_usage()
@@ -184,15 +193,15 @@ class Search:
         for records in batches:
             self._replay_ask(records)
             self._finish_batch(records)
-        while records := self._ask(self.parts.controller.batch_size):
+        batch_size = self.parts.controller.batch_size
+        # What a budget left out of a generation is asked for first, so that the others begin where they would.
+        while records := self._ask(batch_size - self._n_asked % batch_size):
             self._finish_batch(records)
 
     def _finish_batch(self, records: Sequence[Record]) -> None:
         was_complete = all(record.state is not RecordState.ASKED for record in records)
         self._evaluate(records)
         ended = [self._store.record(record.id, confirmed=False) for record in records]
-        if records[0].batch == 0:
-            _check_first(ended)
         self._tell(ended)
         if not was_complete:
             for listener in self._listeners:
@@ -221,7 +230,8 @@ class Search:
     def _steady_jobs(self, waiting: Sequence[Record]) -> Iterator[Job | None]:
         """Yield a job whenever the executor has a place for it: those of `waiting` first, then new candidates.
 
-        Where measurements need that nothing else runs, they are taken for a whole batch at a time.
+        Where measurements wait until nothing runs, they are taken for a whole batch at a time: each wait costs the
+        workers as long as their slowest candidate still needs, whether for one measurement or for many.
         """
         stops_all = not self.parts.executor.measures_apart and _need_device(self.parts.measuring)
         n_wanted = self.parts.controller.batch_size if stops_all else 1
@@ -237,15 +247,17 @@ class Search:
     def _tell_at_once(self, record: Record) -> None:
         self._tell([record])
         batch_size = self.parts.controller.batch_size
-        if len(self.records) == batch_size:
-            _check_first(self.records)
         if len(self.records) % batch_size == 0:
             for listener in self._listeners:
                 listener.on_batch(self)
 
     def _tell(self, records: Sequence[Record]) -> None:
-        self.parts.controller.tell(records)
+        """Tell the controller; when so many as make a batch have ended, check that some of them did not fail."""
+        n_before, batch_size = len(self._finished), self.parts.controller.batch_size
         self._finished += records
+        if n_before < batch_size <= len(self._finished):
+            _check_first(self._finished)
+        self.parts.controller.tell(records)
 
     # Resuming
 
@@ -341,7 +353,13 @@ class Search:
         # Counted anew: a process may have been killed between a verdict and its count.
         used = Usage(**{**stored, "n_trained": sum(map(self._was_trained, self.records))})
         device = self.parts.working.device
-        return BudgetMeter(self.parts.budget, used, lambda: self.parts.executor.n_gpus(device))
+        return BudgetMeter(
+            self.parts.budget,
+            used,
+            lambda: self.parts.executor.n_gpus(device),
+            n_ended=len(self.records),
+            n_at_once=lambda: self.parts.executor.n_at_a_time(device),
+        )
 
     def _was_trained(self, record: Record) -> bool:
         """Return whether a candidate that ended went beyond the measurements."""
@@ -392,7 +410,7 @@ class Search:
 
 def _check_first(ended: Sequence[Record]) -> None:
     """Stop a search whose first candidates all failed."""
-    if all(record.state is RecordState.FAILED for record in ended):
+    if ended and all(record.state is RecordState.FAILED for record in ended):
         failure = ended[0].failure
         assert failure is not None  # noqa: S101 - a FAILED record has one
         raise EvaluationError(

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from nas.artifacts import ArtifactCache
 from nas.errors import RunFolderError
 from nas.files import atomic_path, write_text
 from nas.objectives import Violation
@@ -330,13 +331,17 @@ class RunFolder:
     Attributes:
         path: The folder.
         store: Its facts.
+        artifacts: What its trainings need made first; all runs beside it share them.
 
     Use `write` or `read` to get one; close it, or use it as a context manager.
     """
 
-    def __init__(self, path: Path, store: RunStore, lock: FileLock | None = None) -> None:
+    def __init__(
+        self, path: Path, store: RunStore, lock: FileLock | None = None, artifacts: ArtifactCache | None = None
+    ) -> None:
         self.path = path
         self.store = store
+        self.artifacts = artifacts or ArtifactCache(path.parent / "artifacts")
         self._lock = lock
 
     @classmethod
@@ -345,8 +350,12 @@ class RunFolder:
         return (path / _STORE).exists()
 
     @classmethod
-    def write(cls, path: Path) -> Self:
+    def write(cls, path: Path, artifacts: ArtifactCache | None = None) -> Self:
         """Open a run for writing, its folder made if there is none. Killed at any moment, the store is whole.
+
+        Args:
+            path: The folder.
+            artifacts: By default those beside it.
 
         Raises:
             RunFolderError: If there can be no such folder, it holds other files, or another process writes to it.
@@ -360,7 +369,7 @@ class RunFolder:
             raise RunFolderError(f"{path}: the folder of a run cannot be made here: {error}") from error
         lock = _locked(path)
         store = path / _STORE
-        return cls(path, RunStore(store) if store.exists() else _new_store(store), lock)
+        return cls(path, RunStore(store) if store.exists() else _new_store(store), lock, artifacts)
 
     @classmethod
     def read(cls, path: Path) -> Self:

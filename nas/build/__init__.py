@@ -16,6 +16,7 @@ from nas.build.search import (
 from nas.build.training import (
     TrainingInputs,
     artifact_cache,
+    candidate_training,
     distillation,
     make_run_encoder,
     make_run_teacher,
@@ -27,6 +28,7 @@ from nas.build.training import (
 __all__ = [
     "TrainingInputs",
     "artifact_cache",
+    "candidate_training",
     "check_files",
     "checked_devices",
     "distillation",

@@ -77,6 +77,11 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     inputs = training_inputs(config, folder, listener)
     if config.budget.gpu_hours is not None and (inputs is None or inputs.setting.device == "cpu"):
         raise InputError("budget.gpu_hours: no training of this run uses a GPU; give hours or n_trained")
+    if inputs and trains(config):
+        try:
+            runs_on.check_device(inputs.setting.device)  # which `auto` tells only here
+        except ValueError as error:
+            raise InputError(f"execution.{error}") from error
     signature = inputs.signature if inputs else None
     costs, scores = _table_stages(config, space)
     measuring = (*measuring_stages(config, space, signature, devices), *costs)

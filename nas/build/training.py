@@ -386,7 +386,7 @@ def _augmentation(config: RunConfig, task: Task) -> Augmentation | None:
 
 def artifact_cache(folder: RunFolder) -> ArtifactCache:
     """Return the cache that all runs beside `folder` share."""
-    return ArtifactCache(folder.path.parent / "artifacts")
+    return folder.artifacts
 
 
 def _check_stored(folder: RunFolder, key: str, value: str) -> None:

@@ -14,6 +14,7 @@ from nas.config.model import (
     ControllerConfig,
     DeviceConfig,
     RunConfig,
+    TrainingConfig,
 )
 from nas.config.options import construct, must_be, nearest, options_model, sentence, validate
 from nas.config.section_reader import SectionReader
@@ -22,6 +23,7 @@ from nas.config.yaml_source import KeyPath, YamlSource
 from nas.controllers.base import Controller
 from nas.data.base import Dataset
 from nas.errors import InputError
+from nas.execution.base import Executor
 from nas.objectives import Objective
 from nas.tasks.base import Task
 from search_spaces.base import SearchSpace
@@ -82,8 +84,8 @@ class ConfigReader(SectionReader):
             "task": task_config,
             "controller": self._controller(objectives),
             "budget": self._value("budget", Budget, self._mapping(("budget",), self._raw.get("budget")) or {}, ()),
-            "execution": self._component("execution", _DEFAULT_EXECUTION)[0],
         }
+        sections["execution"] = self._execution(sections["training"])
         self._check_references(sections.get("references", ()), task_kind)
         return self._finish(sections, metric_sections)
 
@@ -182,6 +184,15 @@ class ConfigReader(SectionReader):
         task, faults = construct(lambda: cls(names, dataset.ignore_index, **options), options, ("task",))
         self.faults += faults
         return config, task
+
+    def _execution(self, training: TrainingConfig | None) -> ComponentConfig | None:
+        config, executor = self._component("execution", _DEFAULT_EXECUTION)
+        if training is not None and isinstance(executor, Executor):
+            try:
+                executor.check_device(training.device)
+            except ValueError as error:
+                self._fault(("execution", "resources_per_candidate"), f"execution.{error}.")
+        return config
 
     def _devices(self) -> dict[str, DeviceConfig]:
         raw = self._mapping(("devices",), self._raw.get("devices"), " such as {cpu: {kind: torch_cpu}}")

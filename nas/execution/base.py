@@ -36,7 +36,8 @@ class Executor(ABC):
     own, never derived from the number of workers.
 
     Attributes:
-        measures_apart: Whether measurements run where no training does; elsewhere nothing else may run meanwhile.
+        measures_apart: Whether no training runs beside measurements that are made when a job is taken; elsewhere they
+            wait until nothing runs.
     """
 
     measures_apart: ClassVar[bool] = False
@@ -65,12 +66,19 @@ class Executor(ABC):
         """Return what `function` returns, called where the device of the stage of that name is."""
         return function(*arguments)
 
+    def check_device(self, device: str) -> None:  # noqa: B027 - most executors see what this process sees
+        """Check that workers can train on the torch device `device`.
+
+        Raises:
+            ValueError: If they can't; the message starts with the option's name.
+        """
+
     def n_gpus(self, device: str) -> float:
         """Return how many GPUs are held by trainings on the torch device `device`."""
         return float(device.startswith("cuda"))
 
     def n_at_a_time(self, device: str) -> int:
-        """Return how many candidates are expected to train side by side on this machine's `device`."""
+        """Return how many candidates are expected to train side by side on the torch device `device`."""
         return 1
 
     def close(self) -> None:  # noqa: B027 - most executors hold nothing

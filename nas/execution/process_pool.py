@@ -5,10 +5,11 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import torch
 from nas.errors import InputError
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
 from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
+from nas.execution.time_limit import START_LIMIT_S, TimeLimit
 from nas.execution.worker_count import WorkerCount, available_cores, n_cpu_workers, n_that_fit
 from nas.training import torch_threads
 
@@ -36,12 +38,12 @@ class _Worker:
         atexit.register(self.stop)
         theirs.close()
         self.job: Job | None = None
-        self.deadline = math.inf
+        self.works = False  # on its job: it is not importing any more
+        self.since = math.inf  # when it began to start, or to work
 
     def start(self, job: Job) -> None:
         self.connection.send(job)
-        self.job = job
-        self.deadline = math.inf
+        self.job, self.works, self.since = job, False, time.monotonic()
 
     def stop(self) -> None:
         atexit.unregister(self.stop)
@@ -53,8 +55,9 @@ class _Worker:
 class ProcessPoolExecutor(Executor):
     """Evaluates candidates in worker processes, which live as long as the executor.
 
-    A worker that dies, works longer than its limit or runs out of memory costs its candidate an attempt; the process
-    is replaced, so that all it held is given back. A candidate of two such attempts is FAILED.
+    A worker that dies, does not start within 10 minutes, works longer than its limit or runs out of memory costs its
+    candidate an attempt; the process is replaced, so that all it held is given back. A candidate of two such attempts
+    is FAILED.
 
     With `training.device: cuda` the workers share out all GPUs that this process sees.
 
@@ -62,7 +65,8 @@ class ProcessPoolExecutor(Executor):
         n_workers: Processes, hence candidates at a time. `auto`: on CPUs one for each `n_threads` cores; on GPUs
             as many as fit into memory and raise the candidates an hour, which is measured on the way.
         n_threads: CPU threads of a training, in each worker.
-        candidate_timeout_s: The limit of one attempt; `None` for none.
+        candidate_timeout_s: The limit of one attempt; by default 20 times the longest candidate so far and at least 10
+            minutes, a day while none has ended.
     """
 
     def __init__(
@@ -74,14 +78,13 @@ class ProcessPoolExecutor(Executor):
         for name, value in (("n_workers", n_workers), ("n_threads", n_threads)):
             if value != "auto" and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if candidate_timeout_s is not None and candidate_timeout_s <= 0:
-            raise ValueError(f"candidate_timeout_s must be positive, got {candidate_timeout_s}")
         self._fixed_n_workers = None if n_workers == "auto" else n_workers
         self._n_threads = n_threads
-        self._timeout_s = math.inf if candidate_timeout_s is None else candidate_timeout_s
+        self._limit = TimeLimit(candidate_timeout_s)
         self._workers: list[_Worker] = []
         self._evaluator: Evaluator | None = None
         self._gpus: list[str] = []
+        self._n_wanted = 0  # candidates in hand, where that is known
         self._count: WorkerCount | None = None  # where the number is to be found
         self._context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads half
 
@@ -93,14 +96,15 @@ class ProcessPoolExecutor(Executor):
             free_unused_memory()  # the workers need what this process took for the teacher
             self._gpus = visible_gpus() if evaluator.device == "cuda" else []
             self._count = self._new_count(evaluator)
-        if self._count:
-            self._count.restart()
+            self._limit.forget()
+        self._n_wanted = len(jobs) if isinstance(jobs, Sized) else sys.maxsize
         queue = JobQueue(jobs, on_event)
         try:
             while self._start_jobs(queue):
+                self._note_working()
                 busy = {worker.connection: worker for worker in self._busy}
-                seconds = min(worker.deadline for worker in self._busy) - time.monotonic()
-                for connection in wait(list(busy), None if seconds == math.inf else max(0.0, seconds)):
+                seconds = max(0.0, min(map(self._seconds_left, self._busy)))
+                for connection in wait(list(busy), seconds):
                     self._receive(busy[connection], queue, on_event)
                 self._stop_late(queue)
         except BaseException:
@@ -146,7 +150,7 @@ class ProcessPoolExecutor(Executor):
         def limit(n_now: int) -> int:
             free = free_gpu_bytes(evaluator.device)
             by_memory = n_that_fit(n_now, free, (free_at_first - free) / n_now)
-            return min(by_memory, max(1, available_cores() // n_gpus))
+            return min(by_memory, max(1, available_cores() // n_gpus), max(1, math.ceil(self._n_wanted / n_gpus)))
 
         return WorkerCount(limit, time.monotonic)
 
@@ -160,6 +164,10 @@ class ProcessPoolExecutor(Executor):
                 self._drop(worker)
                 queue.put_back(job)
         return bool(self._busy)
+
+    def _note_working(self) -> None:
+        if self._count:
+            self._count.note_working(all_work=sum(worker.works for worker in self._busy) >= self._n_places)
 
     def _new_worker(self) -> _Worker:
         assert self._evaluator is not None  # noqa: S101 - set by run()
@@ -187,7 +195,7 @@ class ProcessPoolExecutor(Executor):
         if isinstance(event, Exception):
             raise event
         if event == _STARTED:
-            worker.deadline = time.monotonic() + self._timeout_s
+            worker.works, worker.since = True, time.monotonic()
             return
         if fault := memory_fault(event):
             self._drop(worker)  # with all that it holds
@@ -203,19 +211,24 @@ class ProcessPoolExecutor(Executor):
 
     def _end_job(self, worker: _Worker, event: Ended) -> None:
         worker.job = None
+        self._limit.note_end(time.monotonic() - worker.since)
         if self._count:
             self._count.note_end()
         is_broken = event.failure is not None and "CUDA error" in event.failure.reason
         if is_broken or len(self._workers) > self._n_places:
             self._drop(worker)  # after such an error nothing works in that process any more
 
+    def _seconds_left(self, worker: _Worker) -> float:
+        limit_s = self._limit.seconds if worker.works else START_LIMIT_S
+        return worker.since + limit_s - time.monotonic()
+
     def _stop_late(self, queue: JobQueue) -> None:
-        now = time.monotonic()
         for worker in self._busy:
-            if worker.deadline <= now and worker.job is not None and not worker.connection.poll():
+            if self._seconds_left(worker) <= 0 and worker.job is not None and not worker.connection.poll():
                 job = worker.job
                 self._drop(worker)
-                queue.fail_attempt(job, f"it ran longer than execution.candidate_timeout_s = {self._timeout_s:g}")
+                not_started = f"its process did not start within {START_LIMIT_S:g} s"
+                queue.fail_attempt(job, self._limit.reason if worker.works else not_started)
 
 
 def visible_gpus() -> list[str]:

@@ -1,7 +1,6 @@
 """Many candidates at a time on the nodes of a Ray cluster. Ray is an extra: `pip install "pareto-nas[ray]"`."""
 
 import dataclasses
-import functools
 import logging
 import math
 import queue as queues
@@ -17,6 +16,9 @@ import numpy as np
 from nas.errors import InputError
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
 from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
+from nas.execution.ray_api import ray_api
+from nas.execution.ray_devices import DeviceNodes
+from nas.execution.time_limit import START_LIMIT_S, TimeLimit
 from nas.files import atomic_path
 from nas.records import RecordState
 from nas.training import torch_threads
@@ -26,26 +28,9 @@ _POLL_S = 1.0  # between looks at which nodes there are
 _MAX_FAILED_STARTS = 5  # of workers, one after the other
 _MAX_NODES_LOST = 3  # under one candidate, before it counts as its fault
 
-# A device's node offers Ray no GPU, so that no training lands there; what measures one has to see it all the same.
-_WITH_GPUS = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
-
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@functools.cache
-def _ray() -> Any:
-    """Return the module, imported when it is first needed: that takes a while.
-
-    Raises:
-        InputError: If it is not installed.
-    """
-    try:
-        import ray  # noqa: PLC0415 - see above
-    except ImportError:
-        raise InputError('execution.kind ray: Ray is not installed; pip install "pareto-nas[ray]"') from None
-    return ray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +57,7 @@ class _NodeWorker:
         for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:
-                _ray().get(content).tofile(temporary)
+                ray_api().get(content).tofile(temporary)
 
     def run(self, job: Job) -> Iterator[Event | _Weights | InputError]:
         """Evaluate `job`; yield what happens, as it does."""
@@ -111,12 +96,12 @@ class _Worker:
         self.awaited: Any = actor.missing_files.remote()  # an answer, or the events of a job; `None` when idle
         self.is_ready = False
         self.job: Job | None = None
-        self.deadline = math.inf
+        self.since = time.monotonic()  # when it began to start, or to work on its job
 
-    def start(self, job: Job, timeout_s: float) -> None:
+    def start(self, job: Job) -> None:
         self.job = job
         self.awaited = self.actor.run.options(num_returns="streaming").remote(job)
-        self.deadline = time.monotonic() + timeout_s
+        self.since = time.monotonic()
 
 
 class RayExecutor(Executor):
@@ -135,7 +120,8 @@ class RayExecutor(Executor):
         address: Of the cluster: `auto` for the one of this node, `HOST:PORT`, or `local` to start one here.
         resources_per_candidate: `cpu`, `gpu` (shares too) and custom resources; cpu is `n_threads` by default.
         n_threads: CPU threads of a training.
-        candidate_timeout_s: The limit of one attempt; `None` for none.
+        candidate_timeout_s: The limit of one attempt; by default 20 times the longest candidate so far and at least 10
+            minutes, a day while none has ended.
     """
 
     measures_apart: ClassVar[bool] = True
@@ -149,8 +135,6 @@ class RayExecutor(Executor):
     ) -> None:
         if n_threads < 1:
             raise ValueError(f"n_threads must be at least 1, got {n_threads}")
-        if candidate_timeout_s is not None and candidate_timeout_s <= 0:
-            raise ValueError(f"candidate_timeout_s must be positive, got {candidate_timeout_s}")
         needs = {"cpu": float(n_threads), **(resources_per_candidate or {})}
         if min(needs.values()) < 0 or not (needs["cpu"] or needs.get("gpu")):
             text = "must be amounts of at least 0, some cpu or gpu among them"
@@ -158,7 +142,7 @@ class RayExecutor(Executor):
         self._address = address
         self._needs = {name.upper() if name in ("cpu", "gpu") else name: n for name, n in needs.items() if n}
         self._n_threads = n_threads
-        self._timeout_s = math.inf if candidate_timeout_s is None else candidate_timeout_s
+        self._limit = TimeLimit(candidate_timeout_s)
         self._evaluator: Evaluator | None = None
         self._evaluator_ref: Any = None
         self._files: dict[Path, Any] = {}  # in the object store
@@ -167,6 +151,7 @@ class RayExecutor(Executor):
         self._nodes_lost: Counter[str] = Counter()  # by candidate
         self._n_failed_starts = 0
         self._n_places, self._looked_at = 0, -math.inf
+        self._device_nodes = DeviceNodes()
 
     def run(self, evaluator: Evaluator, jobs: Iterable[Job | None], on_event: Callable[[Event], None]) -> None:
         """Evaluate all `jobs`."""
@@ -174,7 +159,8 @@ class RayExecutor(Executor):
         if evaluator is not self._evaluator:
             self.close()
             free_unused_memory()  # the workers need what this process took for the teacher
-            self._evaluator, self._evaluator_ref = evaluator, _ray().put(evaluator)
+            self._evaluator, self._evaluator_ref = evaluator, ray_api().put(evaluator)
+            self._limit.forget()
         queue = JobQueue(jobs, on_event)
         try:
             while self._start_jobs(queue):
@@ -205,18 +191,43 @@ class RayExecutor(Executor):
             last.run(job, on_event)
 
     def at_device(self, stage: str, function: Callable[..., T], *arguments: object) -> T:
-        """Return what `function` returns on a node with that device, where nothing else runs meanwhile."""
+        """Return what `function` returns on a node with that device, where nothing else runs meanwhile.
+
+        When the node goes away, the call is made again once it is back.
+
+        Raises:
+            InputError: If no such node was ever there, it offers places to trainings, or the call was lost too often.
+        """
         if not stage.startswith(_DEVICE):
             return function(*arguments)
         self._connect()
-        self._check_nodes_of(stage)
-        call = _ray().remote(_call).options(num_cpus=0, resources={stage: 1}, runtime_env=_WITH_GPUS)
-        result: T = _ray().get(call.remote(function, *arguments))
-        return result
+        return self._device_nodes.call(stage, function, *arguments)
+
+    def check_device(self, device: str) -> None:
+        """Check that a candidate's resources hold a share of a GPU where it trains on one; Ray hides all others.
+
+        Raises:
+            ValueError: If they don't.
+        """
+        if device.startswith("cuda") and not self._needs.get("GPU"):
+            raise ValueError(
+                f"resources_per_candidate must hold a share of a gpu, such as {{gpu: 0.25}}, where training.device is "
+                f"{device}; got {dict(self._needs)}, and Ray hides GPUs from workers that ask for none"
+            )
 
     def n_gpus(self, device: str) -> float:
         """Return the GPUs, or shares of them, that workers hold."""
         return len(self._workers) * self._needs.get("GPU", 0.0)
+
+    def n_at_a_time(self, device: str) -> int:
+        """Return how many candidates the nodes that are there now can hold.
+
+        Raises:
+            InputError: If there is no such cluster.
+        """
+        self._connect()
+        self._look_at_nodes()
+        return max(1, self._n_places)
 
     def close(self) -> None:
         """End the workers; the cluster stays."""
@@ -232,36 +243,22 @@ class RayExecutor(Executor):
         Raises:
             InputError: If there is no such cluster.
         """
-        if _ray().is_initialized():
+        if ray_api().is_initialized():
             return
         options = {"log_to_driver": False, "logging_level": logging.WARNING}
         try:
-            _ray().init(address=self._address, **options)
+            ray_api().init(address=self._address, **options)
         except (ConnectionError, ValueError) as error:
             raise InputError(
                 f"execution.address {self._address!r}: no Ray cluster answers there ({error}); "
                 "start one with `ray start --head`, or use address: local"
             ) from error
 
-    def _check_nodes_of(self, label: str) -> None:
-        start = f"ray start --num-cpus=0 --num-gpus=0 --resources='{{\"{label}\": 1}}'"
-        nodes = [node for node in _ray().nodes() if node["Alive"] and node["Resources"].get(label)]
-        if not nodes:
-            raise InputError(
-                f"no node of the Ray cluster carries {label!r}; start the node of that device with {start}"
-            )
-        for node in nodes:
-            if offered := {kind: n for kind in ("CPU", "GPU") if (n := node["Resources"].get(kind))}:
-                raise InputError(
-                    f"node {node['NodeManagerAddress']} carries {label!r} and must run nothing else, but offers "
-                    f"{offered} to Ray; start it with {start}"
-                )
-
     def _look_at_nodes(self) -> None:
         """Count how many candidates the nodes that are there now can hold."""
         if (now := time.monotonic()) - self._looked_at >= _POLL_S:
             self._looked_at = now
-            offers = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
+            offers = [node["Resources"] for node in ray_api().nodes() if node["Alive"]]
             self._n_places = sum(
                 int(min(offer.get(name, 0.0) / n for name, n in self._needs.items()) + 1e-9) for offer in offers
             )
@@ -277,7 +274,7 @@ class RayExecutor(Executor):
             self._waiting.append(job)
         for worker in self._workers:
             if self._waiting and worker.is_ready and worker.job is None:
-                worker.start(self._waiting.popleft(), self._timeout_s)
+                worker.start(self._waiting.popleft())
         n_starting = sum(not worker.is_ready for worker in self._workers)
         for _ in range(min(len(self._waiting) - n_starting, n_places - len(self._workers))):
             self._workers.append(_Worker(self._new_actor()))
@@ -286,14 +283,13 @@ class RayExecutor(Executor):
     def _new_actor(self) -> Any:
         custom = {name: n for name, n in self._needs.items() if name not in ("CPU", "GPU")}
         options = {"num_cpus": self._needs.get("CPU", 0), "num_gpus": self._needs.get("GPU", 0), "resources": custom}
-        return _ray().remote(_NodeWorker).options(**options).remote(self._evaluator_ref, self._n_threads)
+        return ray_api().remote(_NodeWorker).options(**options).remote(self._evaluator_ref, self._n_threads)
 
     def _wait(self) -> list[_Worker]:
         """Return the workers that have something to say, after a while at most."""
         awaited = {worker.awaited: worker for worker in self._workers if worker.awaited is not None}
-        deadline = min((worker.deadline for worker in self._workers if worker.job), default=math.inf)
-        seconds = max(0.0, min(_POLL_S, deadline - time.monotonic()))
-        ready, _ = _ray().wait(list(awaited), num_returns=1, timeout=seconds)
+        seconds = max(0.0, min((_POLL_S, *map(self._seconds_left, self._workers))))
+        ready, _ = ray_api().wait(list(awaited), num_returns=1, timeout=seconds)
         return [awaited[reference] for reference in ready]
 
     def _receive(self, worker: _Worker, queue: JobQueue, on_event: Callable[[Event], None]) -> None:
@@ -301,8 +297,8 @@ class RayExecutor(Executor):
             if not worker.is_ready:
                 self._make_ready(worker)
                 return
-            event = _ray().get(next(worker.awaited))
-        except _ray().exceptions.RayError as error:
+            event = ray_api().get(next(worker.awaited))
+        except ray_api().exceptions.RayError as error:
             self._lose(worker, error, queue)
             return
         assert worker.job is not None  # noqa: S101 - a ready worker is awaited only with a job
@@ -319,15 +315,16 @@ class RayExecutor(Executor):
                 worker.job = worker.job.with_readings(event.observations)
             elif isinstance(event, Ended):
                 worker.job = worker.awaited = None
+                self._limit.note_end(time.monotonic() - worker.since)
             on_event(event)
 
     def _make_ready(self, worker: _Worker) -> None:
         """Take the answer of a worker that is being started: it misses files, or has all."""
-        missing = _ray().get(worker.awaited)
+        missing = ray_api().get(worker.awaited)
         if missing:
             for path in missing:
                 if path not in self._files:
-                    self._files[path] = _ray().put(np.fromfile(path, dtype=np.uint8))
+                    self._files[path] = ray_api().put(np.fromfile(path, dtype=np.uint8))
             worker.awaited = worker.actor.receive.remote({path: self._files[path] for path in missing})
         else:
             worker.is_ready, worker.awaited = True, None
@@ -349,13 +346,21 @@ class RayExecutor(Executor):
                 return
         queue.fail_attempt(job, f"its process or node was lost: {error}")
 
+    def _seconds_left(self, worker: _Worker) -> float:
+        """Return how long a worker may go on as it does; without end if it has nothing to do."""
+        if worker.job is None and worker.is_ready:
+            return math.inf
+        return worker.since + (self._limit.seconds if worker.job else START_LIMIT_S) - time.monotonic()
+
     def _stop_late(self, queue: JobQueue) -> None:
-        now = time.monotonic()
-        for worker in [worker for worker in self._workers if worker.job and worker.deadline <= now]:
-            job = worker.job
+        for worker in [worker for worker in self._workers if self._seconds_left(worker) <= 0]:
+            if ray_api().wait([worker.awaited], timeout=0)[0]:
+                continue  # it has something to say, its end maybe
             self._drop(worker)
-            assert job is not None  # noqa: S101 - as chosen
-            queue.fail_attempt(job, f"it ran longer than execution.candidate_timeout_s = {self._timeout_s:g}")
+            if worker.job:
+                queue.fail_attempt(worker.job, self._limit.reason)
+            else:  # maybe others use its place: no candidate is to blame, and another worker will be started
+                _log.warning("A worker of the Ray cluster did not start within %g s; trying another.", START_LIMIT_S)
 
     def _keep(self, weights: _Weights) -> None:
         assert self._evaluator is not None  # noqa: S101 - set by run()
@@ -367,16 +372,12 @@ class RayExecutor(Executor):
 
     def _drop(self, worker: _Worker) -> None:
         self._workers.remove(worker)
-        _ray().kill(worker.actor)
+        ray_api().kill(worker.actor)
 
 
 def _is_loss_of_node(error: Exception) -> bool:
     """Return whether a worker was lost with its node: then it cannot be reached, or Ray says so."""
-    return isinstance(error, _ray().exceptions.ActorUnavailableError) or "its node has died" in str(error)
-
-
-def _call(function: Callable[..., T], *arguments: object) -> T:
-    return function(*arguments)
+    return isinstance(error, ray_api().exceptions.ActorUnavailableError) or "its node has died" in str(error)
 
 
 def _events(evaluator: Evaluator, jobs: Sequence[Job]) -> list[list[Any]]:

@@ -1,6 +1,7 @@
 """One candidate after the other, in this process."""
 
 from collections.abc import Callable, Iterable
+from typing import ClassVar
 
 from nas.evaluation.evaluator import Evaluator, Event, Job
 from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
@@ -15,6 +16,8 @@ class SerialExecutor(Executor):
     Args:
         n_threads: CPU threads of a training.
     """
+
+    measures_apart: ClassVar[bool] = True  # a job is taken when nothing runs, so that nothing has to be waited for
 
     def __init__(self, n_threads: int = 1) -> None:
         if n_threads < 1:

@@ -54,8 +54,11 @@ def next_n_workers(rates: Mapping[int, float], limit: int) -> int:
 class WorkerCount:
     """Finds the number of workers while they work: results do not depend on it, so it may change at any time.
 
+    A rate is taken over the time in which all workers worked: what starts, or waits for the slowest of a generation, is
+    left out. A window goes on over as many generations as it takes.
+
     Args:
-        limit: Returns as many as memory and cores allow at the moment.
+        limit: Returns as many as memory, cores and work allow at the moment.
         clock: Seconds.
     """
 
@@ -64,26 +67,35 @@ class WorkerCount:
         self._limit = limit
         self._clock = clock
         self._rates: dict[int, float] = {}
-        self._n_ended = 0
-        self._start = clock()
+        self._all_work = False
+        self._since = clock()
+        self._begin_window()
 
-    def restart(self) -> None:
-        """Begin a window anew: there was nothing to do for a while, or not all workers were busy."""
-        self._n_ended = 0
-        self._start = self._clock()
+    def note_working(self, *, all_work: bool) -> None:
+        """Take note of whether all workers, as many as `n`, work from now on."""
+        now = self._clock()
+        if self._all_work:
+            self._seconds += now - self._since
+        self._all_work, self._since = all_work, now
 
     def note_end(self) -> None:
         """Count a candidate that ended; after enough of them, choose again."""
+        if not self._all_work:
+            return
+        self.note_working(all_work=True)
         self._n_ended += 1
         if self._n_ended < _WINDOW * self.n:
             return
-        self._rates[self.n] = self._n_ended / max(self._clock() - self._start, 1e-9)
+        self._rates[self.n] = self._n_ended / max(self._seconds, 1e-9)
         self.n = next_n_workers(self._rates, self._limit(self.n))
-        self.restart()
+        self._begin_window()
 
     def note_memory_fault(self) -> None:
         """Go on with fewer workers: as many as there are did not fit."""
         self._rates = {n: rate for n, rate in self._rates.items() if n < self.n}
         self.n = max(1, self.n - 1)
         self._rates[self.n + 1] = 0.0
-        self.restart()
+        self._begin_window()
+
+    def _begin_window(self) -> None:
+        self._n_ended, self._seconds = 0, 0.0

@@ -64,6 +64,10 @@ def test_options_of_execution_are_read_and_written(execution):
             {"execution": {"kind": "ray", "resources_per_candidate": {"cpu": 0}}},
             "resources_per_candidate must be amounts",
         ),
+        (
+            {"training": {"device": "cuda"}, "execution": {"kind": "ray"}},
+            "execution.resources_per_candidate must hold a share of a gpu, such as {gpu: 0.25}, where training.device",
+        ),
         ({"scheduling": "steady"}, "scheduling must be one of 'generational', 'steady_state', got 'steady'."),
     ],
 )

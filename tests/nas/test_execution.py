@@ -13,9 +13,10 @@ import torch
 
 from nas.errors import DataError, InputError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading
-from nas.execution import EXECUTORS, ProcessPoolExecutor, SerialExecutor
+from nas.execution import EXECUTORS, ProcessPoolExecutor, SerialExecutor, process_pool, time_limit
 from nas.execution.base import memory_fault
 from nas.execution.process_pool import _Worker
+from nas.execution.time_limit import TimeLimit
 from nas.objectives import Constraint
 from nas.records import Candidate, Failure, RecordState
 from search_spaces.integers import Integers
@@ -214,6 +215,52 @@ def test_a_process_lost_costs_its_candidate_two_attempts_and_nobody_else_anythin
     assert verdicts[3].failure.reason == f"given up after 2 attempts; in the last one {reason}"
     assert verdicts[3].failure.stage == "execution"
     assert verdicts[3].attempts == 2
+
+
+def test_by_default_the_limit_follows_from_what_was_measured():
+    limit = TimeLimit()
+    assert limit.seconds == 86_400
+    limit.note_end(0.5)
+    assert limit.seconds == 600
+    limit.note_end(100.0)
+    limit.note_end(60.0)
+    assert limit.seconds == 2000
+    assert limit.reason == (
+        "it ran longer than 2000 s (20 times the longest candidate so far, at least 600 s; "
+        "execution.candidate_timeout_s sets another limit)"
+    )
+    limit.forget()
+    assert "longer than 86400 s (the limit while no candidate has ended;" in limit.reason
+
+
+@pytest.mark.slow
+def test_a_candidate_that_hangs_ends_by_default_too(monkeypatch):
+    monkeypatch.setattr(time_limit, "_LEAST_S", 0.3)
+    todo = jobs(5)
+    verdicts = ends(run(ProcessPoolExecutor(n_workers=2), evaluator(hangs_on_three), todo), todo)
+    assert [verdict.state is RecordState.FAILED for verdict in verdicts] == [i == 3 for i in range(5)]
+    assert "20 times the longest candidate so far" in verdicts[3].failure.reason
+
+
+def hangs_when_imported():
+    threading.Event().wait()
+
+
+class HangsWhenUnpickled:
+    """Stands for an import that hangs: a worker that is given it never starts."""
+
+    name, needs, provides = "hangs", frozenset(), frozenset({"x"})
+
+    def __reduce__(self):
+        return hangs_when_imported, ()
+
+
+def test_a_worker_that_hangs_before_it_starts_is_ended(monkeypatch):
+    monkeypatch.setattr(process_pool, "START_LIMIT_S", 0.3)
+    todo = jobs(1)
+    work = Evaluator({SPACE.name: SPACE}, (HangsWhenUnpickled(),), None, frozenset({"x"}))
+    (verdict,) = ends(run(ProcessPoolExecutor(n_workers=1), work, todo), todo)
+    assert verdict.failure.reason == "given up after 2 attempts; in the last one its process did not start within 0.3 s"
 
 
 def test_want_of_memory_ends_the_process_that_held_it(tmp_path):

@@ -2,9 +2,12 @@
 
 import dataclasses
 import functools
+import math
 import os
 import threading
 import time
+import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +16,8 @@ import nas
 from nas.analysis import to_json
 from nas.errors import InputError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading, Stage
-from nas.execution import RayExecutor
+from nas.execution import RayExecutor, ray_cluster, ray_devices
+from nas.execution.base import JobQueue
 from nas.execution.ray_cluster import _NodeWorker
 from nas.files import write_text
 from nas.objectives import Constraint
@@ -177,6 +181,162 @@ def test_a_device_is_measured_on_the_node_that_carries_it_alone(cluster):
     assert measured.observations[0].value == node_number(alone)
     assert executor.at_device("device:phone", here) == alone.node_id
     assert executor.at_device("device:phone", os.getenv, "CUDA_VISIBLE_DEVICES") == os.getenv("CUDA_VISIBLE_DEVICES")
+
+
+def waits_then_tells(folder):
+    """Ends on every node but the first, which is lost meanwhile."""
+    first = folder / "first"
+    if not first.exists():
+        write_text(first, here())
+    while first.read_text() == here():
+        time.sleep(0.05)
+    return here()
+
+
+@pytest.mark.slow
+def test_a_devices_node_that_is_lost_is_waited_for_and_measures_again(cluster, tmp_path, caplog):
+    first = cluster.add_node(num_cpus=0, resources={"device:tablet": 1})
+    with ThreadPoolExecutor() as threads:
+        called = threads.submit(RayExecutor().at_device, "device:tablet", waits_then_tells, tmp_path)
+        until(lambda: (tmp_path / "first").exists() or called.done())
+        cluster.remove_node(first, allow_graceful=False)
+        until(lambda: "waiting for it" in caplog.text or called.done())
+        second = cluster.add_node(num_cpus=0, resources={"device:tablet": 1})
+        assert called.result() == second.node_id
+    assert "No node of the Ray cluster carries 'device:tablet' any more; waiting for it: start" in caplog.text
+    assert "was lost and is made again" in caplog.text
+    cluster.remove_node(second)
+
+
+def until(is_so):
+    while not is_so():
+        time.sleep(0.05)
+
+
+class FakeRay:
+    """Stands for the module: nodes come and go as `looks` says, and calls are lost as `answers` does."""
+
+    exceptions = ray.exceptions
+
+    def __init__(self, looks, answers):
+        self.looks, self.answers, self.n_calls = list(looks), list(answers), 0
+
+    def is_initialized(self):
+        return True
+
+    def nodes(self):
+        there = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return [{"Alive": there, "Resources": {"device:phone": 1.0}}]
+
+    def remote(self, function):
+        return self
+
+    def options(self, **options):
+        assert options["max_retries"] == 0
+        return types.SimpleNamespace(remote=self.call)
+
+    def call(self, function, *arguments):
+        self.n_calls += 1
+        return function
+
+    def wait(self, references, timeout):
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.answer = answer
+        return (references, []) if answer is not None else ([], references)
+
+    def get(self, reference):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+LOST = ray.exceptions.NodeDiedError("its node has died")
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    def make(looks, answers):
+        module = FakeRay(looks, answers)
+        for user in (ray_cluster, ray_devices):
+            monkeypatch.setattr(user, "ray_api", lambda: module)
+            monkeypatch.setattr(user, "_POLL_S", 0.0)
+        return module
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("looks", "answers", "n_calls", "n_waits"),
+    [
+        ([True], [7], 1, 0),
+        ([True], [None, None, 7], 1, 0),  # it takes its time
+        ([True, False, False, True], [None, 7], 1, 1),  # gone before it began: the call waits for the node's return
+        ([True, False, False, True], [LOST, 7], 2, 1),  # gone in the middle
+        ([True, True, True], [LOST, 7], 2, 0),  # its process alone
+    ],
+)
+def test_a_call_on_a_devices_node_outlives_the_loss_of_it(fake, caplog, looks, answers, n_calls, n_waits):
+    module = fake(looks, answers)
+    assert RayExecutor().at_device("device:phone", here) == 7
+    assert module.n_calls == n_calls
+    assert caplog.text.count("carries 'device:phone' any more; waiting for it") == n_waits
+
+
+def test_a_call_that_is_lost_again_and_again_is_a_fault_of_the_users(fake):
+    module = fake([True], [LOST])
+    with pytest.raises(InputError, match="'device:phone', or the process that measured there, was lost 4 times"):
+        RayExecutor().at_device("device:phone", here)
+    assert module.n_calls == 4
+
+
+def test_a_devices_node_that_was_there_once_is_waited_for(fake, caplog):
+    module = fake([True], [7])
+    executor = RayExecutor()
+    executor.at_device("device:phone", here)
+    module.looks = [False, False, True]
+    assert executor.at_device("device:phone", here) == 7
+    assert "waiting for it" in caplog.text
+
+
+def test_what_the_call_itself_raises_is_passed_on(fake):
+    fake([True], [ray.exceptions.RayTaskError("measure", "", ValueError("too hot"))])
+    with pytest.raises(ray.exceptions.RayTaskError):
+        RayExecutor().at_device("device:phone", here)
+
+
+def test_a_worker_past_its_limit_whose_end_is_there_is_not_killed(fake, monkeypatch):
+    module = fake([True], [7])
+    executor, dropped = RayExecutor(), []
+    late = types.SimpleNamespace(awaited="its end", job=jobs(1)[0], is_ready=True, since=-math.inf)
+    executor._workers.append(late)
+    monkeypatch.setattr(executor, "_drop", dropped.append)
+    queue = JobQueue([], lambda event: None)
+    executor._stop_late(queue)
+    assert dropped == []
+    module.answers = [None]
+    executor._stop_late(queue)
+    assert dropped == [late]
+    assert queue.take(0).attempt == 2
+
+
+def test_a_worker_that_does_not_start_is_replaced_and_no_candidate_pays_for_it(fake, monkeypatch, caplog):
+    fake([True], [None])
+    executor, dropped = RayExecutor(), []
+    executor._workers += [
+        types.SimpleNamespace(awaited="files", job=None, is_ready=False, since=time.monotonic() - age)
+        for age in (601, 10)
+    ]
+    monkeypatch.setattr(executor, "_drop", dropped.append)
+    executor._stop_late(JobQueue([], lambda event: None))
+    assert dropped == executor._workers[:1]
+    assert "did not start within 600 s" in caplog.text
+
+
+def test_a_gpu_must_be_asked_for_where_trainings_need_one():
+    RayExecutor(resources_per_candidate={"gpu": 0.25}).check_device("cuda:1")
+    RayExecutor().check_device("cpu")
+    with pytest.raises(ValueError, match=r"resources_per_candidate must hold a share of a gpu.* got {'CPU': 1.0}"):
+        RayExecutor().check_device("cuda")
 
 
 def weights_on(root, driver, candidate):

@@ -406,6 +406,16 @@ def test_steadily_nothing_runs_during_a_measurement(tmp_path):
     assert all("cost" in record.metrics for record in records)
 
 
+def test_steadily_where_one_runs_at_a_time_each_is_measured_just_before_its_training(tmp_path):
+    controller = Tells(6, 4)
+    controller.log = []
+    point = {"score": -5.0, "cost": 20.0}
+    records, _ = steady(tmp_path / "run", controller, constraints=(), given_reference_point=point)
+    expected = [(kind, record.id) for record in records for kind in ("measure", "train")]
+    assert expected == LOG
+    assert [kind for kind, _ in controller.log] == ["ask", "tell"] * 24
+
+
 def test_steadily_a_start_of_failures_alone_stops_the_run(tmp_path):
     def fail(subject):
         raise OSError("the data is not there")
@@ -413,6 +423,59 @@ def test_steadily_a_start_of_failures_alone_stops_the_run(tmp_path):
     working = Evaluator({SPACE.name: SPACE}, (FunctionStage("score", fail),), None, frozenset({"score"}))
     with pytest.raises(EvaluationError, match="all 6 candidates of the first batch failed"):
         steady(tmp_path / "run", constraints=(), working=working)
+
+
+@pytest.mark.parametrize("scheduling", Scheduling)
+@pytest.mark.parametrize("executor", [SerialExecutor, Overtaking])
+def test_a_start_of_failures_alone_stops_a_resumed_run_too(tmp_path, scheduling, executor):
+    def fail(subject):
+        LOG.append(("train", subject.candidate.id))
+        raise OSError("the data is not there")
+
+    working = Evaluator({SPACE.name: SPACE}, (FunctionStage("score", fail),), None, frozenset({"score"}))
+    options = {"constraints": (), "working": working, "scheduling": scheduling, "executor": executor()}
+    for _ in range(2):
+        with pytest.raises(EvaluationError, match="all 6 candidates of the first batch failed"):
+            search(tmp_path / "run", **options)
+    assert not any(kind == "train" for kind, _ in LOG)
+
+
+def test_a_run_smaller_than_a_batch_of_which_all_failed_is_stopped(tmp_path):
+    def fail(subject):
+        raise OSError("the data is not there")
+
+    working = Evaluator({SPACE.name: SPACE}, (FunctionStage("score", fail),), None, frozenset({"score"}))
+    with pytest.raises(EvaluationError, match="all 4 candidates of the first batch failed"):
+        search(tmp_path / "run", constraints=(), working=working, budget=Budget(n_trained=4))
+
+
+def test_under_hours_the_first_candidates_tell_the_pace_and_generations_stay_whole(tmp_path):
+    records, _ = search(tmp_path / "run", budget=Budget(hours=100.0))
+    assert [sum(r.batch == batch for r in records) for batch in range(5)] == [1, 5, 6, 6, 6]
+
+
+class Bar(SearchListener):
+    """Notes what a progress bar would show."""
+
+    def __init__(self):
+        self.totals, self.remaining = [], []
+
+    def on_start(self, search):
+        self.on_record(None, search)
+
+    def on_record(self, record, search):
+        self.totals.append(search.n_expected)
+        self.remaining.append(search.remaining_s)
+
+
+@pytest.mark.parametrize("scheduling", Scheduling)
+def test_the_bar_fills_under_a_budget_and_knows_the_time_after_a_resume(tmp_path, scheduling):
+    first, then = Bar(), Bar()
+    search(tmp_path / "run", listeners=[first], budget=Budget(n_trained=6), scheduling=scheduling)
+    records, _ = search(tmp_path / "run", listeners=[then], budget=Budget(n_trained=9), scheduling=scheduling)
+    assert (first.totals[0], first.remaining[0]) == (6, None)
+    assert then.remaining[0] > 0
+    assert then.totals[-1] == len(records)
 
 
 @pytest.mark.parametrize("scheduling", Scheduling)

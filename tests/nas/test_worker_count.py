@@ -61,8 +61,25 @@ def climb(throughput, limit=64, n_candidates=400):
     now = [0.0]
     count = WorkerCount(lambda n: limit, lambda: now[0])
     for _ in range(n_candidates):
+        count.note_working(all_work=True)
         now[0] += 1 / throughput(count.n)
         count.note_end()
+    return count
+
+
+def climb_in_generations(throughput, size, n_generations=60):
+    """Work off generations; what is left of one is worked off by fewer workers than there are, for a long time."""
+    now = [0.0]
+    count = WorkerCount(lambda n: size, lambda: now[0])
+    for _ in range(n_generations):
+        left = size
+        while left:
+            count.note_working(all_work=left >= count.n)
+            now[0] += 1 / throughput(count.n) if left >= count.n else 100.0
+            count.note_end()
+            left -= 1
+        count.note_working(all_work=False)
+        now[0] += 1000.0  # measurements
     return count
 
 
@@ -71,6 +88,21 @@ def test_the_climb_ends_where_the_throughput_saturates():
     assert climb(lambda n: min(n, 5)).n == 8  # 5 a second with 8 workers, 4 with 4
     assert climb(lambda n: 1.0).n == 1
     assert climb(lambda n: n, limit=12).n == 12
+
+
+def test_generations_smaller_than_a_window_are_measured_together():
+    assert climb_in_generations(lambda n: min(n, 4), size=6).n == 4  # windows of 4, 8 and 16 candidates
+    assert climb_in_generations(lambda n: n if n < 4 else 0.5, size=6).n == 2
+
+
+def test_time_in_which_not_all_work_tells_nothing():
+    now = [0.0]
+    count = WorkerCount(lambda n: 64, lambda: now[0])
+    for seconds, all_work in ((5.0, False), (1.0, True), (7.0, False), (1.0, True)):
+        count.note_working(all_work=all_work)
+        now[0] += seconds
+        count.note_end()
+    assert count._rates == {1: 1.0}
 
 
 def test_want_of_memory_takes_one_away_for_good():
