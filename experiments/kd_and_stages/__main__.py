@@ -137,6 +137,16 @@ def tau_interval(scores: Sequence[float], truth: Sequence[float], n_resamples: i
     return [float(value) for value in np.percentile([tau(*pair) for pair in resampled], [2.5, 97.5])]
 
 
+def difference_interval(
+    scores: Sequence[float], others: Sequence[float], truth: Sequence[float], n_resamples: int = 2000
+) -> list[float]:
+    """Return the 95 % percentile interval of the difference of two taus over resampled candidates, paired."""
+    rng = np.random.default_rng(0)
+    triples = np.array([scores, others, truth])
+    resampled = (triples[:, rng.integers(len(truth), size=len(truth))] for _ in range(n_resamples))
+    return [float(value) for value in np.percentile([tau(a, t) - tau(b, t) for a, b, t in resampled], [2.5, 97.5])]
+
+
 def tau_given_size(scores: Sequence[float], truth: Sequence[float], sizes: Sequence[float]) -> float:
     """Return tau over the pairs of candidates of similar size: (concordant - discordant) / all within bins."""
     agreement = n_pairs = 0
@@ -204,6 +214,9 @@ def compare(
                 "kendall_tau_interval": tau_interval(scores[name, seed], truth),
                 "kendall_tau_given_n_params": tau_given_size(scores[name, seed], truth, sizes),
             }
+            if ("plain", 0) in scores and name != "plain":
+                interval = difference_interval(scores[name, seed], scores["plain", 0], truth)
+                own["kendall_tau_minus_plain_interval"] = interval
         recipes[name] = own
     result: dict[str, Any] = {"n_candidates": len(sizes), "recipes": recipes}
     if truth:
