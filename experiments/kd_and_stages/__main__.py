@@ -53,7 +53,7 @@ def configuration(n_train: int, training: Mapping[str, Any], extra: Mapping[str,
 
 
 def configurations(n_train: int, epochs: int) -> dict[str, dict[str, Any]]:
-    """Return the recipes by name, the truth among them."""
+    """Return the recipes by name, the truth and other ways that were tried among them."""
     plain = {"epochs": epochs}
     pretrained = {**_KD, "pretraining": _PRETRAINING}
     return {
@@ -62,6 +62,10 @@ def configurations(n_train: int, epochs: int) -> dict[str, dict[str, Any]]:
         "pretrained": configuration(n_train, plain, pretrained),
         "stages": configuration(n_train, {"stages": [_DECODER]}, pretrained),
         "two_stages": configuration(n_train, {"stages": [_DECODER, _WHOLE]}, pretrained),
+        "small_batches": configuration(
+            n_train, {"stages": [{**_DECODER, "batch_size": 4, "learning_rate": 0.014}]}, pretrained
+        ),
+        "high_rate": configuration(n_train, {"stages": [{**_DECODER, "learning_rate": 0.04}]}, pretrained),
         "truth": configuration(n_train, {"epochs": _TRUTH_FACTOR * epochs}, {}),
     }
 
@@ -165,8 +169,9 @@ def main() -> None:
     arguments.add_argument("--n-train", type=int, default=1024, help="training images")
     arguments.add_argument("--epochs", type=int, default=4, help="of plain short training")
     arguments.add_argument("--n-workers", type=int, default=2)
-    every = ["plain", "kd", "pretrained", "stages", "two_stages", "truth"]
-    arguments.add_argument("--recipes", nargs="*", choices=every, default=every)
+    usual = ["plain", "kd", "pretrained", "stages", "two_stages", "truth"]
+    other = ["small_batches", "high_rate"]
+    arguments.add_argument("--recipes", nargs="*", choices=[*usual, *other], default=usual)
     arguments.add_argument(
         "--keep", type=Path, metavar="FILE", help="keep each score here, and take those that are there"
     )

@@ -8,15 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from latency.complexity import count, count_model
 from latency.errors import UncountedOperatorError
 from latency.graph import Operator, OperatorGraph, TensorInfo
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, image):
-        return self.function(image)
+from tests.latency.functions import Function
 
 
 def conv_bn(n_in, n_out, kernel_size=3, stride=1, groups=1):

@@ -19,15 +19,7 @@ from latency.onnx_graph import write_onnx
 from latency.onnx_reader import graph_from_onnx
 from search_spaces.nasbench201 import NasBench201
 from search_spaces.segmentation_cell import SegmentationCell
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, image):
-        return self.function(image)
+from tests.latency.functions import Function
 
 
 def estimate(function, n_elements=256, **options):

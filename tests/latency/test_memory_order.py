@@ -14,15 +14,7 @@ from latency.memory.order import best_order, order_peak
 from latency.memory.reordered import ReorderedModel
 from search_spaces.nasbench201 import NasBench201
 from search_spaces.segmentation_cell import SegmentationCell
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, image):
-        return self.function(image)
+from tests.latency.functions import Function
 
 
 def trace(function, input_shape=(256,)):

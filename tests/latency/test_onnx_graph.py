@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from latency import onnx_graph
 from latency.errors import OnnxExportError
 from latency.onnx_graph import write_onnx
+from tests.latency.functions import Function
 
 
 class Segmenter(nn.Module):
@@ -20,15 +21,6 @@ class Segmenter(nn.Module):
 
     def forward(self, image):
         return F.interpolate(self.head(self.stem(image)), size=image.shape[-2:], mode="bilinear")
-
-
-class Returns(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, image):
-        return self.function(image)
 
 
 def test_the_file_is_the_model_for_any_batch(tmp_path, capfd, recwarn):
@@ -95,12 +87,12 @@ def test_an_invalid_graph_is_not_written(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Returns(lambda x: (x, x)), "the model must return one tensor, got a tuple"),
-        (Returns(lambda x: x / 0), "holds NaN or infinity"),
+        (Function(lambda x: (x, x)), "the model must return one tensor, got a tuple"),
+        (Function(lambda x: x / 0), "holds NaN or infinity"),
         (nn.Linear(5, 2), r"cannot write Linear as ONNX for images of shape \(4,\): mat1 and mat2 shapes"),
         (
-            Returns(lambda x: x if x.sum() > 0 else -x),
-            "cannot write Returns as ONNX",
+            Function(lambda x: x if x.sum() > 0 else -x),
+            "cannot write Function as ONNX",
         ),
     ],
     ids=["two outputs", "not finite", "wrong shape", "branches on data"],

@@ -7,15 +7,7 @@ from torch.nn import functional as F
 
 from latency.errors import TracingError
 from latency.graph import OperatorGraph, StorageKind
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, image):
-        return self.function(image)
+from tests.latency.functions import Function
 
 
 def trace(function, input_shape=(4,)):

@@ -6,15 +6,7 @@ from torch.nn import functional as F
 from latency.complexity import count_model
 from latency.mac_formulas import MAC_FORMULAS
 from latency.other_operations import OTHER_OPERATIONS, WITHOUT_OPERATIONS
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, image):
-        return self.function(image)
+from tests.latency.functions import Function
 
 
 @pytest.mark.parametrize(
