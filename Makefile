@@ -22,7 +22,7 @@ demo: .venv/installed
 	$(BIN)/nas export runs/quickstart --knee
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-all: .venv/installed-dev
 	$(BIN)/python -m pytest
@@ -31,7 +31,8 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from search_spaces.cell_graph import CellGraph
-from search_spaces.drawing import draw_lines
+from search_spaces.drawing.svg import draw_lines
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Gene, Genotype
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 import nas
-from nas.artifacts import ArtifactCache
 from nas.data.base import Split
 from nas.data.cache import cache_examples
-from nas.normalization import Normalization
-from nas.training_setting import TrainingSetting
+from nas.data.normalization import Normalization
+from nas.store.artifacts import ArtifactCache
+from nas.training.setting import TrainingSetting
 
 TINY = """\
 name: tiny

@@ -29,16 +29,16 @@ import nas
 from latency.devices import FakeDevice, TorchCpuDevice
 from latency.errors import UnsupportedMeasurementError
 from nas.analysis import front_table, records_table, save_plots, summary_lines, to_csv, to_json
-from nas.analysis.live import PlotListener
 from nas.analysis.plots import draw_pair
 from nas.data import FashionMnist, SyntheticFaces
 from nas.data.base import Split
 from nas.errors import ConfigurationError, DataError, EvaluationError, InputError
 from nas.evaluation import stages
-from nas.files import load_weights
-from nas.objectives import Direction, Objective
-from nas.records import RecordState
-from nas.store import RunFolder
+from nas.listeners.live import PlotListener
+from nas.store.run_folder import RunFolder
+from nas.torch_tools import load_weights
+from nas.values.objectives import Direction, Objective
+from nas.values.records import RecordState
 from search_spaces import Gene, GeneKind, Genotype, ModelSpace, SearchSpace
 
 ROOT = Path(__file__).parent.parent

@@ -9,13 +9,13 @@ from rich.console import Console
 
 import nas
 from experiments.common import parser, report
-from nas import build
-from nas.analysis.run import Run
+from nas import assembly
 from nas.config import RunConfig, load_config
-from nas.config.kinds import kind_class
 from nas.evaluation.stages import DeviceStage, confirm
-from nas.records import Observation, Record
-from nas.store import RunFolder
+from nas.registry import kind_class
+from nas.store.run import Run
+from nas.store.run_folder import RunFolder
+from nas.values.records import Observation, Record
 
 _CONFIG = Path(__file__).parents[2] / "configs" / "camvid.yaml"
 _LATENCY = "latency_ms"
@@ -70,7 +70,7 @@ def latencies(run: Run, records: Sequence[Record]) -> dict[str, Observation]:
     name, device = next(iter(config.devices.items()))
     stage = DeviceStage(name, kind_class("devices", device.kind)(**device.options), {_LATENCY: _LATENCY})
     with RunFolder.read(run.path) as folder:
-        subjects = [build.stored_subject(config, folder, record.candidate) for record in records]
+        subjects = [assembly.stored_subject(config, folder, record.candidate) for record in records]
     return {candidate: observed[0] for candidate, observed in confirm(stage, subjects, _N_ROUNDS).items()}
 
 

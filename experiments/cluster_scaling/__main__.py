@@ -15,11 +15,12 @@ from nas.errors import InputError
 from nas.evaluation import Evaluator, Event, FunctionStage, Job, Subject
 from nas.execution import Executor, RayExecutor
 from nas.execution.base import JobQueue
-from nas.objectives import Direction, Objective
-from nas.records import Candidate
-from nas.search import Scheduling, Search, SearchParts
-from nas.store import RunFolder
-from search_spaces.integers import Integers
+from nas.search.loop import Search
+from nas.search.parts import Scheduling, SearchParts
+from nas.store.run_folder import RunFolder
+from nas.values.objectives import Direction, Objective
+from nas.values.records import Candidate
+from search_spaces.spaces.integers import Integers
 
 N_WORKERS = (8, 64, 1024)
 N_EACH = 8  # candidates for each worker

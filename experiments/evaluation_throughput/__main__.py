@@ -14,14 +14,14 @@ from scipy.stats import kendalltau
 
 from experiments.common import parser, report
 from experiments.evaluation_throughput.usual_loop import train_and_score
-from nas import build
+from nas import assembly
 from nas.config import RunConfig, load_config
 from nas.data.cache import ExamplesFile, load_array
 from nas.evaluation import Event, Job, Reading
-from nas.records import Candidate
-from nas.search import SearchListener
-from nas.store import RunFolder
-from nas.teacher import load_teacher, teacher_logits
+from nas.pretrained.teacher import load_teacher, teacher_logits
+from nas.search.listener import SearchListener
+from nas.store.run_folder import RunFolder
+from nas.values.records import Candidate
 
 _GROUP = 4  # candidates that each way trains before the next way has its turn
 
@@ -54,20 +54,20 @@ class Comparison:
 
     def __init__(self, config: RunConfig, folder: RunFolder) -> None:
         listener = SearchListener()
-        inputs = build.training_inputs(config, folder)
+        inputs = assembly.training_inputs(config, folder)
         if inputs is None or config.training is None or config.teacher is None:
             raise ValueError("config must have data, training and a teacher")
         self._setting, self._recipe = inputs.setting, config.training.recipe
-        self._distillation = build.distillation(config)
-        teacher = build.make_run_teacher(config, folder, listener)
+        self._distillation = assembly.distillation(config)
+        teacher = assembly.make_run_teacher(config, folder, listener)
         self._teacher = load_teacher(config.teacher, teacher.weights, self._setting).to(self._setting.device)
         start = time.perf_counter()
         train = self._setting.train
         assert isinstance(train, ExamplesFile)  # noqa: S101 - the configurations stream nothing
-        logits = teacher_logits(config.teacher, teacher, self._setting, train, build.artifact_cache(folder))
+        logits = teacher_logits(config.teacher, teacher, self._setting, train, assembly.artifact_cache(folder))
         self.seconds_once = time.perf_counter() - start
         self._logits = torch.from_numpy(load_array(logits))
-        parts = build.search_parts(config, folder, listener)
+        parts = assembly.search_parts(config, folder, listener)
         self.metric = self._setting.task.main_metric
         self._executor = parts.executor
         self._evaluator = replace(parts.working, required=frozenset({self.metric}))

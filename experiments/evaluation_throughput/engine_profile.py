@@ -10,11 +10,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from experiments.common import parser, report
 from nas.data import Split, SyntheticFaces
-from nas.distillation import Distillation
-from nas.normalization import Normalization
+from nas.data.normalization import Normalization
 from nas.tasks import Segmentation
-from nas.training import TrainingRecipe, torch_threads, train
-from nas.training_data import ImageData
+from nas.torch_tools import torch_threads
+from nas.training.batches import ImageData
+from nas.training.distillation import Distillation
+from nas.training.engine import train
+from nas.values.recipes import TrainingRecipe
 from search_spaces import SegmentationCell
 
 _RECIPE = TrainingRecipe(epochs=1, batch_size=8, learning_rate=0.02)

@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from nas.data.base import Examples
-from nas.distillation import Distillation
-from nas.training import TrainingRecipe
-from nas.training_setting import TrainingSetting
+from nas.training.distillation import Distillation
+from nas.training.setting import TrainingSetting
+from nas.values.recipes import TrainingRecipe
 
 _N_WORKERS = 2
 _SCORING_BATCH = 64

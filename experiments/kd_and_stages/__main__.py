@@ -18,12 +18,12 @@ from scipy.stats import kendalltau
 
 from experiments.common import parser, report
 from experiments.kd_and_stages.evaluation import METRIC, evaluate
-from nas import build
+from nas import assembly
 from nas.config import load_config
 from nas.evaluation import Job
 from nas.files import write_json
-from nas.records import Candidate
-from nas.store import RunFolder
+from nas.store.run_folder import RunFolder
+from nas.values.records import Candidate
 from search_spaces import Genotype, ModelSpace, SearchSpace
 
 _N_BINS = 4  # of similar size
@@ -105,7 +105,7 @@ def train_all(
         evaluators = {}
         for name in dict.fromkeys(name for name, _ in missing):
             folder = open_folders.enter_context(RunFolder.write(Path(temporary) / name))
-            working = build.search_parts(load_config(recipes[name]), folder).working
+            working = assembly.search_parts(load_config(recipes[name]), folder).working
             evaluators[name] = dataclasses.replace(working, required=frozenset())  # costs are not measured here
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(n_workers, mp_context=context) as pool:
@@ -178,7 +178,7 @@ def main() -> None:
     options = arguments.parse_args()
     recipes = configurations(options.n_train, options.epochs)
     recipes = {name: recipes[name] for name in options.recipes}
-    space = build.search_space(load_config(next(iter(recipes.values()))))
+    space = assembly.search_space(load_config(next(iter(recipes.values()))))
     rng = np.random.default_rng(0)
     sampled = dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(2 * options.n_candidates))
     genotypes = list(sampled)[: options.n_candidates]

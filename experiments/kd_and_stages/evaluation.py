@@ -5,7 +5,7 @@ import time
 import torch
 
 from nas.evaluation import Ended, Evaluator, Event, Job, Reading
-from nas.records import RecordState
+from nas.values.records import RecordState
 
 METRIC = "mean_iou"
 

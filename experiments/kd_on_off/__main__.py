@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from experiments.common import parser, report
-from nas import build
+from nas import assembly
 from nas.config import load_config
 from nas.evaluation import Event, Job, Reading
-from nas.records import Candidate
-from nas.store import RunFolder
+from nas.store.run_folder import RunFolder
+from nas.values.records import Candidate
 
 _MAIN_METRIC = "mean_iou"
 
@@ -21,9 +21,9 @@ def scores(config_file: Path, overrides: list[str], folder: Path, n_candidates: 
     """Return by candidate the score of its quick training, as the search would give it."""
     config = load_config(config_file, overrides)
     with RunFolder.write(folder) as run:
-        parts = build.search_parts(config, run)
+        parts = assembly.search_parts(config, run)
         rng = np.random.default_rng(config.seed)
-        space = build.search_space(config)
+        space = assembly.search_space(config)
         genotypes = dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(4 * n_candidates))
         kept = [genotype for genotype in genotypes if parts.problem.keeps_cheap_bounds(genotype)]
         jobs = [Job(Candidate.create(space, genotype, config.seed)) for genotype in kept[:n_candidates]]

@@ -16,8 +16,8 @@ from torch import nn
 from experiments.common import parser, report
 from latency.devices.torch_device import TorchCpuDevice, TorchCudaDevice
 from search_spaces.base import ModelSpace
-from search_spaces.nasbench201 import NasBench201
-from search_spaces.segmentation_cell import SegmentationCell
+from search_spaces.spaces.nasbench201 import NasBench201
+from search_spaces.spaces.segmentation_cell import SegmentationCell
 
 SPACES: tuple[tuple[ModelSpace, tuple[int, int, int]], ...] = (
     (NasBench201(cells_per_stage=2), (3, 32, 32)),

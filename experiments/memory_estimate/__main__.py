@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from experiments.common import parser, report
-from latency.graph import OperatorGraph
+from latency.graph.operator_graph import OperatorGraph
+from latency.graph.tracer import graph_from_torch
 from latency.inference import example_input, torch_threads, weights_bytes
 from latency.memory import CUDA_BLOCK_BYTES, Release, estimate_peak_memory
 from latency.memory.measure import allocation_peak_cpu, peak_allocated_cuda
 from search_spaces.base import ModelSpace
-from search_spaces.nasbench201 import NasBench201
-from search_spaces.segmentation_cell import SegmentationCell
+from search_spaces.spaces.nasbench201 import NasBench201
+from search_spaces.spaces.segmentation_cell import SegmentationCell
 
 SPACES: tuple[tuple[ModelSpace, int], ...] = ((NasBench201(cells_per_stage=1), 32), (SegmentationCell(), 64))
 
@@ -117,7 +118,7 @@ def main() -> None:
     for space, size in SPACES:
         for _ in range(arguments.n_models // len(SPACES)):
             model = space.build(space.sample(rng), in_channels=3, n_classes=10, seed=0).eval()
-            graph = OperatorGraph.from_torch(model, (3, size, size))
+            graph = graph_from_torch(model, (3, size, size))
             image = example_input((1, 3, size, size), torch.device("cpu"), torch.float32)
             for device, comparisons in found.items():
                 compare = on_cpu if device == "cpu" else on_cuda

@@ -12,12 +12,13 @@ from torch import nn
 
 from experiments.common import parser, report
 from experiments.memory_order.cells import GENOTYPES, CellNetwork, RandomlyWired, watts_strogatz
-from latency.graph import OperatorGraph
+from latency.graph.operator_graph import OperatorGraph
+from latency.graph.tracer import graph_from_torch
 from latency.inference import example_input, torch_threads
 from latency.memory import Fit, Release, ReorderedModel, best_order, lifetimes, order_peak, place_offline, place_online
 from latency.memory.measure import allocation_peak_cpu
-from search_spaces.nasbench201 import NasBench201
-from search_spaces.segmentation_cell import SegmentationCell
+from search_spaces.spaces.nasbench201 import NasBench201
+from search_spaces.spaces.segmentation_cell import SegmentationCell
 
 SIZE = 32
 N_RANDOM = 3  # randomly wired graphs, and candidates of this project's spaces
@@ -51,7 +52,7 @@ def models() -> Iterator[tuple[str, nn.Module]]:
 
 def compare(model: nn.Module) -> dict[str, Any]:
     """Measure `model` as it is and in its best order."""
-    graph = OperatorGraph.from_torch(model.eval(), (3, SIZE, SIZE))
+    graph = graph_from_torch(model.eval(), (3, SIZE, SIZE))
     start = time.process_time()
     order = best_order(graph)
     seconds = time.process_time() - start

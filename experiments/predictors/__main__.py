@@ -18,7 +18,7 @@ from experiments.predictors.proxy_features import sample_with_proxies
 from nas.predictors import FeatureEncoder, FeatureGroups, GaussianProcess, Prediction, Predictor, Trees
 from nas.predictors.quality import PredictorQuality
 from search_spaces import NasBench201
-from search_spaces.tabular import Tabular
+from search_spaces.spaces.tabular import Tabular
 
 SAMPLE_SIZES = (25, 50, 100, 200, 400)
 K = 50

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.proxies import zero_cost_proxies
+from nas.predictors.proxies import zero_cost_proxies
 from search_spaces import NasBench201
-from search_spaces.tabular import Tabular
+from search_spaces.spaces.tabular import Tabular
 
 _WIDTH, _CELLS_PER_STAGE, _IMAGE_SIZE, _BATCH_SIZE = 8, 1, 16, 32
 _N_CLASSES = 10

@@ -6,14 +6,16 @@ import time
 from pathlib import Path
 
 from experiments.common import parser, report
-from nas.analysis.live import PlotListener, TensorBoardListener
 from nas.controllers import Nsga2, SearchProblem
 from nas.evaluation import Evaluator, FunctionStage, Subject
 from nas.execution import SerialExecutor
-from nas.objectives import Direction, Objective
-from nas.search import Search, SearchListener, SearchParts
-from nas.store import RunFolder
-from search_spaces.integers import Integers
+from nas.listeners.live import PlotListener, TensorBoardListener
+from nas.search.listener import SearchListener, SearchView
+from nas.search.loop import Search
+from nas.search.parts import SearchParts
+from nas.store.run_folder import RunFolder
+from nas.values.objectives import Direction, Objective
+from search_spaces.spaces.integers import Integers
 
 N_GENES, N_VALUES = 20, 8
 
@@ -34,11 +36,11 @@ class GenerationClock(SearchListener):
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def on_start(self, search: Search) -> None:
+    def on_start(self, search: SearchView) -> None:
         """Note when the first one starts."""
         self.times.append(time.perf_counter())
 
-    def on_batch(self, search: Search) -> None:
+    def on_batch(self, search: SearchView) -> None:
         """Note when one ends."""
         self.times.append(time.perf_counter())
 

@@ -3,72 +3,20 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.common import parser, report
+from experiments.tabular_search.benchmark import CHECKPOINTS, SHARES, Benchmark
 from experiments.tabular_search.optuna_search import optuna_losses
-from nas.analysis.benchmark import TrueFront, median_of_reached
+from nas.analysis.benchmark import median_of_reached
 from nas.controllers import CONTROLLERS, Controller, SearchProblem
 from nas.errors import SpaceExhaustedError
-from nas.objectives import Direction, Objective
-from nas.records import Candidate, Record, RecordState
-from search_spaces.tabular import Tabular
+from nas.values.records import Candidate, Record, RecordState
 
-CHECKPOINTS = (25, 50, 100, 200)
-SHARES = (0.95, 0.99)
 BATCH = 20  # trainings between two looks at whether all is reached
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A table as a search problem whose truth is known.
-
-    Attributes:
-        table: The architectures.
-        losses: `(n_rows, n_objectives)`: the error in percent, then the costs.
-        costs: Names of the cost columns.
-        usable: How much larger than the best error one may be.
-        truth: The front of it all.
-    """
-
-    table: Tabular
-    losses: np.ndarray
-    costs: tuple[str, ...]
-    usable: float
-    truth: TrueFront
-
-    @classmethod
-    def load(cls, path: Path, error: str, costs: Sequence[str], usable: float) -> "Benchmark":
-        """Read a table; `error` is the column of an accuracy in percent.
-
-        Raises:
-            SystemExit: If a column is missing or not finite.
-        """
-        table = Tabular(path)
-        for name in (error, *costs):
-            if name not in table.columns:
-                raise SystemExit(f"{path}: no column {name!r}; there are {', '.join(sorted(table.columns))}")
-            if not np.isfinite(table.columns[name]).all():
-                raise SystemExit(f"{path}: column {name!r} must be finite in every row")
-        losses = np.column_stack([100 - table.columns[error], *(table.columns[name] for name in costs)])
-        return cls(table, losses, tuple(costs), usable, TrueFront.of(losses, usable))
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The error and the costs, all to be minimised."""
-        return tuple(Objective(name, Direction.MINIMIZE) for name in ("error", *self.costs))
-
-    def metrics(self, row: int) -> dict[str, float]:
-        """Return the metrics of a row."""
-        return dict(zip(("error", *self.costs), map(float, self.losses[row]), strict=True))
-
-    def is_done(self, losses: np.ndarray) -> bool:
-        """Return whether a search has reached all that is asked about."""
-        return len(losses) >= CHECKPOINTS[-1] and self.truth.hypervolume_share(losses) >= SHARES[-1]
 
 
 def controller_losses(kind: str, benchmark: Benchmark, seed: int, n_trainings: int) -> tuple[np.ndarray, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from experiments.tabular_search.__main__ import Benchmark
+    from experiments.tabular_search.benchmark import Benchmark
 
 
 def optuna_losses(kind: str, benchmark: "Benchmark", seed: int, n_trainings: int) -> tuple[np.ndarray, float]:

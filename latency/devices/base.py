@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from latency.stats import LatencyStats
+from latency.timing.stats import LatencyStats
 
 
 @dataclass(frozen=True)

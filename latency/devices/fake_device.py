@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 from torch import nn
 
 from latency.checks import require_positive
-from latency.complexity import count
+from latency.counting.complexity import count
 from latency.devices.base import Device, MemoryReading
 from latency.errors import MeasurementError, TracingError
-from latency.graph import OperatorGraph, StorageKind
-from latency.stats import LatencyStats
+from latency.graph.operator_graph import OperatorGraph, StorageKind
+from latency.graph.tracer import graph_from_torch
+from latency.timing.stats import LatencyStats
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class FakeDevice(Device):
     def measure_latency(self, model: nn.Module, input_shape: tuple[int, ...]) -> LatencyStats:
         """See `Device.measure_latency`; operators without a formula count no multiply-adds here."""
         graph = self._trace(model, input_shape)
-        sample = graph if self.batch_size == 1 else OperatorGraph.from_torch(model, input_shape)
+        sample = graph if self.batch_size == 1 else graph_from_torch(model, input_shape)
         n_macs = self.batch_size * count(sample).n_macs
         latency_ms = self.base_ms + len(graph.operators) * self.ms_per_operator + n_macs / self.macs_per_ms
         return LatencyStats(
@@ -73,7 +74,7 @@ class FakeDevice(Device):
 
     def _trace(self, model: nn.Module, input_shape: tuple[int, ...]) -> OperatorGraph:
         try:
-            return OperatorGraph.from_torch(model, input_shape, batch_size=self.batch_size)
+            return graph_from_torch(model, input_shape, batch_size=self.batch_size)
         except TracingError as fault:
             raise MeasurementError(f"the fake device reads a model's operators: {fault}") from fault
 

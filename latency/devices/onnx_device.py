@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from latency.checks import require_eval_mode, require_input_shape, require_positive
-from latency.clocks import cpu_conditions, cuda_conditions, interruption_counter
 from latency.devices.base import Device, MemoryReading
 from latency.errors import DeviceUnavailableError, MeasurementError, OnnxExportError, UnsupportedMeasurementError
+from latency.graph.onnx_writer import write_onnx
 from latency.inference import example_input, failures_explained, processor_name
-from latency.onnx_graph import write_onnx
-from latency.stats import LatencyStats
-from latency.timing import time_until_stable
+from latency.timing.calls import time_until_stable
+from latency.timing.clocks import cpu_conditions, cuda_conditions, interruption_counter
+from latency.timing.stats import LatencyStats
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",

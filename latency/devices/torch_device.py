@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from latency.checks import require_eval_mode, require_input_shape, require_positive
-from latency.clocks import cpu_conditions, cuda_conditions, interruption_counter
 from latency.devices.base import Device, MemoryReading
 from latency.errors import DeviceUnavailableError
 from latency.inference import (
@@ -24,8 +23,9 @@ from latency.inference import (
     weights_bytes,
 )
 from latency.memory.measure import peak_allocated_cpu, peak_allocated_cuda
-from latency.stats import LatencyStats
-from latency.timing import Stopwatch, time_until_stable
+from latency.timing.calls import Stopwatch, time_until_stable
+from latency.timing.clocks import cpu_conditions, cuda_conditions, interruption_counter
+from latency.timing.stats import LatencyStats
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

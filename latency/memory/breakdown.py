@@ -16,7 +16,8 @@ from torch import nn
 
 from latency.checks import require_eval_mode, require_positive
 from latency.errors import DeviceUnavailableError, MeasurementError
-from latency.graph import OperatorGraph, StorageKind
+from latency.graph.operator_graph import OperatorGraph, StorageKind
+from latency.graph.tracer import graph_from_torch
 from latency.inference import example_input, failures_explained, interrupted_after
 from latency.memory.estimate import CUDA_BLOCK_BYTES, MemoryEstimate, estimate_peak_memory
 from latency.memory.measure import allocation_peak_cpu, peak_allocated_cuda
@@ -115,7 +116,7 @@ def memory_breakdown(
     require_positive(time_limit_s=time_limit_s)
     if optimizer is None:
         require_eval_mode(model)
-        graph = OperatorGraph.from_torch(model, input_shape, batch_size=batch_size)
+        graph = graph_from_torch(model, input_shape, batch_size=batch_size)
     else:
         graph = trace_training_step(model, input_shape, batch_size=batch_size, optimizer=optimizer, loss=loss)
     shape = (batch_size, *input_shape)

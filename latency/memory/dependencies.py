@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from latency.graph import OperatorGraph
+from latency.graph.operator_graph import OperatorGraph
 from latency.memory.lifetimes import HELD_BY_CALLER
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from latency.checks import require_positive
-from latency.graph import OperatorGraph, StorageKind
+from latency.graph.operator_graph import OperatorGraph, StorageKind
 from latency.memory.lifetimes import HELD_BY_CALLER, Lifetime, Release, lifetimes, timeline
 from latency.memory.scratch import scratch_bytes
 
@@ -84,7 +84,7 @@ def estimate_peak_memory(
     """Estimate the peak memory of one run of `graph`: an inference, or a training step if it is one.
 
     Args:
-        graph: From `OperatorGraph.from_torch`, an ONNX file or `trace_training_step`.
+        graph: From `graph_from_torch`, an ONNX file or `trace_training_step`.
         release: When memory is free again; `None` for `BY_CODE` where the graph knows it, else `LAST_USE`.
         block_bytes: 1 for the CPU, which does not round; `CUDA_BLOCK_BYTES` for CUDA.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from latency.graph import OperatorGraph, StorageKind
+from latency.graph.operator_graph import OperatorGraph, StorageKind
 
 # Who calls a model holds these before, during and after the call.
 HELD_BY_CALLER = frozenset({StorageKind.PARAMETER, StorageKind.BUFFER, StorageKind.INPUT, StorageKind.OPTIMIZER_STATE})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from latency.checks import require_positive
-from latency.graph import OperatorGraph
+from latency.graph.operator_graph import OperatorGraph
 from latency.memory.dependencies import Dependencies, members
 from latency.memory.lifetimes import Release, lifetimes, timeline
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from latency.graph import Operator, OperatorCall, OperatorGraph, TensorReference
+from latency.graph.operator_graph import Operator, OperatorCall, OperatorGraph, TensorReference
 from latency.memory.dependencies import Dependencies
 
 
@@ -33,7 +33,7 @@ class ReorderedModel(nn.Module):
 
         Args:
             model: In eval mode.
-            graph: `OperatorGraph.from_torch` of this model.
+            graph: `graph_from_torch` of this model.
             order: All operators of `graph`, each after those that it depends on.
 
         Raises:

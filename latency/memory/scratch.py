@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable
 
-from latency.graph import Operator, OperatorGraph
-from latency.mac_formulas import MAC_FORMULAS
+from latency.counting.mac_formulas import MAC_FORMULAS
+from latency.graph.operator_graph import Operator, OperatorGraph
 
 
 def _batch_norm(graph: OperatorGraph, operator: Operator) -> int:

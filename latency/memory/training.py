@@ -9,8 +9,8 @@ from torch.utils._pytree import tree_leaves
 
 from latency.checks import require_input_shape, require_positive
 from latency.errors import TracingError
-from latency.graph import OperatorGraph, StorageKind
-from latency.tracer import ModulePath, OperatorRecorder, explain_failure
+from latency.graph.operator_graph import OperatorGraph, StorageKind
+from latency.graph.tracer import ModulePath, OperatorRecorder, explain_failure
 
 OptimizerFactory = Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]
 
@@ -44,7 +44,7 @@ def trace_training_step(
 
     Raises:
         ValueError: If a size is not positive, or no parameter is to be trained.
-        TracingError: As for `OperatorGraph.from_torch`.
+        TracingError: As for `graph_from_torch`.
     """
     require_positive(batch_size=batch_size)
     shape = (batch_size, *require_input_shape(input_shape))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
-from nas.pareto import hypervolume, non_dominated
+from nas.values.pareto import hypervolume, non_dominated
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import kendalltau, spearmanr
 
-from nas.analysis.run import Run
 from nas.errors import InputError
-from nas.learning_curves import CurvePredictor, LearningCurve, training_speed
-from nas.metrics import metric_info
-from nas.records import Record
-from nas.stopping_rules import interim_metric
+from nas.evaluation.stopping_rules import interim_metric
+from nas.predictors.learning_curves import CurvePredictor, LearningCurve, training_speed
+from nas.store.run import Run
+from nas.values.metrics import metric_info
+from nas.values.records import Record
 
 _MIN_RECORDS = 10
 

@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nas.analysis.run import Run
 from nas.files import atomic_path
-from nas.objectives import Direction, Objective, to_losses
-from nas.pareto import non_dominated
-from nas.records import Record, RecordState
+from nas.store.run import Run
+from nas.values.objectives import Direction, Objective, to_losses
+from nas.values.pareto import non_dominated
+from nas.values.records import Record, RecordState
 
 _COMPLETE, _FRONT, _INFEASIBLE, _REFERENCE = "#9aa5b1", "#1f6feb", "#d9a0a0", "#d97706"
 _LOG_SPREAD = 20  # a metric whose largest value is this many times its smallest gets a logarithmic axis

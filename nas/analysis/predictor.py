@@ -8,16 +8,16 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from nas.analysis.run import Run
 from nas.errors import InputError
-from nas.metrics import metric_info
-from nas.objectives import Objective, to_losses
 from nas.predictors import FeatureEncoder, FeatureGroups, GaussianProcess, Predictor, Trees
 from nas.predictors.base import Prediction
 from nas.predictors.quality import PredictorQuality
-from nas.records import Record
+from nas.store.run import Run
+from nas.values.metrics import metric_info
+from nas.values.objectives import Objective, to_losses
+from nas.values.records import Record
 from search_spaces.base import SearchSpace
-from search_spaces.tabular import Tabular
+from search_spaces.spaces.tabular import Tabular
 
 PREDICTORS: dict[str, Callable[[], Predictor]] = {"gaussian_process": GaussianProcess, "trees": Trees}
 

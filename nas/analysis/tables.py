@@ -9,9 +9,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from nas.analysis.run import Run
-from nas.objectives import Direction
-from nas.records import Record, RecordState
+from nas.store.run import Run
+from nas.values.objectives import Direction
+from nas.values.records import Record, RecordState
 
 
 def format_value(metric: str, value: float) -> str:

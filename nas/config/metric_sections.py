@@ -18,7 +18,8 @@ from nas.config.options import (
     validate,
 )
 from nas.config.yaml_source import Fault, KeyPath
-from nas.metrics import (
+from nas.tasks.base import Task
+from nas.values.metrics import (
     CLASS_METRICS,
     FUNCTION_METRIC,
     METRICS,
@@ -28,11 +29,10 @@ from nas.metrics import (
     split_key,
     table_metric,
 )
-from nas.objectives import Constraint, Direction
-from nas.tasks.base import Task
+from nas.values.objectives import Constraint, Direction
 from search_spaces.base import ModelSpace, SearchSpace
 from search_spaces.errors import SearchSpaceError
-from search_spaces.tabular import Tabular
+from search_spaces.spaces.tabular import Tabular
 
 _METRIC_NAME = re.compile(r"[A-Za-z_]\w*")
 

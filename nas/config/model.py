@@ -8,16 +8,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from nas.augmentation import Augmentation
-from nas.budget import Budget
 from nas.config.yaml_source import key_text, to_yaml_text
-from nas.distillation import Distillation
-from nas.metrics import metric_key
-from nas.objectives import Constraint, Direction, Objective
-from nas.search import Scheduling
-from nas.stopping_rules import DropRule, StoppingRule, SuccessiveHalving
-from nas.teacher import TeacherSpec
-from nas.training import StageRecipe, TrainingRecipe
+from nas.evaluation.stopping_rules import DropRule, StoppingRule, SuccessiveHalving
+from nas.pretrained.teacher import TeacherSpec
+from nas.search.parts import Scheduling
+from nas.training.augmentation import Augmentation
+from nas.training.distillation import Distillation
+from nas.values.budgets import Budget
+from nas.values.metrics import metric_key
+from nas.values.objectives import Constraint, Direction, Objective
+from nas.values.recipes import StageRecipe, TrainingRecipe
 
 
 class _Section(BaseModel):

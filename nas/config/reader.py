@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latency.devices.base import Device
-from nas.budget import Budget
-from nas.config.kinds import KINDS, Kinds
 from nas.config.metric_sections import MetricSections, MetricsReader, RunContext
 from nas.config.model import (
     ComponentConfig,
@@ -24,10 +22,12 @@ from nas.controllers.base import Controller
 from nas.data.base import Dataset
 from nas.errors import InputError
 from nas.execution.base import Executor
-from nas.objectives import Objective
+from nas.registry import KINDS, Kinds
 from nas.tasks.base import Task
+from nas.values.budgets import Budget
+from nas.values.objectives import Objective
 from search_spaces.base import SearchSpace
-from search_spaces.reference_models import REFERENCE_MODELS
+from search_spaces.references.reference_models import REFERENCE_MODELS
 
 _SCALARS = ("name", "seed", "scheduling", "seeds_per_candidate", "front_seeds", "references", "tensorboard")
 _REQUIRED = ("search_space", "controller", "objectives")

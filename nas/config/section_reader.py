@@ -4,9 +4,10 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from nas.config.kinds import REFERENCE_TASKS, Kinds, find_class
+from nas.config.kinds import find_class
 from nas.config.options import construct, must_be, nearest, options_model, sentence, validate
 from nas.config.yaml_source import Fault, KeyPath
+from nas.registry import REFERENCE_TASKS, Kinds
 
 
 class SectionReader:

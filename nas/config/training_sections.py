@@ -8,16 +8,16 @@ from typing import TypedDict
 
 import torch
 
-from nas.augmentation import Augmentation
 from nas.config.model import DistillationConfig, TrainingConfig
 from nas.config.options import construct, must_be, options_model, sentence, validate
 from nas.config.section_reader import SectionReader
 from nas.data.base import Dataset, IndexedDataset
-from nas.distillation import Distillation
-from nas.onnx_teacher import OnnxTeacher
+from nas.pretrained.onnx_teacher import OnnxTeacher
+from nas.pretrained.teacher import TeacherSpec
 from nas.tasks.base import Task
-from nas.teacher import TeacherSpec
-from nas.training import StageRecipe, TrainingRecipe
+from nas.training.augmentation import Augmentation
+from nas.training.distillation import Distillation
+from nas.values.recipes import StageRecipe, TrainingRecipe
 from search_spaces.base import PretrainableSpace, SearchSpace
 
 _TORCH_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")

@@ -8,8 +8,8 @@ from typing import final
 import numpy as np
 
 from nas.errors import SpaceExhaustedError
-from nas.objectives import Objective, to_losses
-from nas.records import Candidate, Record, RecordState
+from nas.values.objectives import Objective, to_losses
+from nas.values.records import Candidate, Record, RecordState
 from search_spaces.base import SearchSpace
 from search_spaces.genotype import Genotype
 

@@ -13,7 +13,7 @@ from pymoo.operators.crossover.ux import UniformCrossover
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 
 from nas.controllers.base import Controller, SearchProblem
-from nas.records import Record
+from nas.values.records import Record
 from search_spaces.genotype import Gene, GeneKind, Genotype
 
 

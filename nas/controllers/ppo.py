@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from nas.controllers.base import SearchProblem
 from nas.controllers.scalarized import Member, ScalarizedController
-from nas.records import Record
-from nas.scalarization import ScalarizationKind
-from nas.training import torch_threads
+from nas.torch_tools import torch_threads
+from nas.values.records import Record
+from nas.values.scalarization import ScalarizationKind
 from search_spaces.genotype import Genotype
 
 _HIDDEN_SIZE = 64

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from nas.controllers.base import SizedController
-from nas.records import Record
+from nas.values.records import Record
 from search_spaces.genotype import Genotype
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.controllers.base import SearchProblem, SizedController, Told
-from nas.objectives import Objective
-from nas.records import Record
-from nas.scalarization import Scalarization, ScalarizationKind, SoftConstraints
+from nas.values.objectives import Objective
+from nas.values.records import Record
+from nas.values.scalarization import Scalarization, ScalarizationKind, SoftConstraints
 from search_spaces.base import SearchSpace
 from search_spaces.genotype import GeneKind, Genotype
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from nas.controllers.base import SearchProblem
 from nas.controllers.scalarized import Member, ScalarizedController, mutated
-from nas.records import Record
-from nas.scalarization import ScalarizationKind
+from nas.values.records import Record
+from nas.values.scalarization import ScalarizationKind
 from search_spaces.genotype import Genotype
 
 

@@ -11,10 +11,10 @@ from scipy.stats import kendalltau
 from nas.controllers.base import SearchProblem, SizedController
 from nas.controllers.expected_gain import BoxPoints, Outlook, by_expected_gain, points_beyond
 from nas.controllers.nsga2 import Nsga2
-from nas.objectives import Objective
-from nas.pareto import non_dominated
 from nas.predictors import FeatureEncoder, FeatureGroups, GaussianProcess, Predictor, Trees
-from nas.records import Record, RecordState
+from nas.values.objectives import Objective
+from nas.values.pareto import non_dominated
+from nas.values.records import Record, RecordState
 from search_spaces.genotype import Genotype
 
 _LOGGER = logging.getLogger(__name__)

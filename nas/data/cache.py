@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from nas.artifacts import ArtifactCache
 from nas.data.base import Dataset, Examples, Split
 from nas.errors import InputError
+from nas.store.artifacts import ArtifactCache
 
 _N_AT_A_TIME = 256  # decoded images in memory
 _LARGE_BYTES = 10**9  # from here on it is said before it is written

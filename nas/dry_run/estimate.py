@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from nas.analysis.tables import duration
 
-_N_CONFIRMATIONS = 3  # measurements of each member of the final front, as nas.confirmation takes them
+_N_CONFIRMATIONS = 3  # measurements of each member of the final front, as nas.search.confirmation takes them
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from nas import build
-from nas.artifacts import ArtifactCache
+from nas import assembly
 from nas.config import RunConfig
 from nas.data.base import Examples
 from nas.dry_run.timing import Stopwatch
-from nas.search import SearchListener
-from nas.store import RunFolder
-from nas.teacher import TeacherSpec, load_teacher
-from nas.training import predict, torch_threads
+from nas.pretrained.teacher import TeacherSpec, load_teacher
+from nas.search.listener import SearchListener
+from nas.store.artifacts import ArtifactCache
+from nas.store.run_folder import RunFolder
+from nas.torch_tools import torch_threads
+from nas.training.scoring import predict
 from search_spaces.base import PretrainableSpace, SearchSpace, StagedNetwork
 
 _COSTLY = ("teacher", "teacher-logits", "encoder", "view-images", "view-targets", "features")
@@ -79,7 +80,7 @@ class MadeFirst:
         stopwatch: Times short trainings on it.
     """
 
-    def __init__(self, config: RunConfig, inputs: build.TrainingInputs, stopwatch: Stopwatch) -> None:
+    def __init__(self, config: RunConfig, inputs: assembly.TrainingInputs, stopwatch: Stopwatch) -> None:
         self._config = config
         self._inputs = inputs
         self._stopwatch = stopwatch
@@ -92,7 +93,7 @@ class MadeFirst:
             folder: Stands for the run's; its artifacts are those of `cache`.
             cache: Knows what there is.
         """
-        parts = self._parts(build.search_space(self._config))
+        parts = self._parts(assembly.search_space(self._config))
         n_found = self._n_found(parts, folder, cache)
         with torch_threads(self._inputs.setting.n_threads):
             missing = {part.name: part.seconds() for part in parts[n_found:]}
@@ -102,7 +103,7 @@ class MadeFirst:
         """Return how many of `parts` are there: each depends on those before it, so the first missing one tells."""
         n_before = len(cache.asked)
         try:
-            build.candidate_training(self._config, self._inputs.setting, folder, SearchListener())
+            assembly.candidate_training(self._config, self._inputs.setting, folder, SearchListener())
         except NotMadeError:
             position = 0
             for kind in cache.asked[n_before:]:
@@ -116,7 +117,7 @@ class MadeFirst:
         config, training = self._config, self._config.training
         assert training is not None  # noqa: S101 - the reader refuses trained metrics without it
         parts = []
-        method = build.distillation(config)
+        method = assembly.distillation(config)
         teacher = config.teacher if method else None
         is_live = method is not None and method.teacher == "live"
         if teacher is not None:
@@ -145,7 +146,7 @@ class MadeFirst:
         return self._stopwatch.training_cost(
             lambda: space.build_for_pretraining(**self._sizes, seed=0),
             self._config.pretraining,
-            build.distillation(self._config),
+            assembly.distillation(self._config),
         ).total_s
 
     def _outputs_s(self, teacher: TeacherSpec) -> float:

@@ -8,26 +8,26 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from latency.clocks import cpu_conditions
-from nas import build
-from nas.analysis.run import Run
-from nas.budget import Usage
+from latency.timing.clocks import cpu_conditions
+from nas import assembly
 from nas.config import RunConfig
-from nas.config.kinds import kind_class
 from nas.dry_run.estimate import CostEstimate, NetworkCost, TrainingCost, guessed_front_size
 from nas.dry_run.made_first import LookingCache, MadeFirst
 from nas.dry_run.timing import Stopwatch
 from nas.errors import InputError
 from nas.evaluation import Ended, Evaluator, Event, Job, Need, Stage
 from nas.execution.worker_count import available_cores
-from nas.onnx_teacher import OnnxTeacher
-from nas.records import Candidate, RecordState
-from nas.store import RunFolder
-from nas.training import torch_threads
-from nas.training_setting import TrainingSetting
+from nas.pretrained.onnx_teacher import OnnxTeacher
+from nas.registry import kind_class
+from nas.store.run import Run
+from nas.store.run_folder import RunFolder
+from nas.torch_tools import torch_threads
+from nas.training.setting import TrainingSetting
+from nas.values.budgets import Usage
+from nas.values.records import Candidate, RecordState
 from search_spaces.base import ModelSpace, SearchSpace
 from search_spaces.genotype import Genotype
-from search_spaces.reference_models import ReferenceModel
+from search_spaces.references.reference_models import ReferenceModel
 
 _N_SAMPLES = 3
 _MAX_DRAWS = 300
@@ -58,20 +58,20 @@ class _DryRun:
         self._folder = folder
         self._cache = cache
         self._run = run
-        self._executor = build.executor(config)
-        self._space = build.search_space(config)
-        self._devices = build.checked_devices(config, self._executor)
+        self._executor = assembly.executor(config)
+        self._space = assembly.search_space(config)
+        self._devices = assembly.checked_devices(config, self._executor)
         start = time.perf_counter()
-        self._inputs = inputs = build.training_inputs(config, folder)
+        self._inputs = inputs = assembly.training_inputs(config, folder)
         self._decoding_s = time.perf_counter() - start if cache.n_made else 0.0
         self._signature = inputs.signature if inputs else None
         self._stopwatch = None
-        if inputs and build.trains(config):
+        if inputs and assembly.trains(config):
             assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
             recipes = [*config.training.stages, *([config.pretraining] if config.pretraining else [])]
             self._stopwatch = Stopwatch(
                 inputs.setting,
-                has_teacher=build.distillation(config) is not None,
+                has_teacher=assembly.distillation(config) is not None,
                 live_teacher=_live_teacher(config, inputs.setting),
                 batch_size=max(recipe.batch_size for recipe in recipes),
             )
@@ -131,7 +131,7 @@ class _DryRun:
     def _sampled(self) -> tuple[list[Genotype], int]:
         """Return a few genotypes inside the bounds on counts, and how many were drawn for them."""
         rng = np.random.default_rng([self._config.seed, 2])
-        keeps = build.search_problem(self._config, self._space, self._signature).keeps_cheap_bounds
+        keeps = assembly.search_problem(self._config, self._space, self._signature).keeps_cheap_bounds
         found: dict[Genotype, None] = {}
         n_drawn = 0
         while len(found) < _N_SAMPLES and n_drawn < _MAX_DRAWS:
@@ -164,14 +164,14 @@ class _DryRun:
         return time.perf_counter() - start
 
     def _measuring_stages(self, space: SearchSpace) -> tuple[Stage, ...]:
-        return build.measuring_stages(self._config, space, self._signature, self._devices)
+        return assembly.measuring_stages(self._config, space, self._signature, self._devices)
 
     def _training(self, stopwatch: Stopwatch, space: SearchSpace, genotype: Genotype) -> TrainingCost:
         """Return what one training of a network costs, through all of its stages."""
         training = self._config.training
         assert training is not None  # noqa: S101 - the reader refuses trained metrics without it
         make = self._maker(space, genotype)
-        method = build.distillation(self._config)
+        method = assembly.distillation(self._config)
         costs = [
             stopwatch.training_cost(make, stage, method, on_features=stage.train == "decoder")
             for stage in training.stages
@@ -224,7 +224,7 @@ class _DryRun:
 
 def _live_teacher(config: RunConfig, setting: TrainingSetting) -> nn.Module | None:
     """Return what costs as much as the live teacher, if there is to be one: itself, untrained."""
-    spec, method = config.teacher, build.distillation(config)
+    spec, method = config.teacher, assembly.distillation(config)
     if spec is None or method is None or method.teacher != "live":
         return None
     model = spec.build(setting.in_channels, setting.n_classes)

@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from nas.data.base import Examples
-from nas.distillation import Distillation
 from nas.dry_run.estimate import TrainingCost
-from nas.training import TrainingRecipe, score, train
-from nas.training_data import FeatureData, TrainingData
-from nas.training_setting import TrainingSetting
+from nas.training.batches import FeatureData, TrainingData
+from nas.training.distillation import Distillation
+from nas.training.engine import train
+from nas.training.scoring import score
+from nas.training.setting import TrainingSetting
+from nas.values.recipes import TrainingRecipe
 from search_spaces.base import StagedNetwork
 
 _N_STEPS = {"cpu": (2, 6), "cuda": (30, 90)}

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from nas.errors import EvaluationError
-from nas.records import Candidate, Observation, Pruning
-from nas.training import EpochSummary
+from nas.values.recipes import EpochSummary
+from nas.values.records import Candidate, Observation, Pruning
 from search_spaces.base import ModelSpace, SearchSpace
 from search_spaces.genotype import Genotype
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from nas.errors import InputError
 from nas.evaluation.base import ModelSignature, PrunedError, Stage, Subject
-from nas.objectives import Constraint, Violation, violations
-from nas.records import Candidate, Failure, Observation, Pruning, RecordState
-from nas.training import EpochSummary
+from nas.values.objectives import Constraint, Violation, violations
+from nas.values.recipes import EpochSummary
+from nas.values.records import Candidate, Failure, Observation, Pruning, RecordState
 from search_spaces.base import SearchSpace
 
 

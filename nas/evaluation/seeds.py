@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nas.evaluation.base import Stage, Subject
-from nas.records import Observation
-from nas.training import EpochSummary
+from nas.values.recipes import EpochSummary
+from nas.values.records import Observation
 
 
 def seed_number(seed: int, number: int) -> int:

@@ -10,19 +10,21 @@ from typing import Any
 
 from torch import nn
 
-from latency.complexity import count_model
+from latency.counting.complexity import count_model
 from latency.devices.base import Device
 from nas.data.base import Examples
-from nas.distillation import Distillation
 from nas.evaluation.base import Need, PrunedError, Stage, Subject
-from nas.features import StoredFeatures
-from nas.files import save_weights
-from nas.records import Observation, Pruning, epoch_loss
-from nas.stopping_rules import interim_metric
-from nas.teacher import LiveTeacher
-from nas.training import EpochSummary, StageRecipe, score, train
-from nas.training_data import TrainingData
-from nas.training_setting import TrainingSetting
+from nas.evaluation.stopping_rules import interim_metric
+from nas.pretrained.features import StoredFeatures
+from nas.pretrained.teacher import LiveTeacher
+from nas.torch_tools import save_weights
+from nas.training.batches import TrainingData
+from nas.training.distillation import Distillation
+from nas.training.engine import train
+from nas.training.scoring import score
+from nas.training.setting import TrainingSetting
+from nas.values.recipes import EpochSummary, StageRecipe
+from nas.values.records import Observation, Pruning, epoch_loss
 from search_spaces.base import StagedNetwork
 
 _LOADED = ("_image_data", "_feature_data", "_validation", "_live_teacher")  # by a training stage, once in a process
@@ -38,7 +40,7 @@ class ComplexityStage(Stage):
 
     def run(self, subject: Subject) -> Sequence[Observation]:
         """Return `n_params` and `n_macs` for one image."""
-        assert subject.signature is not None  # noqa: S101 - nas.build gives one to every model space
+        assert subject.signature is not None  # noqa: S101 - nas.assembly gives one to every model space
         model = subject.model.eval()
         complexity = count_model(model, subject.signature.input_shape)
         complexity.require_complete()
@@ -245,7 +247,7 @@ class TrainingStage(Stage):
 
     @functools.cached_property
     def _feature_data(self) -> TrainingData:
-        assert self._features is not None  # noqa: S101 - nas.build gives them where a stage trains the decoder alone
+        assert self._features is not None  # noqa: S101 - nas.assembly gives them where a stage trains the decoder alone
         return self._features.load(self._setting.device, self._setting_now.resident_bytes)
 
     @functools.cached_property

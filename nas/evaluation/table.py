@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from nas.evaluation.base import Need, Stage, Subject
-from nas.records import Observation
-from search_spaces.tabular import Tabular
+from nas.values.records import Observation
+from search_spaces.spaces.tabular import Tabular
 
 
 class TableStage(Stage):
@@ -29,6 +29,6 @@ class TableStage(Stage):
         Raises:
             EvaluationError: If one of its numbers is not finite.
         """
-        assert isinstance(subject.space, Tabular)  # noqa: S101 - nas.build makes this stage for no other space
+        assert isinstance(subject.space, Tabular)  # noqa: S101 - nas.assembly makes this stage for no other space
         row = subject.space.row(subject.genotype)
         return subject.observe(self.name, {metric: float(values[row]) for metric, values in self._values.items()})

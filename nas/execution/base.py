@@ -10,7 +10,7 @@ from typing import ClassVar, Self, TypeVar
 import torch
 
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job
-from nas.records import Failure, RecordState
+from nas.values.records import Failure, RecordState
 
 MAX_ATTEMPTS = 2
 """How often a candidate is tried whose process dies, hangs, or runs out of memory."""

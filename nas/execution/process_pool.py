@@ -20,7 +20,7 @@ from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
 from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
 from nas.execution.time_limit import START_LIMIT_S, TimeLimit
 from nas.execution.worker_count import WorkerCount, available_cores, n_cpu_workers, n_that_fit
-from nas.training import torch_threads
+from nas.torch_tools import torch_threads
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _STARTED = "started"  # what a worker says when it takes a job: until then it was importing

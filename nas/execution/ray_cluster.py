@@ -20,8 +20,8 @@ from nas.execution.ray_api import ray_api
 from nas.execution.ray_devices import DeviceNodes
 from nas.execution.time_limit import START_LIMIT_S, TimeLimit
 from nas.files import atomic_path
-from nas.records import RecordState
-from nas.training import torch_threads
+from nas.torch_tools import torch_threads
+from nas.values.records import RecordState
 
 _DEVICE = "device:"  # begins the names of device stages, and of the resources that label their nodes
 _POLL_S = 1.0  # between looks at which nodes there are

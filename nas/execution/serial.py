@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from nas.evaluation.evaluator import Evaluator, Event, Job
 from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
-from nas.training import torch_threads
+from nas.torch_tools import torch_threads
 
 
 class SerialExecutor(Executor):

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from latency.errors import OnnxExportError
-from latency.onnx_graph import OnnxFile, write_onnx
+from latency.graph.onnx_writer import OnnxFile, write_onnx
+from nas.data.normalization import Normalization
 from nas.errors import ExportError
 from nas.evaluation.base import ModelSignature
-from nas.normalization import Normalization
 
 
 class ImageNetwork(nn.Module):

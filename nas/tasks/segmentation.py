@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nas.constants import constant
 from nas.tasks.base import Scorer, Task
 from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
 from nas.tasks.mirroring import FlipPairs
 from nas.tasks.region_losses import dice_loss, near_boundary
+from nas.torch_tools import constant
 
 _MEAN_METRICS = ("mean_iou", "mean_f1", "mean_accuracy", "frequency_weighted_iou", "geometric_mean_score")
 _GEOMETRIC_MEAN_OF = ("mean_iou", "mean_accuracy", "frequency_weighted_iou")

@@ -1,0 +1,118 @@
+"""Parameters and operations of a model, counted exactly from its operators.
+
+Multiply-adds by the convention of the papers which report them: only convolutions, matrix products and attention
+count, each product with its addition as one; FLOPs are 2 x `n_macs`. Normalisation (in eval mode a convolution
+absorbs it), activations, pooling, resizing and sums are itemised as operations beside them; biases and data
+movement count 0. An operator that is in none of the tables is never taken for 0: it is listed as uncounted.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from latency.counting.mac_formulas import MAC_FORMULAS
+from latency.counting.other_operations import OTHER_OPERATIONS, WITHOUT_OPERATIONS
+from latency.errors import UncountedOperatorError
+from latency.graph.operator_graph import OperatorGraph
+from latency.graph.tracer import graph_from_torch
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What a model costs on any device, for one sample.
+
+    Attributes:
+        n_params: All parameters, frozen and unused ones too, shared ones once.
+        n_macs: Multiply-adds of one inference; FLOPs are twice as many.
+        macs_by_operator: E.g. `{"aten.convolution": 1000}`, those above 0.
+        macs_by_module: By the dotted path of the innermost module, those above 0.
+        params_by_module: By the dotted path of the module that holds them (a shared one's first).
+        uncounted: Operators without a formula, sorted; where there are any, the counts are only a part.
+        other_operations: Operations beside the multiply-adds, by `OperationKind`, those above 0.
+        other_operations_by_module: The same by module.
+    """
+
+    n_params: int
+    n_macs: int
+    macs_by_operator: Mapping[str, int]
+    macs_by_module: Mapping[str, int]
+    params_by_module: Mapping[str, int]
+    uncounted: tuple[str, ...] = ()
+    other_operations: Mapping[str, int] = field(default_factory=dict)
+    other_operations_by_module: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def n_other_operations(self) -> int:
+        """All operations beside the multiply-adds."""
+        return sum(self.other_operations.values())
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether operators without a formula are missing from the counts."""
+        return bool(self.uncounted)
+
+    def require_complete(self) -> "Complexity":
+        """Return this count if it is whole.
+
+        Raises:
+            UncountedOperatorError: Naming the operators without a formula.
+        """
+        if self.uncounted:
+            raise UncountedOperatorError(
+                f"no formula for {', '.join(self.uncounted)}: n_macs would be a part of the truth. "
+                "Add the formula to mac_formulas.py or other_operations.py in latency/counting, or build without them",
+                self.uncounted,
+            )
+        return self
+
+
+def count(graph: OperatorGraph) -> Complexity:
+    """Count the parameters and multiply-adds of a model traced with a batch of 1.
+
+    Raises:
+        ValueError: If `graph` is of another batch.
+    """
+    if graph.batch_size != 1:
+        raise ValueError(f"graph must be traced with a batch of 1, got {graph.batch_size}")
+    by_operator: Counter[str] = Counter()
+    by_module: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    others_by_module: Counter[str] = Counter()
+    uncounted = set()
+    for operator in graph.operators:
+        if formula := MAC_FORMULAS.get(operator.name):
+            n_macs = formula(operator, graph)
+            by_operator[operator.name] += n_macs
+            by_module[operator.module] += n_macs
+        elif row := OTHER_OPERATIONS.get(operator.name):
+            kind, formula = row
+            n_operations = formula(operator, graph)
+            others[kind.value] += n_operations
+            others_by_module[operator.module] += n_operations
+        elif operator.name not in WITHOUT_OPERATIONS:
+            uncounted.add(operator.name)
+    params_by_module: Counter[str] = Counter()
+    for name, tensor in graph.parameters.items():
+        params_by_module[name.rpartition(".")[0]] += graph.tensors[tensor].n_elements
+    return Complexity(
+        n_params=params_by_module.total(),
+        n_macs=by_operator.total(),
+        macs_by_operator=dict(by_operator),
+        macs_by_module=dict(by_module),
+        params_by_module=dict(params_by_module),
+        uncounted=tuple(sorted(uncounted)),
+        other_operations=dict(+others),
+        other_operations_by_module=dict(+others_by_module),
+    )
+
+
+def count_model(model: nn.Module, input_shape: tuple[int, ...]) -> Complexity:
+    """Trace `model` and count it, for one sample of `input_shape`, `(C, H, W)`.
+
+    Raises:
+        ValueError: If `model` is in train mode, or a size is not positive.
+        TracingError: If the model cannot be traced.
+    """
+    return count(graph_from_torch(model, input_shape))

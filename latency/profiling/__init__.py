@@ -1,0 +1,1 @@
+"""What each module of a network costs: counts, memory and its share of the time."""

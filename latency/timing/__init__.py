@@ -1,0 +1,1 @@
+"""Timing of calls: until the median is known well enough, with an injected clock."""

@@ -1,0 +1,1 @@
+"""Follow a search while it runs: console, plots, TensorBoard."""

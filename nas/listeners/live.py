@@ -1,0 +1,112 @@
+"""The live view of a search: TensorBoard events, and plots that are drawn again at a bounded cost."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from nas.analysis.plots import draw_pair, save_plots
+from nas.search.listener import SearchListener, SearchView
+from nas.store.run import Run
+from nas.values.records import Record, Role
+
+_MAX_DRAWING_SHARE = 0.05  # of a run's time, but for the last drawing
+
+
+class Throttle:
+    """Lets something costly run only while it takes a small share of the time.
+
+    Args:
+        share: Of the time since the first call, at most.
+        clock: Seconds.
+    """
+
+    def __init__(self, share: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._share = share
+        self._clock = clock
+        self._start = clock()
+        self._spent = 0.0
+        self._last = 0.0
+
+    def run(self, action: Callable[[], None]) -> bool:
+        """Run `action` if, costing what it cost last time, it keeps within the share; return whether it ran."""
+        before = self._clock()
+        if self._spent + self._last > self._share * (before - self._start):
+            return False
+        action()
+        self._last = self._clock() - before
+        self._spent += self._last
+        return True
+
+
+class PlotListener(SearchListener):
+    """Keeps the run's PNG files up to date."""
+
+    def __init__(self) -> None:
+        self._throttle = Throttle(_MAX_DRAWING_SHARE)
+
+    def on_batch(self, search: SearchView) -> None:
+        """Draw again if that costs little beside the search itself."""
+        self._throttle.run(lambda: self.on_end(search))
+
+    def on_end(self, search: SearchView) -> None:
+        """Draw the final figures."""
+        save_plots(Run.of(search.folder), search.folder.path / "plots")
+
+
+class TensorBoardListener(SearchListener):
+    """Writes objectives, hypervolume, candidates an hour and the front's figure as TensorBoard events."""
+
+    def __init__(self) -> None:
+        self._writer: Any = None
+        self._throttle = Throttle(_MAX_DRAWING_SHARE)
+        self._start = time.perf_counter()
+        self._n_before = 0
+
+    def on_start(self, search: SearchView) -> None:
+        """Open the event file; what is known already is in earlier files."""
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - slow to import, and optional
+
+        self._writer = SummaryWriter(str(search.folder.path / "tensorboard"))
+        self._start = time.perf_counter()
+        self._n_before = len(search.records)
+
+    def on_record(self, record: Record, search: SearchView) -> None:
+        """Write the metrics of a candidate that ended."""
+        if record.role is not Role.CANDIDATE:
+            return
+        n_ended = len(search.records)
+        for metric, value in record.metrics.items():
+            self._writer.add_scalar(f"metrics/{metric}", value, n_ended)
+        hours = (time.perf_counter() - self._start) / 3600
+        self._writer.add_scalar("search/candidates_per_hour", (n_ended - self._n_before) / hours, n_ended)
+
+    def on_batch(self, search: SearchView) -> None:
+        """Write the hypervolume, and the front's figure if that costs little."""
+        n_ended = len(search.records)
+        self._writer.add_scalar("search/hypervolume", search.hypervolume, n_ended)
+        self._writer.add_scalar("search/front_size", len(search.archive.front), n_ended)
+        self._throttle.run(lambda: self._add_figures(search))
+        self._writer.flush()
+
+    def on_end(self, search: SearchView) -> None:
+        """Write the final figure and close the file."""
+        self._add_figures(search)
+        self._writer.close()
+
+    def _add_figures(self, search: SearchView) -> None:
+        run = Run.of(search.folder)
+        for other in run.objectives[1:]:
+            figure = draw_pair(run, other, run.objectives[0])
+            tag = f"front/{run.objectives[0].metric} over {other.metric}"
+            self._writer.add_image(tag, _pixels(figure), len(search.records), dataformats="HWC")
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    """Return a figure as an `(H, W, 3)` uint8 array."""
+    canvas: Any = FigureCanvasAgg(figure)  # whose methods have no types
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]

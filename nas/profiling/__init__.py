@@ -1,0 +1,1 @@
+"""What one network costs, module by module, as `nas profile` shows it."""

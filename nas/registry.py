@@ -1,0 +1,79 @@
+"""From the `kind` of a section to its class: built in, or a user's own, imported by name."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from latency.devices import DEVICES
+from latency.devices.base import Device
+from nas.controllers import CONTROLLERS
+from nas.controllers.base import Controller
+from nas.data import DATASETS
+from nas.data.base import Dataset
+from nas.execution import EXECUTORS
+from nas.pretrained.teacher import TEACHERS
+from nas.tasks import TASKS
+from search_spaces import SEARCH_SPACES
+from search_spaces.base import SearchSpace
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What the `kind` of one section may be.
+
+    Attributes:
+        classes: Those built in, by name.
+        base: What a user's own class must derive from; `None` where there is no such thing.
+        supplied: Parameters of their constructors that the program gives.
+    """
+
+    classes: Mapping[str, type]
+    base: type | None = None
+    supplied: frozenset[str] = frozenset()
+
+
+KINDS: dict[str, Kinds] = {
+    "task": Kinds(TASKS, supplied=frozenset({"class_names", "ignore_index"})),
+    "data": Kinds(DATASETS, Dataset),
+    "teacher": Kinds(TEACHERS, supplied=frozenset({"in_channels", "n_classes", "seed"})),
+    "search_space": Kinds(SEARCH_SPACES, SearchSpace),
+    "devices": Kinds(DEVICES, Device),
+    "controller": Kinds(CONTROLLERS, Controller),
+    "execution": Kinds(EXECUTORS),
+}
+"""By section of the configuration."""
+
+
+REFERENCE_TASKS = {
+    "unet": "segmentation",
+    "deeplabv3_mobilenetv3": "segmentation",
+    "enet": "segmentation",
+    "resnet": "classification",
+}
+"""The task that each reference model does."""
+
+
+def kind_class(section: str, kind: str) -> type[Any]:
+    """Return the class that a checked configuration names; `nas.assembly` makes objects of it.
+
+    Raises:
+        KeyError: If there is no such kind or section.
+        ImportError: If a user's own module is gone since the check.
+    """
+    return imported(kind) if ":" in kind else KINDS[section].classes[kind]
+
+
+def imported(name: str) -> Any:
+    """Import the object called `package.module:name`. Runs code: only for files that the user trusts.
+
+    Raises:
+        ImportError: If there is no such module or nothing of that name in it.
+        Exception: Whatever the module raises when it is imported.
+    """
+    module_name, _, attribute = name.partition(":")
+    module = importlib.import_module(module_name)
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise ImportError(f"module {module_name!r} has no {attribute!r}") from None

@@ -1,0 +1,1 @@
+"""The search itself: loops, replay, budget, confirmation of the front, retraining."""

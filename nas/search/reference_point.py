@@ -1,0 +1,68 @@
+"""The one point that a run's hypervolume is measured from, fixed before the first training."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from nas.errors import EvaluationError
+from nas.values.objectives import Constraint, Direction, Objective
+
+_MARGIN = 0.1  # of the sample's range, beyond its worst cost
+
+
+def choose_reference_point(
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    *,
+    given: Mapping[str, float],
+    chance_levels: Mapping[str, float],
+    sample: Callable[[], Sequence[Mapping[str, float]]],
+) -> dict[str, float]:
+    """Return the worst value of interest of each objective, in the metric's own units.
+
+    For each objective the first of these that is there: the value `given`; the bound that a constraint sets on
+    its bad side; what a network that learned nothing reaches; a little beyond the worst cost of a sample.
+
+    Args:
+        objectives: What is optimised.
+        constraints: Their bounds.
+        given: By metric, from the configuration.
+        chance_levels: By metric, from the task.
+        sample: Measures random genotypes; called at most once, and only when nothing else tells.
+
+    Raises:
+        EvaluationError: If no genotype of the sample could be measured.
+    """
+    bounds = {
+        (constraint.metric, direction): bound
+        for constraint in constraints
+        for direction, bound in (
+            (Direction.MINIMIZE, constraint.max),
+            (Direction.MAXIMIZE, constraint.min),
+        )
+        if bound is not None
+    }
+    point: dict[str, float] = {}
+    for objective in objectives:
+        known = (
+            given.get(objective.metric),
+            bounds.get((objective.metric, objective.direction)),
+            chance_levels.get(objective.metric),
+        )
+        value = next((v for v in known if v is not None), None)
+        if value is not None:
+            point[objective.metric] = value
+    if unknown := [objective for objective in objectives if objective.metric not in point]:
+        measured = sample()
+        for objective in unknown:
+            point[objective.metric] = _beyond_worst(objective, measured)
+    return point
+
+
+def _beyond_worst(objective: Objective, measured: Sequence[Mapping[str, float]]) -> float:
+    losses = [objective.sign * metrics[objective.metric] for metrics in measured if objective.metric in metrics]
+    if not losses:
+        raise EvaluationError(
+            f"no reference point for {objective.metric!r}: none of {len(measured)} sampled genotypes could be "
+            "measured; give one under reference_point"
+        )
+    worst, best = max(losses), min(losses)
+    return objective.sign * (worst + _MARGIN * ((worst - best) or abs(worst) or 1.0))

@@ -1,0 +1,185 @@
+"""A run as people look at it: records, front, knee, rows. Needs nothing but the run's folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from nas.errors import InputError
+from nas.store.run_folder import RunFolder
+from nas.values.budgets import Usage
+from nas.values.objectives import Constraint, Direction, Objective, to_losses, violations
+from nas.values.pareto import ParetoArchive, knee, non_dominated, pareto_front
+from nas.values.records import Record, RecordState, Role
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run's folder holds at one moment.
+
+    Attributes:
+        path: The folder.
+        name: From the configuration.
+        objectives: What was optimised.
+        constraints: The bounds that were kept.
+        records: Of every candidate asked for, in that order.
+        references: Networks to compare with.
+        reference_point: By metric, in its own units; `None` before it was fixed.
+        teacher: Its kind, size and validation scores; `None` for a run without one.
+        finished_size: The number of candidates at which the search came to its end; 0 while it has not.
+        usage: What the search has used up.
+    """
+
+    path: Path
+    name: str
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    records: tuple[Record, ...]
+    references: tuple[Record, ...]
+    reference_point: Mapping[str, float] | None
+    teacher: Mapping[str, Any] | None
+    finished_size: int
+    usage: Usage = field(default_factory=Usage)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a run; it may be running meanwhile.
+
+        Raises:
+            RunFolderError: If there is none.
+        """
+        with RunFolder.read(Path(path)) as folder:
+            return cls.of(folder)
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> Self:
+        """Read an open run."""
+        store = folder.store
+        return cls(
+            path=folder.path,
+            name=store.fact("name") or folder.path.name,
+            objectives=tuple(Objective(o["metric"], Direction(o["direction"])) for o in store.fact("objectives") or ()),
+            constraints=tuple(Constraint(**c) for c in store.fact("constraints") or ()),
+            records=tuple(store.records()),
+            references=tuple(store.records(role=Role.REFERENCE)),
+            reference_point=store.fact("reference_point"),
+            teacher=store.fact("teacher"),
+            finished_size=store.fact("finished_size") or 0,
+            usage=Usage(**(store.fact("usage") or {})),
+        )
+
+    @property
+    def front(self) -> tuple[Record, ...]:
+        """The all-time Pareto set, best in the first objective first."""
+        front = pareto_front(self.records, self.objectives, self.constraints)
+        return tuple(sorted(front, key=lambda r: self.objectives[0].sign * r.metrics[self.objectives[0].metric]))
+
+    @property
+    def knee(self) -> Record:
+        """The front's member nearest to its ideal point, objectives scaled to the front's range.
+
+        Raises:
+            InputError: If the front is empty.
+        """
+        front = self.front
+        if not front:
+            raise InputError(f"{self.path}: the front is empty: no candidate is complete")
+        return front[knee(to_losses(self.objectives, [record.metrics for record in front]))]
+
+    def find(self, candidate: str) -> Record:
+        """Return the record whose id starts with `candidate`, or the reference model of that name.
+
+        Raises:
+            InputError: If none does, or several do.
+        """
+        named = [record for record in self.references if record.candidate.description == candidate]
+        found = named or [r for r in (*self.records, *self.references) if r.id.startswith(candidate)]
+        if len(found) == 1:
+            return found[0]
+        what = f"{len(found)} candidates whose ids start" if found else "no candidate whose id starts"
+        raise InputError(f"{self.path} holds {what} with {candidate!r}; nas show {self.path} --all lists them")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat row for each record, for `pandas.DataFrame(run.rows())`."""
+        front = {record.id for record in self.front}
+        return [
+            {
+                "candidate": record.id,
+                "state": str(record.state),
+                "batch": record.batch,
+                "on_front": record.id in front,
+                **record.metrics,
+                **{
+                    f"{metric}_spread": spread
+                    for metric in record.metrics
+                    if (spread := record.spread(metric)) is not None
+                },
+                **{f"test_{metric}": value for metric, value in record.retrained.items()},
+                "description": record.candidate.description,
+            }
+            for record in self.records
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many records are in each state, those states only that occur."""
+        states = [record.state for record in self.records]
+        return {str(state): states.count(state) for state in RecordState if state in states}
+
+    def hypervolumes(self) -> np.ndarray:
+        """Return the hypervolume of the all-time front after each record that ended, `(n_ended,)`.
+
+        In the order of asking. Empty before the reference point is fixed.
+        """
+        if self.reference_point is None:
+            return np.empty(0)
+        point = self._losses_of([self.reference_point])[0]
+        archive = ParetoArchive(self.objectives)
+        volumes: list[float] = []
+        for record in self.records:
+            if record.state is not RecordState.ASKED:
+                grew = not violations(self.constraints, record.metrics) and archive.add(record)
+                volumes.append(archive.hypervolume(point) if grew or not volumes else volumes[-1])
+        return np.array(volumes)
+
+    def outside_reference_point(self) -> tuple[Record, ...]:
+        """Return the front's members that add nothing to the hypervolume, being worse than its point."""
+        if self.reference_point is None:
+            return ()
+        point = self._losses_of([self.reference_point])[0]
+        return tuple(record for record in self.front if (self._losses_of([record.metrics])[0] >= point).any())
+
+    def ties(self) -> dict[str, tuple[str, ...]]:
+        """Return by front member those others that differ from it in its favour only by noise.
+
+        A member is tied with another if, with every measured value taken at the favourable end of the other's and
+        the unfavourable end of its own interval of repeated readings, the other dominates it.
+        """
+        front = self.front
+        low = self._losses_of([_ends(record, self.objectives, favourable=True) for record in front])
+        high = self._losses_of([_ends(record, self.objectives, favourable=False) for record in front])
+        ties: dict[str, tuple[str, ...]] = {}
+        for i, record in enumerate(front):
+            others = tuple(
+                other.id
+                for j, other in enumerate(front)
+                if j != i and not non_dominated(np.stack([high[i], low[j]]))[0]
+            )
+            if others:
+                ties[record.id] = others
+        return ties
+
+    def _losses_of(self, metrics: Sequence[Mapping[str, float]]) -> np.ndarray:
+        return to_losses(self.objectives, metrics)
+
+
+def _ends(record: Record, objectives: Sequence[Objective], *, favourable: bool) -> dict[str, float]:
+    """Return each objective's value at one end of its repeated readings; a value read once has no interval."""
+    ends = {}
+    for objective in objectives:
+        value = record.metrics[objective.metric]
+        rounds = record.conditions.get(objective.metric, {}).get("rounds", [value])
+        best = min if (objective.direction is Direction.MINIMIZE) is favourable else max
+        ends[objective.metric] = best(rounds)
+    return ends

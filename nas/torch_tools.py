@@ -1,0 +1,93 @@
+"""Small tensors that never change, made once for each device."""
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from nas.files import atomic_path
+
+
+@functools.lru_cache(maxsize=256)
+def constant(values: tuple[float, ...] | tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Return `(n,)` of `values` on `device`; not to be written to.
+
+    Copied to a GPU in every step, they would make the host wait for it, and could not be part of a captured graph.
+    """
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+@contextlib.contextmanager
+def torch_threads(n_threads: int) -> Iterator[None]:
+    """Let torch use `n_threads` CPU threads for one operator, and restore its setting afterwards.
+
+    The count changes the order of floating-point sums, so a training's result depends on it.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def as_current(device: torch.device) -> AbstractContextManager[object]:
+    """Let CUDA's streams, graphs and pinned memory be of `device` in this thread; on a CPU this does nothing."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+_N_SHOWN = 5  # of the weights that differ; there may be hundreds
+
+
+def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the weights and buffers of `model`, and texts by key, to `path`, a safetensors file, atomically."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, dict(metadata or {}) or None)
+
+
+def weights_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that were saved beside weights."""
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a safetensors file into `model`.
+
+    Raises:
+        OSError: If the file cannot be read.
+        RuntimeError: If its names or shapes are not the model's, naming them.
+    """
+    state: dict[str, torch.Tensor] = load_file(path)
+    if differing := list(_differences(state, model.state_dict())):
+        more = f"; and {len(differing) - _N_SHOWN} others" if len(differing) > _N_SHOWN else ""
+        raise RuntimeError("; ".join(differing[:_N_SHOWN]) + more)
+    model.load_state_dict(state)
+
+
+def _differences(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> Iterator[str]:
+    """Yield what differs between the names and shapes in a file and those of a model."""
+    for name, tensor in expected.items():
+        if name not in found:
+            yield f"Missing key {name}"
+        elif found[name].shape != tensor.shape:
+            yield f"{name} has the shape {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+    yield from (f"{name} is not of this model" for name in found if name not in expected)
+
+
+def load_part(module: nn.Module, path: Path) -> None:
+    """Load into `module` its weights from a safetensors file that may hold others too.
+
+    Raises:
+        OSError: If the file cannot be read.
+        RuntimeError: If a weight is missing or has another shape, naming it.
+    """
+    state: dict[str, torch.Tensor] = load_file(path)
+    module.load_state_dict({name: state[name] for name in module.state_dict().keys() & state.keys()})

@@ -1,0 +1,110 @@
+"""The metrics that this program knows by name: where each comes from and which way it is better."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nas.values.objectives import Direction
+
+
+class MetricSource(StrEnum):
+    """What gives a metric."""
+
+    COMPLEXITY = "complexity"  # counted from the network, exactly
+    DEVICE = "device"  # measured on a device
+    TASK = "task"  # scored on the validation split after training
+    FUNCTION = "function"  # returned by a user's Python function
+    TABLE = "table"  # read from the table that is searched
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """What is known of a metric before anything was measured.
+
+    Attributes:
+        source: What gives it.
+        direction: Which way it is better; `None` where only the user knows.
+        unit: `""` for shares and counts.
+        task: The task that gives it, for a metric with source `TASK`.
+    """
+
+    source: MetricSource
+    direction: Direction | None
+    unit: str = ""
+    task: str | None = None
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the network has to be trained first."""
+        return self.source is MetricSource.TASK
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether there has to be a network at all; a user's function may do without."""
+        return self.source is not MetricSource.FUNCTION
+
+
+def _score(task: str) -> MetricInfo:
+    return MetricInfo(MetricSource.TASK, Direction.MAXIMIZE, task=task)
+
+
+METRICS = {
+    "n_params": MetricInfo(MetricSource.COMPLEXITY, Direction.MINIMIZE),
+    "n_macs": MetricInfo(MetricSource.COMPLEXITY, Direction.MINIMIZE),
+    "latency_ms": MetricInfo(MetricSource.DEVICE, Direction.MINIMIZE, "ms"),
+    "peak_memory_bytes": MetricInfo(MetricSource.DEVICE, Direction.MINIMIZE, "bytes"),
+    "accuracy": _score("classification"),
+    "mean_iou": _score("segmentation"),
+    "mean_f1": _score("segmentation"),
+    "mean_accuracy": _score("segmentation"),
+    "frequency_weighted_iou": _score("segmentation"),
+    "geometric_mean_score": _score("segmentation"),
+}
+
+CLASS_METRICS = {"iou": _score("segmentation"), "f1": _score("segmentation")}
+"""Metrics of one class, written with its name: `iou[skin]`."""
+
+FUNCTION_METRIC = MetricInfo(MetricSource.FUNCTION, None)
+
+
+def table_metric(column: str) -> MetricInfo:
+    """Return what is known of the metric in a table's column: a name that is known says which way it is better."""
+    known = METRICS.get(column)
+    return MetricInfo(MetricSource.TABLE, known.direction if known else None)
+
+
+def split_key(key: str) -> tuple[str, str | None]:
+    """Return a metric's name and what its brackets hold: `("iou", "skin")`, `("n_params", None)`."""
+    match = re.fullmatch(r"(\w+)\[(.+)\]", key)
+    return (match[1], match[2]) if match else (key, None)
+
+
+def metric_key(metric: str, device: str | None, measuring_devices: Collection[str]) -> str:
+    """Return the name under which records keep `metric` as measured on `device`.
+
+    Args:
+        metric: Its name, e.g. `"latency_ms"`.
+        device: The device's name in the configuration; `None` for a metric that needs no device.
+        measuring_devices: All configured devices that measure `metric`; with more than one of them the key
+            says which is meant.
+    """
+    if device is None or len(measuring_devices) < 2:
+        return metric
+    return f"{metric}[{device}]"
+
+
+def metric_info(key: str) -> MetricInfo | None:
+    """Return what is known of the metric that records keep under `key`; `None` if it is not built in.
+
+    Knows `iou[CLASS]` and `latency_ms[DEVICE]`; whether that class or device exists, it cannot know.
+    """
+    if key in METRICS:
+        return METRICS[key]
+    name, qualifier = split_key(key)
+    if qualifier is None:
+        return None
+    if name in CLASS_METRICS:
+        return CLASS_METRICS[name]
+    info = METRICS.get(name)
+    return info if info is not None and info.source is MetricSource.DEVICE else None

@@ -1,0 +1,1 @@
+"""Modules that search spaces and reference networks are built of."""

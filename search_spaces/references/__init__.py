@@ -1,0 +1,1 @@
+"""Fixed networks to compare with and to learn from."""

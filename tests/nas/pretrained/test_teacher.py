@@ -1,0 +1,270 @@
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from latency.graph.onnx_writer import write_onnx
+from nas.data import FashionMnist, SyntheticFaces
+from nas.data.base import Split
+from nas.data.cache import cache_examples
+from nas.data.normalization import Normalization
+from nas.errors import InputError
+from nas.export.onnx_file import ImageNetwork
+from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
+from nas.pretrained.teacher import TeacherSpec, make_teacher, teacher_logits
+from nas.tasks import Classification, Segmentation
+from nas.torch_tools import load_weights, save_weights
+from nas.training.scoring import predict
+from nas.values.recipes import TrainingRecipe
+
+SPEC = TeacherSpec("resnet", {"depth": 8, "width": 4}, TrainingRecipe(epochs=2, batch_size=8))
+
+
+@pytest.fixture
+def setting(tiny_config, make_setting):
+    dataset = FashionMnist(tiny_config.parent / "data", n_train=40, n_validation=20)
+    return make_setting(dataset, Classification(dataset.class_names))
+
+
+def test_it_is_trained_once_for_all_runs_that_agree(setting, cache):
+    epochs = []
+    first = make_teacher(SPEC, setting, cache, on_epoch=epochs.append)
+    assert first.was_trained
+    assert [epoch.epoch for epoch in epochs] == [1, 2]
+    assert first.n_params == sum(p.numel() for p in SPEC.build(1, 10).parameters())
+    assert 0 <= first.scores["accuracy"] <= 1
+    again = make_teacher(SPEC, setting, cache, on_epoch=epochs.append)
+    assert again == dataclasses.replace(first, was_trained=False)
+    assert len(epochs) == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"data_fingerprint": "other"}, {"task_options": {"weight": 2}}, {"n_threads": 2}]
+)
+def test_another_setting_is_another_teacher(setting, cache, change):
+    spec = dataclasses.replace(SPEC, recipe=TrainingRecipe(epochs=1, batch_size=8))
+    first = make_teacher(spec, setting, cache)
+    assert make_teacher(spec, dataclasses.replace(setting, **change), cache).weights != first.weights
+    other = dataclasses.replace(spec, recipe=TrainingRecipe(epochs=1, batch_size=4))
+    assert make_teacher(other, setting, cache).weights != first.weights
+
+
+def test_given_weights_are_taken_as_they_are(setting, cache, tmp_path):
+    trained = make_teacher(SPEC, setting, cache)
+    trained.weights.rename(tmp_path / "mine.safetensors")
+    given = make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "mine.safetensors"), setting, cache)
+    assert (given.was_trained, given.scores) == (False, trained.scores)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no weights of anything" * 10])
+def test_weights_of_something_else_are_the_users_fault(setting, cache, tmp_path, content):
+    path = tmp_path / "mine.safetensors"
+    if content is None:
+        other = TeacherSpec("resnet", {"depth": 8, "width": 6}, SPEC.recipe)
+        path = make_teacher(other, setting, cache).weights
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="these weights are not of the teacher that is configured"):
+        make_teacher(dataclasses.replace(SPEC, weights=path), setting, cache)
+
+
+def test_weights_for_other_classes_are_refused_with_what_differs(setting, cache, tmp_path):
+    save_weights(SPEC.build(1, 12), tmp_path / "mine.safetensors")
+    differing = (
+        r"classifier\.2\.weight has the shape \(12, 16\), not \(10, 16\); "
+        r"classifier\.2\.bias has the shape \(12,\), not \(10,\)$"
+    )
+    with pytest.raises(InputError, match=differing):
+        make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "mine.safetensors"), setting, cache)
+
+
+def test_weights_that_are_not_there_are_the_users_fault(setting, cache, tmp_path):
+    with pytest.raises(InputError, match=r"gone\.safetensors"):
+        make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "gone.safetensors"), setting, cache)
+
+
+class Constant(nn.Module):
+    """Gives the means of its images' pixels as logits of as many classes and of such a size as told."""
+
+    def __init__(self, *shape, last=None):
+        super().__init__()
+        self.shape = shape
+        self.last = last or nn.Identity()
+
+    def forward(self, x):
+        mean = x.mean(dim=(1, 2, 3))
+        logits = mean.view(-1, *(1 for _ in self.shape)) * torch.arange(1.0, self.shape[0] + 1).view(
+            -1, *(1 for _ in self.shape[1:])
+        )
+        return self.last(logits.expand(-1, *self.shape))
+
+
+def onnx_file(tmp_path, *shape, **options):
+    write_onnx(Constant(*shape, **options).eval(), (1, 28, 28), tmp_path / "teacher.onnx")
+    return tmp_path / "teacher.onnx"
+
+
+def test_an_onnx_file_says_what_its_network_does_of_images_as_it_was_trained_with(setting, cache, tmp_path):
+    path = onnx_file(tmp_path, 10)
+    spec = TeacherSpec("onnx", {"path": path, "mean": (0.25,), "std": (0.5,)})
+    teacher = make_teacher(spec, setting, cache)
+    assert (teacher.weights, teacher.was_trained) == (path, False)
+    logits = np.load(teacher_logits(spec, teacher, setting, setting.train, cache))
+    means = setting.train.load().images.float().mean(dim=(1, 2, 3)) / 255
+    np.testing.assert_allclose(logits[:, 0], (means - 0.25) / 0.5, atol=2e-3)
+    np.testing.assert_allclose(logits[:, 9], logits[:, 0] * 10, atol=2e-2)
+
+
+def test_a_file_of_a_fixed_batch_takes_any(setting, tmp_path):
+    path = onnx_file(tmp_path, 10)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+    onnx.save(model, path)
+    teacher = OnnxTeacher(1, 10, path=path)
+    teacher.open(setting.normalization)
+    x = torch.randn(7, 1, 28, 28)
+    expected = torch.cat([teacher(x[:3]), teacher(x[3:6]), teacher(x[6:])])
+    assert teacher(x).shape == (7, 10)
+    torch.testing.assert_close(teacher(x), expected)
+
+
+def test_an_exported_reference_model_teaches_as_its_weights_do(setting, cache, tmp_path):
+    model = SPEC.build(1, 10).eval()
+    save_weights(model, tmp_path / "mine.safetensors")
+    given = make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "mine.safetensors"), setting, cache)
+    write_onnx(ImageNetwork(model, setting.normalization).eval(), (1, 28, 28), tmp_path / "mine.onnx")
+    exported = make_teacher(TeacherSpec("onnx", {"path": tmp_path / "mine.onnx"}), setting, cache)
+    assert exported.scores == given.scores
+    assert exported.n_params == pytest.approx(given.n_params, rel=0.1)  # normalisations are folded or not
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((12,), "it knows 12 classes, the data has 10. It gives 12 for an image of 1 x 28 x 28 and must give 10$"),
+        ((10, 28, 28), "its output for an image has 3 dimensions, not 1. It gives 10 x 28 x 28 for"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused_with_what_differs(setting, cache, tmp_path, shape, message):
+    spec = TeacherSpec("onnx", {"path": onnx_file(tmp_path, *shape)})
+    with pytest.raises(InputError, match=message):
+        make_teacher(spec, setting, cache)
+
+
+def test_a_teacher_of_another_size_than_the_masks_is_refused(setting, cache, tmp_path):
+    faces = SyntheticFaces(image_size=32, n_train=4, n_validation=2)
+    train, validation = (cache_examples(cache, faces, split) for split in (Split.TRAIN, Split.VALIDATION))
+    dense = dataclasses.replace(
+        setting,
+        train=train,
+        validation=validation,
+        normalization=Normalization.of(train.load().images),
+        task=Segmentation(faces.class_names),
+        in_channels=3,
+        n_classes=len(faces.class_names),
+    )
+    write_onnx(Constant(8, 8, 8).eval(), (3, 32, 32), tmp_path / "small.onnx")
+    with pytest.raises(InputError, match="its output is 8 x 8 pixels, the targets are 32 x 32. It gives 8 x 8 x 8"):
+        make_teacher(TeacherSpec("onnx", {"path": tmp_path / "small.onnx"}), dense, cache)
+
+
+def test_probabilities_are_refused(setting, cache, tmp_path):
+    with pytest.raises(InputError, match="must give logits, it gives probabilities: write it without its softmax"):
+        make_teacher(TeacherSpec("onnx", {"path": onnx_file(tmp_path, 10, last=nn.Softmax(dim=1))}), setting, cache)
+
+
+def test_what_looks_like_probabilities_of_each_class_alone_is_told(setting, cache, tmp_path):
+    messages = []
+    for last in (nn.Sigmoid(), None):
+        spec = TeacherSpec("onnx", {"path": onnx_file(tmp_path, 10, last=last)})
+        make_teacher(spec, setting, cache, on_message=messages.append)
+    (message,) = messages
+    assert message.startswith(f"{tmp_path}/teacher.onnx: all that the teacher says lies between 0 and 1.")
+
+
+def first_mean(setting):
+    return float(setting.train.load().images[0].float().mean()) / 255
+
+
+def test_logits_that_half_precision_cannot_hold_are_refused(setting, cache, tmp_path):
+    path = onnx_file(tmp_path, 10)
+    with pytest.raises(
+        InputError, match=r"teacher\.onnx: the teacher's logits must lie within \+-65,504, got [\d,]{9,}\."
+    ):
+        make_teacher(TeacherSpec("onnx", {"path": path, "mean": (0.0,), "std": (1e-6,)}), setting, cache)
+    late = TeacherSpec("onnx", {"path": path, "mean": (first_mean(setting),), "std": (1e-6,)})  # not of the first image
+    teacher = make_teacher(late, setting, cache)
+    with pytest.raises(InputError, match=r"teacher\.onnx: the teacher's logits must lie within"):
+        teacher_logits(late, teacher, setting, setting.train, cache)
+
+
+class Root(nn.Module):
+    def forward(self, x):
+        return (x + 1).sqrt()
+
+
+def test_outputs_that_are_no_numbers_are_refused(setting, cache, tmp_path):
+    path = onnx_file(tmp_path, 10, last=Root())
+    with pytest.raises(InputError, match=r"teacher\.onnx: the teacher must give finite logits, it gives NaN"):
+        make_teacher(TeacherSpec("onnx", {"path": path, "mean": (1.0,), "std": (0.1,)}), setting, cache)
+    late = TeacherSpec("onnx", {"path": path, "mean": (first_mean(setting),), "std": (0.01,)})
+    with pytest.raises(
+        InputError, match=r"teacher\.onnx: the teacher cannot be scored on the validation split: .* NaN"
+    ):
+        make_teacher(late, setting, cache)
+
+
+def test_weights_beside_an_onnx_file_are_a_part_of_it(setting, cache, tmp_path):
+    model = SPEC.build(1, 10).eval()
+    write_onnx(ImageNetwork(model, setting.normalization).eval(), (1, 28, 28), tmp_path / "whole.onnx")
+    assert external_files(tmp_path / "whole.onnx") == ()
+    path = tmp_path / "mine.onnx"
+    onnx.save(
+        onnx.load(tmp_path / "whole.onnx"), path, save_as_external_data=True, location="mine.data", size_threshold=100
+    )
+    assert external_files(path) == (tmp_path / "mine.data",)
+    spec = TeacherSpec("onnx", {"path": path})
+    teacher = make_teacher(spec, setting, cache)
+    before = teacher_logits(spec, teacher, setting, setting.train, cache)
+    values = np.fromfile(tmp_path / "mine.data", np.float32)
+    (values * np.float32(0.9)).tofile(tmp_path / "mine.data")
+    assert teacher_logits(spec, teacher, setting, setting.train, cache) != before
+
+
+def test_a_file_for_other_images_is_the_users_fault(setting, cache, tmp_path):
+    write_onnx(Constant(10).eval(), (3, 28, 28), tmp_path / "rgb.onnx")
+    with pytest.raises(
+        InputError, match=r"rgb\.onnx takes 3 x 28 x 28, the images are 1 x 28 x 28: write the file for"
+    ):
+        make_teacher(TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx"}), setting, cache)
+    with pytest.raises(InputError, match=r"teacher\.mean must have a value for each channel: the images have 1, got 3"):
+        spec = TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx", "mean": (0.5,) * 3, "std": (1.0,) * 3})
+        make_teacher(spec, setting, cache)
+
+
+@pytest.mark.parametrize("content", [None, b"no network"])
+def test_a_file_that_is_no_onnx_is_the_users_fault(setting, cache, tmp_path, content):
+    path = tmp_path / "mine.onnx"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"mine\.onnx cannot be read as an ONNX file: "):
+        make_teacher(TeacherSpec("onnx", {"path": path}), setting, cache)
+
+
+@pytest.mark.parametrize("split", [Split.TRAIN, Split.VALIDATION])
+def test_logits_are_the_models_for_every_image_in_order(setting, cache, split):
+    teacher = make_teacher(SPEC, setting, cache)
+    examples = setting.train if split is Split.TRAIN else setting.validation
+    path = teacher_logits(SPEC, teacher, setting, examples, cache)
+    logits = np.load(path)
+    images = examples.load().images
+    model = SPEC.build(1, 10)
+    load_weights(model, teacher.weights)
+    expected = torch.cat(list(predict(model.eval(), images, setting.normalization, batch_size=7)))
+    assert (logits.shape, logits.dtype) == ((len(images), 10), np.float16)
+    np.testing.assert_allclose(logits, expected, atol=5e-3, rtol=5e-3)
+    before = path.stat().st_mtime_ns
+    assert teacher_logits(SPEC, teacher, setting, examples, cache).stat().st_mtime_ns == before

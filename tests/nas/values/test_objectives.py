@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from nas.values.objectives import Constraint, Direction, Objective, to_losses, violations
+
+SCORE = Objective("mean_iou", Direction.MAXIMIZE)
+LATENCY = Objective("latency_ms", Direction.MINIMIZE)
+
+
+def test_signs_flip_for_maximised_metrics_alone():
+    losses = to_losses([SCORE, LATENCY], [{"mean_iou": 0.75, "latency_ms": 4.0}, {"mean_iou": 0.5, "latency_ms": 1}])
+    np.testing.assert_array_equal(losses, [[-0.75, 4.0], [-0.5, 1.0]])
+
+
+def test_no_records_give_an_empty_matrix_of_the_right_width():
+    assert to_losses([SCORE, LATENCY], []).shape == (0, 2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_not_finite_is_refused(value):
+    with pytest.raises(ValueError, match="finite"):
+        to_losses([SCORE], [{"mean_iou": value}])
+
+
+@pytest.mark.parametrize(
+    ("bounds", "value", "expected"),
+    [
+        ({"max": 200.0}, 300.0, 0.5),
+        ({"max": 200.0}, 200.0, 0.0),
+        ({"min": 50.0}, 40.0, 0.2),
+        ({"min": 50.0, "max": 200.0}, 100.0, 0.0),
+        ({"max": 0.0}, 3.0, 3.0),
+        ({"min": -10.0}, -15.0, 0.5),
+    ],
+)
+def test_violation_is_the_share_of_the_bound(bounds, value, expected):
+    assert Constraint("n_params", **bounds).violation(value) == pytest.approx(expected)
+
+
+def test_violations_name_the_bound_and_ignore_unknown_metrics():
+    bounds = [
+        Constraint("n_params", max=100),
+        Constraint("latency_ms", min=2),
+        Constraint("accuracy", min=0.5),
+    ]
+    broken = violations(bounds, {"n_params": 150.0, "latency_ms": 1.0})
+    assert [str(violation) for violation in broken] == [
+        "n_params = 150 is over its maximum 100",
+        "latency_ms = 1 is under its minimum 2",
+    ]
+    assert [violation.amount for violation in broken] == [0.5, 0.5]
+
+
+def test_a_constraint_that_cannot_hold_is_refused():
+    with pytest.raises(ValueError, match="min must be at most max, got 5 and 4"):
+        Constraint("n_params", min=5, max=4)
+    with pytest.raises(ValueError, match="min or max"):
+        Constraint("n_params")
