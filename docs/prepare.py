@@ -1,0 +1,62 @@
+"""Gathers the pages of the documentation in build/docs: those written by hand, and those made from the sources.
+
+`make docs` runs it before the site is built. Made from the sources are the API reference, a page for each room, and a page
+for each experiment.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / "build" / "docs"
+PACKAGES = ("nas", "search_spaces", "latency")
+_LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#)([^)\s]+)\)")
+
+
+def rooms() -> dict[str, list[str]]:
+    """Return the public modules by room: a folder of a package, or the package for its loose modules."""
+    found: dict[str, list[str]] = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            if parts[-1] not in ("__init__", "__main__"):
+                found.setdefault(".".join(parts[:2]) if len(parts) > 2 else package, []).append(".".join(parts))
+    return found
+
+
+def summary(room: str) -> str:
+    """Return the first line of a room's docstring."""
+    text = (ROOT / room.replace(".", "/") / "__init__.py").read_text(encoding="utf-8")
+    return text.removeprefix('"""').partition('"""')[0].partition("\n")[0]
+
+
+def write_api(folder: Path) -> None:
+    """Write a page for each room, and one that lists them."""
+    folder.mkdir(parents=True)
+    rows = ["# API reference", "", "| room | what it holds |", "|---|---|"]
+    for room, modules in rooms().items():
+        content = "\n".join(f"::: {module}\n" for module in modules)
+        (folder / f"{room}.md").write_text(f"# {room}\n\n{summary(room)}\n\n{content}", encoding="utf-8")
+        rows.append(f"| [{room}]({room}.md) | {summary(room)} |")
+    (folder / "index.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def write_experiments(folder: Path) -> None:
+    """Write each experiment's README; its links to files beside it become plain names, since those are no pages."""
+    folder.mkdir()
+    for readme in sorted((ROOT / "experiments").glob("*/README.md")):
+        text = _LINK.sub(r"`\1`", readme.read_text(encoding="utf-8"))
+        (folder / f"{readme.parent.name}.md").write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Make all pages anew."""
+    shutil.rmtree(PAGES, ignore_errors=True)
+    shutil.copytree(ROOT / "docs", PAGES, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    write_api(PAGES / "reference" / "api")
+    write_experiments(PAGES / "experiments")
+
+
+if __name__ == "__main__":
+    main()
