@@ -1,7 +1,7 @@
 """Gathers the pages of the documentation in build/docs: those written by hand, and those made from the sources.
 
-`make docs` runs it before the site is built. Made from the sources are the API reference, a page for each room, and a page
-for each experiment.
+`make docs` runs it before the site is built. Made from the sources are the API reference (a page for each room), a page for
+each experiment, and the promises and results as the README states them.
 """
 
 import re
@@ -50,12 +50,23 @@ def write_experiments(folder: Path) -> None:
         (folder / f"{readme.parent.name}.md").write_text(text, encoding="utf-8")
 
 
+def write_readme_sections(pages: Path) -> None:
+    """Put the README's promises and results where the pages of these names ask for them."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = text.replace("](docs/", "](").replace("/README.md)", ".md)")
+    sections = {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in text.split("\n## ")}
+    for page, title in (("promises.md", "What it promises"), ("results.md", "Results")):
+        path = pages / page
+        path.write_text(path.read_text(encoding="utf-8").replace("{README}", sections[title]), encoding="utf-8")
+
+
 def main() -> None:
     """Make all pages anew."""
     shutil.rmtree(PAGES, ignore_errors=True)
     shutil.copytree(ROOT / "docs", PAGES, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     write_api(PAGES / "reference" / "api")
     write_experiments(PAGES / "experiments")
+    write_readme_sections(PAGES)
 
 
 if __name__ == "__main__":
