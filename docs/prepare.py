@@ -1,7 +1,7 @@
 """Gathers the pages of the documentation in build/docs: those written by hand, and those made from the sources.
 
-`make docs` runs it before the site is built. Made from the sources are the API reference (a page for each room), a page for
-each experiment, and the promises and results as the README states them.
+`make docs` runs it before the site is built. Made from the sources are the API reference (a page for each room), a page
+for each experiment, and the promises and results as the README states them.
 """
 
 import re
