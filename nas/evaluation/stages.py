@@ -16,7 +16,7 @@ from nas.data.base import Examples
 from nas.evaluation.base import Need, PrunedError, Stage, Subject
 from nas.evaluation.stopping_rules import interim_metric
 from nas.pretrained.features import StoredFeatures
-from nas.pretrained.teacher import LiveTeacher
+from nas.pretrained.teacher import Teacher
 from nas.torch_tools import save_weights
 from nas.training.batches import TrainingData
 from nas.training.distillation import Distillation
@@ -155,7 +155,7 @@ class TrainingStage(Stage):
         *,
         distillation: Distillation | None = None,
         teacher_logits: Path | None = None,
-        teacher: LiveTeacher | None = None,
+        teacher: Teacher | None = None,
         features: StoredFeatures | None = None,
         interim_score: str | None = None,
         weights: Callable[[str], Path] | None = None,

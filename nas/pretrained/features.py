@@ -1,6 +1,6 @@
 """Stored features of the encoder that all candidates share: a decoder trained on them never runs it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from nas.data.base import Examples
-from nas.data.cache import ExamplesFile, load_array, new_array, write_examples
-from nas.store.artifacts import ArtifactCache
-from nas.tasks.base import Task
+from nas.data.cache import ExamplesFile, load_array, new_array
+from nas.pretrained.artifact import Artifact, Timer, TrainingListener
+from nas.pretrained.encoder import Encoder
+from nas.pretrained.teacher import TeacherOutputs
+from nas.pretrained.views import Views, decoded, n_views
 from nas.torch_tools import load_part
-from nas.training.augmentation import Augmentation
 from nas.training.batches import FeatureData
-from nas.training.setting import TrainingSetting
-from search_spaces.base import PretrainableSpace, StagedNetwork
+from search_spaces.base import StagedNetwork
 
 _N_AT_A_TIME = 64  # images
 
@@ -31,7 +31,7 @@ class StoredFeatures:
         shapes: `(C, H, W)` of each feature, from fine to coarse.
         views: What the encoder saw, and the targets.
         n_views: Of each image.
-        teacher_logits: `.npy`: what the teacher says of the views; `None` for no teacher.
+        teacher_logits: `.npy`: the teacher's logits of the views; `None` for no teacher.
     """
 
     path: Path
@@ -66,86 +66,84 @@ class StoredFeatures:
         )
 
 
-def store_views(setting: TrainingSetting, n_views: int, cache: ArtifactCache) -> tuple[ExamplesFile, int]:
-    """Return `n_views` varied copies of the training split, one after the other, and how many there are.
+@dataclass(frozen=True, eq=False)
+class Features(Artifact):
+    """The encoder's features of every training image, or of its views, in float16.
 
-    What an encoder makes of an image does not commute with the image's variation, so that it is varied first.
-    Without an augmentation there is one view: the training split itself.
+    Attributes:
+        encoder: Gives them.
+        images: Of what.
     """
-    train = setting.train
-    assert isinstance(train, ExamplesFile)  # noqa: S101 - the reader refuses stored features of streamed images
-    if setting.augmentation is None:
-        return train, 1
-    depends_on = {
-        "examples": train.images.name,
-        "augmentation": asdict(setting.augmentation),
-        "task": dict(setting.task_options),
-        "seed": setting.seed,
-        "n_views": n_views,
-    }
-    augmentation = setting.augmentation
 
-    def write(images: Path, targets: Path) -> None:
-        examples = train.load()
-        views = _views(examples, augmentation, setting.task, n_views, setting.seed)
-        write_examples(images, targets, n_views * len(examples), views)
+    name = "features"
+    kinds = ("features",)
+    encoder: Encoder
+    images: ExamplesFile | Views
 
-    paths, _ = cache.get_together(("view-images", "view-targets"), depends_on, ".npy", write)
-    return ExamplesFile(*paths), n_views
+    @property
+    def needs(self) -> tuple[Artifact, ...]:
+        """The encoder, and the views."""
+        return (self.encoder, self.images) if isinstance(self.images, Views) else (self.encoder,)
 
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        """The encoder and the images."""
+        return {
+            "encoder": self.encoder.path.name,
+            "space": [self.encoder.space.name, self.encoder.space.options],
+            "examples": decoded(self.images).images.name,
+            "normalization": asdict(self.setting.normalization),
+            "device": self.setting.device,
+        }
 
-def store_features(
-    space: PretrainableSpace, weights: Path, views: ExamplesFile, setting: TrainingSetting, cache: ArtifactCache
-) -> tuple[Path, tuple[tuple[int, int, int], ...]]:
-    """Return a file of the features of `views`, made now if no run did before, and the features' shapes.
-
-    Args:
-        space: Whose networks share the encoder.
-        weights: Of the encoder, a safetensors file.
-        views: The images.
-        setting: Where to compute, and what networks map to what.
-        cache: Where the features are kept.
-    """
-    network = space.build_for_pretraining(in_channels=setting.in_channels, n_classes=setting.n_classes, seed=0)
-    assert isinstance(network, StagedNetwork)  # noqa: S101 - stated in the space's contract
-    load_part(network.encoder, weights)
-    network.to(setting.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    images = views.load().images
-    shapes = _shapes(network, setting, images[:1])
-
-    def write(path: Path) -> None:
-        array = new_array(path, np.float16, (len(images), sum(map(prod, shapes))))
-        for start in range(0, len(images), _N_AT_A_TIME):
-            features = _features(network, setting, images[start : start + _N_AT_A_TIME])
+    def write(self, paths: tuple[Path, ...], listener: TrainingListener) -> None:
+        """Run the encoder."""
+        network, images = self._trained(), decoded(self.images).load().images
+        array = new_array(paths[0], np.float16, (len(images), sum(map(prod, self._shapes(network)))))
+        start = 0
+        for features in self._encoded(network, images):
             joined = torch.cat([feature.flatten(1) for feature in features], dim=1)
             array[start : start + len(joined)] = joined.half().cpu().numpy()
+            start += len(joined)
         array.flush()
 
-    depends_on: Mapping[str, Any] = {
-        "encoder": weights.name,
-        "space": [space.name, space.options],
-        "examples": views.images.name,
-        "normalization": asdict(setting.normalization),
-        "device": setting.device,
-    }
-    return cache.get("features", depends_on, ".npy", write)[0], shapes
+    def seconds(self, timer: Timer) -> float:
+        """Return what running the encoder costs."""
+        network = self._untrained()
 
+        def encode(part: Examples) -> None:
+            for features in self._encoded(network, part.images):
+                for feature in features:
+                    feature.half().cpu()
 
-def _views(examples: Examples, augmentation: Augmentation, task: Task, n_views: int, seed: int) -> Iterator[Examples]:
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(n_views):
-        for start in range(0, len(examples), _N_AT_A_TIME):
-            rows = slice(start, start + _N_AT_A_TIME)
-            draw = augmentation.draw(len(examples.images[rows]), generator)
-            images, targets, _ = augmentation.apply(examples.images[rows], examples.targets[rows], None, draw, task)
-            yield Examples(images, targets)
+        return n_views(self.images) * timer.pass_s(encode)
 
+    def stored(self, teacher_outputs: TeacherOutputs | None) -> StoredFeatures:
+        """Return what trainings read, once it is made.
 
-@torch.inference_mode()
-def _features(network: StagedNetwork, setting: TrainingSetting, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return network.encode(setting.normalization(images.to(setting.device)))
+        Args:
+            teacher_outputs: For the same images; `None` for no teacher.
+        """
+        logits = teacher_outputs.path if teacher_outputs else None
+        shapes = self._shapes(self._trained())
+        return StoredFeatures(self.path, shapes, decoded(self.images), n_views(self.images), logits)
 
+    def _untrained(self) -> StagedNetwork:
+        network = self.encoder.untrained(seed=0)
+        assert isinstance(network, StagedNetwork)  # noqa: S101 - stated in the space's contract
+        network.to(self.setting.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return network
 
-def _shapes(network: StagedNetwork, setting: TrainingSetting, images: torch.Tensor) -> tuple[tuple[int, int, int], ...]:
-    shapes = (feature.shape[1:] for feature in _features(network, setting, images))
-    return tuple((channels, height, width) for channels, height, width in shapes)
+    def _trained(self) -> StagedNetwork:
+        network = self._untrained()
+        load_part(network.encoder, self.encoder.path)
+        return network
+
+    @torch.inference_mode()
+    def _encoded(self, network: StagedNetwork, images: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+        for part in torch.split(images, _N_AT_A_TIME):
+            yield network.encode(self.setting.normalization(part.to(self.setting.device)))
+
+    def _shapes(self, network: StagedNetwork) -> tuple[tuple[int, int, int], ...]:
+        (features,) = self._encoded(network, self.setting.train.first(1).images)
+        return tuple((part.shape[1], part.shape[2], part.shape[3]) for part in features)
