@@ -119,7 +119,7 @@ def expected_costs(
 
 @dataclass(frozen=True)
 class MadeNetwork:
-    """A network that the candidates of a run need made first.
+    """A trained network that the candidates of a run share.
 
     Attributes:
         path: Its file.

@@ -23,9 +23,10 @@ from nas.evaluation.stopping_rules import interim_metric
 from nas.files import file_hash
 from nas.pretrained.artifact import Artifact, in_order
 from nas.pretrained.encoder import Encoder, PretrainedSpace
-from nas.pretrained.features import StoredFeatures
+from nas.pretrained.features import Features
 from nas.pretrained.plan import Plan
 from nas.pretrained.teacher import Teacher, TeacherOutputs, TeacherReport
+from nas.pretrained.views import n_views
 from nas.registry import kind_class
 from nas.search.listener import SearchListener
 from nas.search.parts import Thresholds
@@ -226,16 +227,15 @@ def candidate_training(
     assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
     plan = training_plan(config, space, setting, folder.artifacts)
     _make(plan.artifacts, folder, listener)
-    features = plan.stored_features()
-    if features:
-        listener.on_message(_place_of(features, setting))
+    if plan.features:
+        listener.on_message(_place_of(plan.features, setting))
     stage = TrainingStage(
         setting,
         config.training.stages,
         distillation=distillation(config),
         teacher_logits=plan.outputs.path if plan.outputs else None,
         teacher=plan.live_teacher,
-        features=features,
+        features=plan.features,
         interim_score=_interim_score(config, setting.task) if config.training.stopping_rule else None,
         weights=functools.partial(weights_path, folder.path),
     )
@@ -259,7 +259,7 @@ def _start(space: SearchSpace, plan: Plan) -> SearchSpace:
     return PretrainedSpace(plan.encoder.space, plan.encoder.path) if plan.encoder else space
 
 
-def _place_of(features: StoredFeatures, setting: TrainingSetting) -> str:
+def _place_of(features: Features, setting: TrainingSetting) -> str:
     """Return where trainings find the stored features, in words."""
     if setting.device == "cpu":
         place = "memory-mapped, as always on a CPU"
@@ -268,8 +268,8 @@ def _place_of(features: StoredFeatures, setting: TrainingSetting) -> str:
     else:
         gib = setting.resident_bytes / 2**30
         place = f"memory-mapped as far as they exceed training.resident_gib ({gib:g})"
-    n_views = features.n_views
-    amount = f"{n_views} view{'s' if n_views > 1 else ''} of each training image, {features.n_bytes / 2**20:,.0f} MiB"
+    n = n_views(features.images)
+    amount = f"{n} view{'s' if n > 1 else ''} of each training image, {features.n_bytes / 2**20:,.0f} MiB"
     return f"The encoder's features of {amount}: {place}."
 
 

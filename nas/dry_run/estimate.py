@@ -140,20 +140,20 @@ class CostEstimate:
             ends = "it ends the search" if self.is_cut_short else "the search ends before it"
             shown.append(f"budget       {self.budget}" + (f"; {ends}" if self.budget_s is not None else ""))
         shown.append(f"altogether   about {duration(self.total_s)}")
-        return [*shown, *(f"Assumed: {assumption}." for assumption in (*self._own_assumptions, *self.assumptions))]
+        return [*shown, *(f"Assumed: {assumption}." for assumption in (*self._implied_assumptions, *self.assumptions))]
 
     @property
-    def _own_assumptions(self) -> list[str]:
-        said = []
+    def _implied_assumptions(self) -> list[str]:
+        texts = []
         if self.n_front and (self.n_front_seeds or self.measures_front):
             again = [f"trained under {self.n_front_seeds} other seeds"] * bool(self.n_front_seeds)
             again += [f"measured {_N_CONFIRMATIONS} times more"] * self.measures_front
-            said.append(f"the final front has about {self.n_front} members, each {' and '.join(again)}")
+            texts.append(f"the final front has about {self.n_front} members, each {' and '.join(again)}")
         if self.n_seeds > 1:
-            said.append(f"each candidate and reference is trained {self.n_seeds} times (seeds_per_candidate)")
+            texts.append(f"each candidate and reference is trained {self.n_seeds} times (seeds_per_candidate)")
         if self.is_cut_short:
-            said.append("what runs when the budget is used up ends at once; it is finished in truth")
-        return said
+            texts.append("what runs when the budget is used up ends at once; it is finished in truth")
+        return texts
 
     @property
     def _means(self) -> tuple[float, float]:

@@ -132,13 +132,13 @@ class _DryRun:
     def _sampled(self) -> tuple[list[Genotype], int]:
         """Return a few genotypes inside the bounds on counts, and how many were drawn for them."""
         rng = np.random.default_rng([self._config.seed, 2])
-        keeps = assembly.search_problem(self._config, self._space, self._signature).keeps_cheap_bounds
+        is_inside = assembly.search_problem(self._config, self._space, self._signature).keeps_cheap_bounds
         found: dict[Genotype, None] = {}
         n_drawn = 0
         while len(found) < _N_SAMPLES and n_drawn < _MAX_DRAWS:
             genotype = self._space.canonical(self._space.sample(rng))
             n_drawn += 1
-            if keeps(genotype):
+            if is_inside(genotype):
                 found[genotype] = None
         if not found:
             raise InputError(
@@ -214,16 +214,16 @@ class _DryRun:
 
     def _assumptions(self, n_sampled: int, n_drawn: int) -> list[str]:
         config = self._config
-        said = [f"{n_sampled} networks, the first inside the bounds on counts of {n_drawn} drawn, stand for all"]
+        texts = [f"{n_sampled} networks, the first inside the bounds on counts of {n_drawn} drawn, stand for all"]
         if self._stopwatch:
-            said.append("every candidate is trained to its end; those outside their bounds cost their measuring alone")
-            said.append("trainings side by side do not slow each other down; they were timed alone")
+            texts.append("every candidate is trained to its end; those outside their bounds cost their measuring alone")
+            texts.append("trainings side by side do not slow each other down; they were timed alone")
         if load := cpu_conditions().get("load_average"):
-            said.append(f"the machine stays as busy as it is: load average {load:g} on {available_cores()} cores")
+            texts.append(f"the machine stays as busy as it is: load average {load:g} on {available_cores()} cores")
         if config.training is not None and config.training.n_loader_workers:
-            said.append("images are decoded as fast as trainings read them")
+            texts.append("images are decoded as fast as trainings read them")
         if config.execution.kind == "ray":
-            said.append("the cluster keeps its nodes, and they are as fast as this machine")
+            texts.append("the cluster keeps its nodes, and they are as fast as this machine")
         if config.metrics:
-            said.append(f"the functions that give {', '.join(config.metrics)} take no time")
-        return said
+            texts.append(f"the functions that give {', '.join(config.metrics)} take no time")
+        return texts

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -81,9 +82,9 @@ class Artifact(ABC):
     def seconds(self, timer: Timer) -> float:
         """Return what making it costs; `needs` may be missing."""
 
-    @property
+    @cached_property
     def paths(self) -> tuple[Path, ...]:
-        """Its files, made or not; only known once `needs` are made."""
+        """Its files, made or not; known once `needs` are made, and sent along to other processes."""
         return self.cache.paths(self.kinds, self.depends_on, self.suffix)
 
     @property
@@ -120,9 +121,9 @@ def in_order(wanted: Iterable[Artifact | None]) -> tuple[Artifact, ...]:
 
 
 def train_shared(
+    artifact: Artifact,
     model: nn.Module,
     recipe: TrainingRecipe,
-    artifact: Artifact,
     listener: TrainingListener,
     *,
     what: str,
@@ -130,17 +131,9 @@ def train_shared(
     teacher_logits: Path | None = None,
     teacher: nn.Module | None = None,
 ) -> None:
-    """Train a network for `artifact` with all CPU threads of its setting, and report to `listener`.
+    """Train the network of an artifact, called `what` in a message, with all CPU threads of its setting.
 
-    Args:
-        model: Trained in place.
-        recipe: How to train it.
-        artifact: Whose setting is used, and whose name goes with each epoch.
-        listener: Follows the training.
-        what: The network, in a message.
-        distillation: How it learns from the teacher; `None` for not at all.
-        teacher_logits: The teacher's stored logits of the training split.
-        teacher: Asked about each batch instead.
+    It learns from the stored `teacher_logits` of the training split, or from `teacher`, asked about each batch.
     """
     listener.on_message(f"Training {what}; kept for later runs.")
     setting = artifact.setting
@@ -156,8 +149,3 @@ def train_shared(
             precision=setting.precision,
             on_epoch=lambda epoch: listener.on_epoch(artifact.name, epoch),
         )
-
-
-def epochs_text(recipe: TrainingRecipe) -> str:
-    """Return the length of a training in words."""
-    return "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from nas.pretrained.artifact import Artifact, Timer, TrainingListener, epochs_text, train_shared
+from nas.pretrained.artifact import Artifact, Timer, TrainingListener, train_shared
 from nas.pretrained.teacher import Teacher, TeacherOutputs
 from nas.torch_tools import load_part, save_weights
 from nas.training.distillation import Distillation
@@ -107,11 +107,11 @@ class Encoder(Artifact):
         """Train it."""
         model, teacher, setting = self.untrained(self.setting.seed), self.teacher, self.setting
         train_shared(
+            self,
             model,
             self.recipe,
-            self,
             listener,
-            what=f"the encoder that all candidates start from ({epochs_text(self.recipe)})",
+            what=f"the encoder that all candidates start from ({self.recipe.length})",
             distillation=self.distillation,
             teacher_logits=teacher.path if isinstance(teacher, TeacherOutputs) else None,
             teacher=teacher.load() if isinstance(teacher, Teacher) else None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,63 +23,21 @@ from search_spaces.base import StagedNetwork
 _N_AT_A_TIME = 64  # images
 
 
-@dataclass(frozen=True)
-class StoredFeatures:
-    """Features on disk, with the views of the images that they are of.
-
-    Attributes:
-        path: `.npy`, `(n_views * n, D)` float16: all images of the first view come first.
-        shapes: `(C, H, W)` of each feature, from fine to coarse.
-        views: What the encoder saw, and the targets.
-        n_views: Of each image.
-        teacher_logits: `.npy`: the teacher's logits of the views; `None` for no teacher.
-    """
-
-    path: Path
-    shapes: tuple[tuple[int, int, int], ...]
-    views: ExamplesFile
-    n_views: int
-    teacher_logits: Path | None = None
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """All that it consists of."""
-        logits = (self.teacher_logits,) if self.teacher_logits else ()
-        return (self.path, self.views.images, self.views.targets, *logits)
-
-    @property
-    def n_bytes(self) -> int:
-        """Of all that a training keeps at hand: features, targets, the teacher's logits."""
-        return sum(path.stat().st_size for path in self.files if path != self.views.images)
-
-    def load(self, device: torch.device | str, resident_bytes: int) -> FeatureData:
-        """Return them for a training: on its device as far as they fit, otherwise memory-mapped."""
-        examples = self.views.load()
-        return FeatureData(
-            torch.from_numpy(load_array(self.path)),
-            self.shapes,
-            examples.targets,
-            load_array(self.teacher_logits) if self.teacher_logits else None,
-            image_size=(examples.images.shape[-2], examples.images.shape[-1]),
-            n_views=self.n_views,
-            device=device,
-            resident_bytes=resident_bytes,
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class Features(Artifact):
-    """The encoder's features of every training image, or of its views, in float16.
+    """The encoder's features, `(n_views * n, D)` float16, of the training images or of their views.
 
     Attributes:
         encoder: Gives them.
         images: Of what.
+        teacher_outputs: For the same images, read beside the features but no part of their file; `None` for no teacher.
     """
 
     name = "features"
     kinds = ("features",)
     encoder: Encoder
     images: ExamplesFile | Views
+    teacher_outputs: TeacherOutputs | None = None
 
     @property
     def needs(self) -> tuple[Artifact, ...]:
@@ -98,8 +57,9 @@ class Features(Artifact):
 
     def write(self, paths: tuple[Path, ...], listener: TrainingListener) -> None:
         """Run the encoder."""
-        network, images = self._trained(), decoded(self.images).load().images
-        array = new_array(paths[0], np.float16, (len(images), sum(map(prod, self._shapes(network)))))
+        network, images = self._untrained(), decoded(self.images).load().images
+        load_part(network.encoder, self.encoder.path)
+        array = new_array(paths[0], np.float16, (len(images), sum(map(prod, self.shapes))))
         start = 0
         for features in self._encoded(network, images):
             joined = torch.cat([feature.flatten(1) for feature in features], dim=1)
@@ -118,15 +78,36 @@ class Features(Artifact):
 
         return n_views(self.images) * timer.pass_s(encode)
 
-    def stored(self, teacher_outputs: TeacherOutputs | None) -> StoredFeatures:
-        """Return what trainings read, once it is made.
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that a training on features reads."""
+        logits = (self.teacher_outputs.path,) if self.teacher_outputs else ()
+        return (self.path, *decoded(self.images).files, *logits)
 
-        Args:
-            teacher_outputs: For the same images; `None` for no teacher.
-        """
-        logits = teacher_outputs.path if teacher_outputs else None
-        shapes = self._shapes(self._trained())
-        return StoredFeatures(self.path, shapes, decoded(self.images), n_views(self.images), logits)
+    @property
+    def n_bytes(self) -> int:
+        """Of all that such a training keeps at hand: features, targets, the teacher's logits."""
+        return sum(path.stat().st_size for path in self.files if path != decoded(self.images).images)
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """`(C, H, W)` of each feature, from fine to coarse."""
+        (features,) = self._encoded(self._untrained(), self.setting.train.first(1).images)
+        return tuple((part.shape[1], part.shape[2], part.shape[3]) for part in features)
+
+    def load(self, device: torch.device | str, resident_bytes: int) -> FeatureData:
+        """Return them for a training: on its device as far as they fit, otherwise memory-mapped."""
+        examples = decoded(self.images).load()
+        return FeatureData(
+            torch.from_numpy(load_array(self.path)),
+            self.shapes,
+            examples.targets,
+            load_array(self.teacher_outputs.path) if self.teacher_outputs else None,
+            image_size=(examples.images.shape[-2], examples.images.shape[-1]),
+            n_views=n_views(self.images),
+            device=device,
+            resident_bytes=resident_bytes,
+        )
 
     def _untrained(self) -> StagedNetwork:
         network = self.encoder.untrained(seed=0)
@@ -134,16 +115,7 @@ class Features(Artifact):
         network.to(self.setting.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return network
 
-    def _trained(self) -> StagedNetwork:
-        network = self._untrained()
-        load_part(network.encoder, self.encoder.path)
-        return network
-
     @torch.inference_mode()
     def _encoded(self, network: StagedNetwork, images: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         for part in torch.split(images, _N_AT_A_TIME):
             yield network.encode(self.setting.normalization(part.to(self.setting.device)))
-
-    def _shapes(self, network: StagedNetwork) -> tuple[tuple[int, int, int], ...]:
-        (features,) = self._encoded(network, self.setting.train.first(1).images)
-        return tuple((part.shape[1], part.shape[2], part.shape[3]) for part in features)

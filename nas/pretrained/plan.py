@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from nas.data.cache import ExamplesFile
 from nas.pretrained.artifact import Artifact, in_order
 from nas.pretrained.encoder import Encoder
-from nas.pretrained.features import Features, StoredFeatures
+from nas.pretrained.features import Features
 from nas.pretrained.teacher import Teacher, TeacherOutputs, TeacherSpec
 from nas.pretrained.views import Views
 from nas.store.artifacts import ArtifactCache
@@ -23,15 +23,13 @@ class Plan:
         teacher: What candidates learn from.
         outputs: Its logits of the training split; `None` where it is asked about each batch.
         encoder: What candidates start from.
-        features: Of the encoder, for stages that train the decoder alone.
-        feature_outputs: The teacher's logits of the images whose features are stored.
+        features: Of the encoder, for stages that train the decoder alone; with the teacher's logits of their images.
     """
 
     teacher: Teacher | None = None
     outputs: TeacherOutputs | None = None
     encoder: Encoder | None = None
     features: Features | None = None
-    feature_outputs: TeacherOutputs | None = None
 
     @classmethod
     def of(
@@ -68,24 +66,21 @@ class Plan:
             return cls(network, outputs, encoder)
         split, augmentation = _decoded_training_split(setting), setting.augmentation
         images = Views(cache, setting, split, augmentation, n_views) if augmentation else split
-        feature_outputs = outputs
+        image_outputs = outputs
         if network is not None and (outputs is None or isinstance(images, Views)):
-            feature_outputs = TeacherOutputs(cache, setting, network, images)
-        return cls(network, outputs, encoder, Features(cache, setting, encoder, images), feature_outputs)
+            image_outputs = TeacherOutputs(cache, setting, network, images)
+        return cls(network, outputs, encoder, Features(cache, setting, encoder, images, image_outputs))
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """All that is to be made, in order: the views, which features need, among them."""
-        return in_order((self.teacher, self.outputs, self.encoder, self.features, self.feature_outputs))
+        read_beside = self.features.teacher_outputs if self.features else None
+        return in_order((self.teacher, self.outputs, self.encoder, self.features, read_beside))
 
     @property
     def live_teacher(self) -> Teacher | None:
         """The teacher, where trainings on images ask it about each batch."""
         return None if self.outputs else self.teacher
-
-    def stored_features(self) -> StoredFeatures | None:
-        """Return what stages that train the decoder alone read, once it is made."""
-        return self.features.stored(self.feature_outputs) if self.features else None
 
 
 def _decoded_training_split(setting: TrainingSetting) -> ExamplesFile:

@@ -15,7 +15,7 @@ from nas.data.base import Examples
 from nas.data.cache import ExamplesFile, new_array
 from nas.errors import EvaluationError, InputError
 from nas.files import content_hash
-from nas.pretrained.artifact import Artifact, Timer, TrainingListener, epochs_text, train_shared
+from nas.pretrained.artifact import Artifact, Timer, TrainingListener, train_shared
 from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
 from nas.pretrained.views import Views, decoded, n_views
 from nas.torch_tools import load_weights, save_weights
@@ -105,8 +105,7 @@ class Teacher(Artifact):
     def write(self, paths: tuple[Path, ...], listener: TrainingListener) -> None:
         """Train it."""
         model, recipe = self._untrained(), self.spec.recipe
-        what = f"the teacher ({self.spec.kind}, {epochs_text(recipe)})"
-        train_shared(model, recipe, self, listener, what=what)
+        train_shared(self, model, recipe, listener, what=f"the teacher ({self.spec.kind}, {recipe.length})")
         save_weights(model, paths[0])
 
     def seconds(self, timer: Timer) -> float:

@@ -1,4 +1,4 @@
-"""Files that a run needs made first (teachers, their outputs), made once and found again by what they depend on."""
+"""Shared artifacts (teachers, their outputs, decoded splits): files made once, found again by their cache key."""
 
 import contextlib
 import hashlib

@@ -1,6 +1,7 @@
 """Decoders trained on the stored features of the encoder that all candidates share."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ import torch
 from nas.data import SyntheticFaces
 from nas.pretrained.encoder import Encoder, PretrainedSpace
 from nas.pretrained.features import Features
+from nas.pretrained.plan import Plan
+from nas.pretrained.teacher import TeacherSpec
 from nas.pretrained.views import Views, decoded
 from nas.search.listener import SearchListener
 from nas.tasks import Classification, Segmentation
+from nas.torch_tools import save_weights
 from nas.training.augmentation import Augmentation
 from nas.training.distillation import Distillation
 from nas.training.engine import train
@@ -47,7 +51,7 @@ def stored(setting, cache, encoder, n_views=1):
     images = views(setting, cache, n_views) if setting.augmentation else setting.train
     features = Features(cache, setting, encoder, images)
     features.make(SearchListener())
-    return features.stored(None)
+    return features
 
 
 def views(setting, cache, n_views=1):
@@ -99,7 +103,7 @@ def test_features_train_as_images_through_the_frozen_encoder_do(setting, cache, 
 def test_views_are_varied_copies_one_for_each_epoch_in_turn(setting, cache, encoder):
     varied = dataclasses.replace(setting, augmentation=Augmentation(flip=True, shift=0.1))
     features = stored(varied, cache, encoder, n_views=3)
-    examples = features.views.load()
+    examples = decoded(features.images).load()
     assert len(examples) == 24
     parts = [examples.images[8 * view : 8 * view + 8] for view in range(3)]
     assert not torch.equal(parts[0], parts[1])
@@ -109,8 +113,8 @@ def test_views_are_varied_copies_one_for_each_epoch_in_turn(setting, cache, enco
         batch = data.batch(rows, epoch, torch.Generator())
         assert torch.equal(batch.targets, examples.targets[8 * view + rows])
     again = stored(varied, cache, encoder, n_views=3)
-    assert (again, decoded(views(varied, cache, 3))) == (features, features.views)
-    assert decoded(views(dataclasses.replace(varied, seed=1), cache, 3)) != features.views
+    assert again.files == features.files
+    assert views(dataclasses.replace(varied, seed=1), cache, 3).paths != features.images.paths
 
 
 def test_mirrored_views_swap_classes(setting, cache):
@@ -152,6 +156,24 @@ def test_features_without_a_teacher_or_for_another_network_are_refused(setting, 
     model = cell.build(cell.genotype((0,) * 6), in_channels=3, n_classes=8, seed=0)
     with pytest.raises(ValueError, match="data must be images: "):
         train(model, RECIPE, task=Classification("ab"), data=data, seed=0)
+
+
+def test_features_are_sent_to_other_processes_without_what_they_were_made_from(setting, cache, tmp_path):
+    """A cluster node is given `files` and nothing else."""
+    spec = TeacherSpec("unet", {"width": 4}, weights=tmp_path / "mine.safetensors")
+    save_weights(spec.build(3, 8), spec.weights)
+    options = {"space": SPACE, "teacher": spec, "distillation": Distillation(), "pretraining": RECIPE, "n_views": 2}
+    plan = Plan.of(cache, dataclasses.replace(setting, augmentation=Augmentation(flip=True)), **options)
+    for artifact in plan.artifacts:
+        artifact.make(SearchListener())
+    expected = plan.features.load("cpu", 0)
+    sent = pickle.dumps(plan.features)
+    for path in (spec.weights, plan.encoder.path):
+        path.unlink()
+    found = pickle.loads(sent).load("cpu", 0)  # noqa: S301
+    rows = torch.arange(4)
+    torch.testing.assert_close(tuple(found.batch(rows, 2, None)), tuple(expected.batch(rows, 2, None)), rtol=0, atol=0)
+    assert len(sent) < 20_000
 
 
 @pytest.mark.gpu

@@ -9,7 +9,6 @@ from nas.data.cache import ExamplesFile
 from nas.data.normalization import Normalization
 from nas.data.stream import StreamedExamples
 from nas.pretrained.artifact import in_order
-from nas.pretrained.encoder import Encoder
 from nas.pretrained.features import Features
 from nas.pretrained.plan import Plan
 from nas.pretrained.teacher import Teacher, TeacherSpec
@@ -73,20 +72,17 @@ def test_keys_are_those_of_earlier_releases(setting, cache, given):
     """Read off the code before there was a plan: other keys would train everybody's teachers and encoders again."""
     assert Teacher(cache, setting, SPEC).path.name == "teacher-967c35d623bd3cb3.safetensors"
     whole = plan(cache, setting, given)
-    others = [artifact for artifact in whole.artifacts if artifact is not whole.features]
-    assert [[path.name for path in artifact.paths] for artifact in others] == [
+    assert [[path.name for path in artifact.paths] for artifact in whole.artifacts] == [
         ["mine.safetensors"],
         ["teacher-logits-d7503d8106055a79.npy"],
         ["encoder-f9464484b3cb602e.safetensors"],
         ["view-images-e5a730885143149c.npy", "view-targets-ef078d4f43f0853f.npy"],
+        ["features-57f6e017f481bc29.npy"],
         ["teacher-logits-41b6ebb8ab35f369.npy"],
     ]
     assert plan(cache, setting, given, LIVE).encoder.path.name == "encoder-c9da97d6f0987c6f.safetensors"
-    alone = Encoder(cache, setting, SPACE, RECIPE)
-    assert alone.path.name == "encoder-4ad5881a0ed097f2.safetensors"
-    assert Features(cache, setting, alone, setting.train).path.name == "features-828daf99349cbdfa.npy"
-    views = Views(cache, setting, setting.train, setting.augmentation, 2)
-    assert Features(cache, setting, alone, views).path.name == "features-57f6e017f481bc29.npy"
+    assert plan(cache, setting, None, None).encoder.path.name == "encoder-4ad5881a0ed097f2.safetensors"
+    assert Features(cache, setting, whole.encoder, setting.train).path.name == "features-828daf99349cbdfa.npy"
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(flip=True), None])
