@@ -119,7 +119,7 @@ def expected_costs(
 
 @dataclass(frozen=True)
 class MadeNetwork:
-    """A network that the candidates of a run need made first.
+    """A trained network that the candidates of a run share.
 
     Attributes:
         path: Its file.
@@ -147,8 +147,8 @@ def make_teacher(
         EvaluationError: If its training diverges.
     """
     with _preparation(config, run_dir, **options) as (settings, folder, listener):
-        teacher = assembly.make_run_teacher(settings, folder, listener)
-    return MadeNetwork(teacher.weights, teacher.scores, teacher.n_params)
+        weights, report = assembly.make_run_teacher(settings, folder, listener)
+    return MadeNetwork(weights, report.scores, report.n_params)
 
 
 def pretrain(config: Path | str | Mapping[str, Any], run_dir: Path | str | None = None, **options: Any) -> MadeNetwork:

@@ -16,9 +16,8 @@ from experiments.common import parser, report
 from experiments.evaluation_throughput.usual_loop import train_and_score
 from nas import assembly
 from nas.config import RunConfig, load_config
-from nas.data.cache import ExamplesFile, load_array
+from nas.data.cache import load_array
 from nas.evaluation import Event, Job, Reading
-from nas.pretrained.teacher import load_teacher, teacher_logits
 from nas.search.listener import SearchListener
 from nas.store.run_folder import RunFolder
 from nas.values.records import Candidate
@@ -59,14 +58,14 @@ class Comparison:
             raise ValueError("config must have data, training and a teacher")
         self._setting, self._recipe = inputs.setting, config.training.recipe
         self._distillation = assembly.distillation(config)
-        teacher = assembly.make_run_teacher(config, folder, listener)
-        self._teacher = load_teacher(config.teacher, teacher.weights, self._setting).to(self._setting.device)
+        plan = assembly.training_plan(config, assembly.search_space(config), self._setting, folder.artifacts)
+        assert plan.teacher and plan.outputs  # noqa: S101 - the configurations distil, from stored outputs
+        plan.teacher.make(listener)
+        self._teacher = plan.teacher.load().to(self._setting.device)
         start = time.perf_counter()
-        train = self._setting.train
-        assert isinstance(train, ExamplesFile)  # noqa: S101 - the configurations stream nothing
-        logits = teacher_logits(config.teacher, teacher, self._setting, train, assembly.artifact_cache(folder))
+        plan.outputs.make(listener)
         self.seconds_once = time.perf_counter() - start
-        self._logits = torch.from_numpy(load_array(logits))
+        self._logits = torch.from_numpy(load_array(plan.outputs.path))
         parts = assembly.search_parts(config, folder, listener)
         self.metric = self._setting.task.main_metric
         self._executor = parts.executor

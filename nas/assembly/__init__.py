@@ -15,7 +15,6 @@ from nas.assembly.search import (
 )
 from nas.assembly.training import (
     TrainingInputs,
-    artifact_cache,
     candidate_training,
     distillation,
     make_run_encoder,
@@ -23,11 +22,11 @@ from nas.assembly.training import (
     retraining_parts,
     search_space,
     training_inputs,
+    training_plan,
 )
 
 __all__ = [
     "TrainingInputs",
-    "artifact_cache",
     "candidate_training",
     "check_files",
     "checked_devices",
@@ -45,5 +44,6 @@ __all__ = [
     "stored_normalization",
     "stored_subject",
     "training_inputs",
+    "training_plan",
     "trains",
 ]

@@ -89,7 +89,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     working: tuple[Stage, ...] = (*_function_stages(config), *scores)
     start, files, front_training = space, tuple[Path, ...](), None
     if inputs and trains(config):
-        start, training = candidate_training(config, inputs.setting, folder, listener)
+        start, training = candidate_training(config, space, inputs.setting, folder, listener)
         n_seeds = config.seeds_per_candidate
         working += (SeededStage(training, range(n_seeds)) if n_seeds > 1 else training,)
         if config.front_seeds:

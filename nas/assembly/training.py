@@ -1,17 +1,15 @@
 """What trainings need, made from the configuration: data, teacher, encoder, stored features."""
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from nas.assembly.run_checks import check_batches, check_classes, check_files
 from nas.config import RunConfig, resolve_device, resolve_precision
-from nas.config.model import TrainingConfig
 from nas.data.base import Dataset, IndexedDataset, Split
 from nas.data.cache import ExamplesFile, cache_examples, load_array
 from nas.data.normalization import Normalization
@@ -23,9 +21,12 @@ from nas.evaluation import (
 )
 from nas.evaluation.stopping_rules import interim_metric
 from nas.files import file_hash
-from nas.pretrained.encoder import PretrainedSpace, pretrain
-from nas.pretrained.features import StoredFeatures, store_features, store_views
-from nas.pretrained.teacher import LiveTeacher, Teacher, TeacherSpec, make_teacher, teacher_logits, weights_hash
+from nas.pretrained.artifact import Artifact, in_order
+from nas.pretrained.encoder import Encoder, PretrainedSpace
+from nas.pretrained.features import Features
+from nas.pretrained.plan import Plan
+from nas.pretrained.teacher import Teacher, TeacherOutputs, TeacherReport
+from nas.pretrained.views import n_views
 from nas.registry import kind_class
 from nas.search.listener import SearchListener
 from nas.search.parts import Thresholds
@@ -37,8 +38,7 @@ from nas.training.augmentation import Augmentation
 from nas.training.distillation import Distillation
 from nas.training.setting import TrainingSetting
 from nas.values.objectives import Direction
-from nas.values.recipes import TrainingRecipe
-from search_spaces.base import PretrainableSpace, SearchSpace
+from search_spaces.base import SearchSpace
 
 _N_AT_A_TIME = 256  # decoded images in memory
 
@@ -86,7 +86,7 @@ def training_inputs(
     device = resolve_device(config.training.device if config.training else "cpu")
     _check_stored(folder, "data", fingerprint)
     _check_stored(folder, "training_device", device)
-    inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, artifact_cache(folder)))
+    inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, folder.artifacts))
     check_classes(config, inputs.setting, listener or SearchListener())
     check_batches(config, search_space(config), inputs.setting)
     _check_stored(folder, "training_precision", str(inputs.setting.precision))
@@ -106,23 +106,25 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
     inputs = training_inputs(config, folder)
     if inputs is None or config.training is None:
         raise InputError(f"{folder.path}: this run trains no networks: its configuration has no data or training")
-    setting = inputs.setting
-    teacher = _made_teacher(config, setting, folder, listener)
-    encoder = _encoder(config, setting, folder, listener, teacher)
-    space = search_space(config)
+    setting, space, cache = inputs.setting, search_space(config), folder.artifacts
+    plan = training_plan(config, space, setting, cache)
+    logits = list[Artifact]()
+    if plan.teacher and plan.outputs:
+        logits = [plan.outputs, TeacherOutputs(cache, setting, plan.teacher, setting.validation)]
+    _make((plan.teacher, plan.encoder, *logits), folder, listener)
     return RetrainingParts(
-        space=space if encoder is None else PretrainedSpace(encoder.space, encoder.weights),
+        space=_start(space, plan),
         dataset=inputs.dataset,
         setting=setting,
-        teacher_logits=teacher.all_logits() if teacher else (),
+        teacher_logits=tuple(artifact.path for artifact in logits),
         recipe=config.training.recipe,
         distillation=distillation(config),
-        teacher=teacher.live if teacher else None,
+        teacher=plan.live_teacher,
     )
 
 
-def make_run_teacher(config: RunConfig, folder: RunFolder, listener: SearchListener) -> Teacher:
-    """Return the teacher of a run, trained now if nobody did before.
+def make_run_teacher(config: RunConfig, folder: RunFolder, listener: SearchListener) -> tuple[Path, TeacherReport]:
+    """Return the weights of a run's teacher, trained unless some run did, and how good it is.
 
     Raises:
         InputError: If the configuration has none, or the data or a file is not to be had.
@@ -131,11 +133,13 @@ def make_run_teacher(config: RunConfig, folder: RunFolder, listener: SearchListe
     inputs = training_inputs(config, folder)
     if config.teacher is None or inputs is None:
         raise InputError(f"the configuration of {config.name!r} has no teacher section")
-    return _teacher(config.teacher, inputs.setting, folder, listener)
+    teacher = Teacher(folder.artifacts, inputs.setting, config.teacher)
+    teacher.make(listener)
+    return teacher.path, teacher.report(listener)
 
 
 def make_run_encoder(config: RunConfig, folder: RunFolder, listener: SearchListener) -> Path:
-    """Return the weights of the encoder that a run's candidates start from, trained now if nobody did before.
+    """Return the weights of the encoder that a run's candidates start from, trained unless some run did.
 
     Raises:
         InputError: If the configuration has no pretraining, or the data or a file is not to be had.
@@ -144,10 +148,10 @@ def make_run_encoder(config: RunConfig, folder: RunFolder, listener: SearchListe
     inputs = training_inputs(config, folder)
     if config.pretraining is None or inputs is None:
         raise InputError(f"the configuration of {config.name!r} has no pretraining section")
-    teacher = _made_teacher(config, inputs.setting, folder, listener)
-    encoder = _encoder(config, inputs.setting, folder, listener, teacher)
+    encoder = training_plan(config, search_space(config), inputs.setting, folder.artifacts).encoder
     assert encoder is not None  # noqa: S101 - the reader refuses pretraining for a space that shares no encoder
-    return encoder.weights
+    _make((encoder,), folder, listener)
+    return encoder.path
 
 
 def distillation(config: RunConfig) -> Distillation | None:
@@ -201,115 +205,72 @@ def _normalization(train: ExamplesFile | StreamedExamples, fingerprint: str, cac
     return Normalization(tuple(mean), tuple(std))
 
 
-@dataclass(frozen=True)
-class _MadeTeacher:
-    """The run's teacher, ready to be asked, and whether that is to be in the trainings."""
-
-    spec: TeacherSpec
-    teacher: Teacher
-    setting: TrainingSetting
-    cache: ArtifactCache
-    is_live: bool
-
-    def logits(self, examples: ExamplesFile) -> Path:
-        """Return the file of what it says of `examples`."""
-        return teacher_logits(self.spec, self.teacher, self.setting, examples, self.cache)
-
-    def training_logits(self) -> Path | None:
-        """Return the file of what it says of the training split; `None` for a live teacher."""
-        train = self.setting.train
-        return self.logits(train) if not self.is_live and isinstance(train, ExamplesFile) else None
-
-    def all_logits(self) -> tuple[Path, ...]:
-        """Return the files of what it says of training and validation split; none for a live teacher."""
-        train = self.training_logits()
-        return () if train is None else (train, self.logits(self.setting.validation))
-
-    @property
-    def live(self) -> LiveTeacher | None:
-        """What trainings ask; `None` where they read what it said."""
-        return LiveTeacher(self.spec, self.teacher.weights, self.setting) if self.is_live else None
-
-
-@dataclass(frozen=True)
-class _Encoder:
-    """The pretrained encoder that the networks of a space share."""
-
-    space: PretrainableSpace
-    weights: Path
+def training_plan(config: RunConfig, space: SearchSpace, setting: TrainingSetting, cache: ArtifactCache) -> Plan:
+    """Return what the trainings of a run share, to be made or priced."""
+    training = config.training
+    stores_features = training is not None and any(stage.train == "decoder" for stage in training.stages)
+    return Plan.of(
+        cache,
+        setting,
+        space=space,
+        teacher=config.teacher,
+        distillation=distillation(config),
+        pretraining=config.pretraining,
+        n_views=training.n_views if training and stores_features else 0,
+    )
 
 
 def candidate_training(
-    config: RunConfig, setting: TrainingSetting, folder: RunFolder, listener: SearchListener
+    config: RunConfig, space: SearchSpace, setting: TrainingSetting, folder: RunFolder, listener: SearchListener
 ) -> tuple[SearchSpace, TrainingStage]:
-    """Return the space that candidates start from, and how they are trained; makes what they need first."""
+    """Return the space that candidates start from, and how they are trained, once all that both need is made."""
     assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
-    teacher = _made_teacher(config, setting, folder, listener)
-    encoder = _encoder(config, setting, folder, listener, teacher)
-    stages = config.training.stages
-    features = None
-    if encoder and any(stage.train == "decoder" for stage in stages):
-        features = _features(config.training, encoder, teacher, setting, artifact_cache(folder), listener)
+    plan = training_plan(config, space, setting, folder.artifacts)
+    _make(plan.artifacts, folder, listener)
+    if plan.features:
+        listener.on_message(_place_of(plan.features, setting))
     stage = TrainingStage(
         setting,
-        stages,
+        config.training.stages,
         distillation=distillation(config),
-        teacher_logits=teacher.training_logits() if teacher else None,
-        teacher=teacher.live if teacher else None,
-        features=features,
+        teacher_logits=plan.outputs.path if plan.outputs else None,
+        teacher=plan.live_teacher,
+        features=plan.features,
         interim_score=_interim_score(config, setting.task) if config.training.stopping_rule else None,
         weights=functools.partial(weights_path, folder.path),
     )
-    return PretrainedSpace(encoder.space, encoder.weights) if encoder else search_space(config), stage
+    return _start(space, plan), stage
 
 
-def _encoder(
-    config: RunConfig,
-    setting: TrainingSetting,
-    folder: RunFolder,
-    listener: SearchListener,
-    teacher: _MadeTeacher | None,
-) -> _Encoder | None:
-    """Return the encoder that candidates start from, if there is to be one; pretrained now if no run did before."""
-    space = search_space(config)
-    if config.pretraining is None or not isinstance(space, PretrainableSpace):
-        return None
-    what = f"the encoder that all candidates start from ({_epochs(config.pretraining)})"
-    weights = pretrain(
-        space,
-        config.pretraining,
-        setting,
-        artifact_cache(folder),
-        distillation=distillation(config),
-        teacher_logits=teacher.training_logits() if teacher else None,
-        teacher=teacher.live if teacher else None,
-        **_told(listener, "encoder", what),
-    )
-    _check_stored(folder, "encoder", file_hash(weights))
-    return _Encoder(space, weights)
+def _make(wanted: Iterable[Artifact | None], folder: RunFolder, listener: SearchListener) -> None:
+    """Make what is missing, and check that all is what this run was started with."""
+    for artifact in in_order(wanted):
+        artifact.make(listener)
+        if isinstance(artifact, Teacher):
+            report = artifact.report(listener)
+            _check_stored(folder, "teacher_weights", artifact.fingerprint)
+            folder.store.set_fact("teacher", {"kind": artifact.spec.kind, **asdict(report)})
+        elif isinstance(artifact, Encoder):
+            _check_stored(folder, "encoder", file_hash(artifact.path))
 
 
-def _features(
-    training: TrainingConfig,
-    encoder: _Encoder,
-    teacher: _MadeTeacher | None,
-    setting: TrainingSetting,
-    cache: ArtifactCache,
-    listener: SearchListener,
-) -> StoredFeatures:
-    """Return the encoder's features of views of the training images, and say where trainings find them."""
-    views, n_views = store_views(setting, training.n_views, cache)
-    path, shapes = store_features(encoder.space, encoder.weights, views, setting, cache)
-    features = StoredFeatures(path, shapes, views, n_views, teacher.logits(views) if teacher else None)
+def _start(space: SearchSpace, plan: Plan) -> SearchSpace:
+    """Return the space whose networks start as the plan says."""
+    return PretrainedSpace(plan.encoder.space, plan.encoder.path) if plan.encoder else space
+
+
+def _place_of(features: Features, setting: TrainingSetting) -> str:
+    """Return where trainings find the stored features, in words."""
     if setting.device == "cpu":
         place = "memory-mapped, as always on a CPU"
     elif features.n_bytes <= setting.resident_bytes:
         place = f"kept on {setting.device} while a process trains"
     else:
-        place = f"memory-mapped as far as they exceed training.resident_gib ({training.resident_gib:g})"
-    amount = f"{n_views} view{'s' if n_views > 1 else ''} of each training image, {features.n_bytes / 2**20:,.0f} MiB"
-    listener.on_message(f"The encoder's features of {amount}: {place}.")
-    return features
+        gib = setting.resident_bytes / 2**30
+        place = f"memory-mapped as far as they exceed training.resident_gib ({gib:g})"
+    n = n_views(features.images)
+    amount = f"{n} view{'s' if n > 1 else ''} of each training image, {features.n_bytes / 2**20:,.0f} MiB"
+    return f"The encoder's features of {amount}: {place}."
 
 
 def thresholds(config: RunConfig, inputs: TrainingInputs | None, measured: Collection[str]) -> Thresholds:
@@ -337,38 +298,6 @@ def _interim_score(config: RunConfig, task: Task) -> str:
     return next((metric for metric in maximised if metric in task.metrics), task.main_metric)
 
 
-def _made_teacher(
-    config: RunConfig, setting: TrainingSetting, folder: RunFolder, listener: SearchListener
-) -> _MadeTeacher | None:
-    """Return the teacher, trained now if no run did before; `None` for a run that learns from none."""
-    spec, method = config.teacher, distillation(config)
-    if spec is None or method is None:
-        return None
-    cache = artifact_cache(folder)
-    teacher = _teacher(spec, setting, folder, listener)
-    _check_stored(folder, "teacher_weights", weights_hash(spec, teacher.weights))
-    folder.store.set_fact("teacher", {"kind": spec.kind, "n_params": teacher.n_params, "scores": dict(teacher.scores)})
-    return _MadeTeacher(spec, teacher, setting, cache, method.teacher == "live")
-
-
-def _teacher(spec: TeacherSpec, setting: TrainingSetting, folder: RunFolder, listener: SearchListener) -> Teacher:
-    """Return the teacher, trained now if need be."""
-    told = _told(listener, "teacher", f"the teacher ({spec.kind}, {_epochs(spec.recipe)})")
-    return make_teacher(spec, setting, artifact_cache(folder), on_message=listener.on_message, **told)
-
-
-def _epochs(recipe: TrainingRecipe) -> str:
-    return "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"
-
-
-def _told(listener: SearchListener, name: str, what: str) -> dict[str, Any]:
-    """Return the callbacks by which `listener` is told that a network is made first, once for all runs beside."""
-    return {
-        "on_start": lambda: listener.on_message(f"Training {what}; kept for later runs."),
-        "on_epoch": lambda epoch: listener.on_epoch(name, epoch),
-    }
-
-
 def _task(config: RunConfig, dataset: Dataset) -> Task:
     assert config.task is not None  # noqa: S101 - the reader fills it in where there is data
     task: Task = kind_class("task", config.task.kind)(dataset.class_names, dataset.ignore_index, **config.task.options)
@@ -383,11 +312,6 @@ def _augmentation(config: RunConfig, task: Task) -> Augmentation | None:
         except ValueError as error:
             raise InputError(f"augmentation.{error}") from error
     return config.augmentation
-
-
-def artifact_cache(folder: RunFolder) -> ArtifactCache:
-    """Return the cache that all runs beside `folder` share."""
-    return folder.artifacts
 
 
 def _check_stored(folder: RunFolder, key: str, value: str) -> None:

@@ -61,8 +61,8 @@ class CostEstimate:
         sampled: What sampled candidates cost; at least one where some candidate is left.
         n_seeds: Trainings of each candidate and reference.
         references: By name, those that have not ended.
-        made_first: Seconds of what all candidates need and no run has made, by name.
-        found: Names of what is there already.
+        artifacts: Seconds of making, by name, what all candidates share and no run has made.
+        found: Names of shared artifacts that are there already.
         n_front: A guess of the final front's size.
         n_front_seeds: Trainings of each of its members.
         measures_front: Whether its members are measured again.
@@ -77,7 +77,7 @@ class CostEstimate:
     n_done: int = 0
     n_seeds: int = 1
     references: Mapping[str, NetworkCost] = field(default_factory=dict)
-    made_first: Mapping[str, float] = field(default_factory=dict)
+    artifacts: Mapping[str, float] = field(default_factory=dict)
     found: tuple[str, ...] = ()
     n_front: int = 0
     n_front_seeds: int = 0
@@ -113,11 +113,11 @@ class CostEstimate:
 
     @property
     def total_s(self) -> float:
-        """Seconds of all that is left: what is made first, the search within its budget, the front."""
+        """Seconds of all that is left: missing artifacts, the search within its budget, the front."""
         searching = self.references_s + self.candidates_s
         if self.budget_s is not None:
             searching = max(self.references_s, min(searching, self.budget_s))
-        return sum(self.made_first.values()) + searching + self.front_s
+        return sum(self.artifacts.values()) + searching + self.front_s
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -130,7 +130,7 @@ class CostEstimate:
             times = f", {self.n_seeds} trainings" if self.n_seeds > 1 else ""
             steps = f"{trainings[0].n_steps} steps of {step_ms:.3g} ms{times}"
             shown.append(f"training     {_spread([cost.total_s for cost in trainings])} each ({steps})")
-        shown += [f"{name:<12} {duration(seconds)}, once" for name, seconds in self.made_first.items()]
+        shown += [f"{name:<12} {duration(seconds)}, once" for name, seconds in self.artifacts.items()]
         shown += [f"{name:<12} there already" for name in self.found]
         for name, cost in self.references.items():
             shown.append(f"{name:<12} {duration(cost.measuring_s + self.n_seeds * cost.training_s)}, a reference")
@@ -140,20 +140,20 @@ class CostEstimate:
             ends = "it ends the search" if self.is_cut_short else "the search ends before it"
             shown.append(f"budget       {self.budget}" + (f"; {ends}" if self.budget_s is not None else ""))
         shown.append(f"altogether   about {duration(self.total_s)}")
-        return [*shown, *(f"Assumed: {assumption}." for assumption in (*self._own_assumptions, *self.assumptions))]
+        return [*shown, *(f"Assumed: {assumption}." for assumption in (*self._implied_assumptions, *self.assumptions))]
 
     @property
-    def _own_assumptions(self) -> list[str]:
-        said = []
+    def _implied_assumptions(self) -> list[str]:
+        texts = []
         if self.n_front and (self.n_front_seeds or self.measures_front):
             again = [f"trained under {self.n_front_seeds} other seeds"] * bool(self.n_front_seeds)
             again += [f"measured {_N_CONFIRMATIONS} times more"] * self.measures_front
-            said.append(f"the final front has about {self.n_front} members, each {' and '.join(again)}")
+            texts.append(f"the final front has about {self.n_front} members, each {' and '.join(again)}")
         if self.n_seeds > 1:
-            said.append(f"each candidate and reference is trained {self.n_seeds} times (seeds_per_candidate)")
+            texts.append(f"each candidate and reference is trained {self.n_seeds} times (seeds_per_candidate)")
         if self.is_cut_short:
-            said.append("what runs when the budget is used up ends at once; it is finished in truth")
-        return said
+            texts.append("what runs when the budget is used up ends at once; it is finished in truth")
+        return texts
 
     @property
     def _means(self) -> tuple[float, float]:

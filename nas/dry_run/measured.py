@@ -1,4 +1,4 @@
-"""Measures a few sampled candidates, and what is made first, for the estimate of a whole search."""
+"""Measures a few sampled candidates, and prices the artifacts they share, for the estimate of a whole search."""
 
 import tempfile
 import time
@@ -12,17 +12,18 @@ from latency.timing.clocks import cpu_conditions
 from nas import assembly
 from nas.config import RunConfig
 from nas.dry_run.estimate import CostEstimate, NetworkCost, TrainingCost, guessed_front_size
-from nas.dry_run.made_first import LookingCache, MadeFirst
 from nas.dry_run.timing import Stopwatch
 from nas.errors import InputError
 from nas.evaluation import Ended, Evaluator, Event, Job, Need, Stage
 from nas.execution.worker_count import available_cores
-from nas.pretrained.onnx_teacher import OnnxTeacher
+from nas.pretrained.plan import Plan
+from nas.pretrained.teacher import Teacher
 from nas.registry import kind_class
+from nas.search.listener import SearchListener
+from nas.store.artifacts import ArtifactCache
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from nas.torch_tools import torch_threads
-from nas.training.setting import TrainingSetting
 from nas.values.budgets import Usage
 from nas.values.records import Candidate, RecordState
 from search_spaces.base import ModelSpace, SearchSpace
@@ -45,34 +46,34 @@ def estimate_costs(config: RunConfig, beside: Path | None = None, run: Run | Non
         InputError: If the data or a device is not to be had, or no sampled candidate can be evaluated.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        cache = LookingCache(Path(temporary) / "artifacts", (beside or Path("runs")) / "artifacts")
+        cache = ArtifactCache(Path(temporary) / "artifacts", read_only=(beside or Path("runs")) / "artifacts")
         with RunFolder.write(Path(temporary) / "run", artifacts=cache) as folder:
-            return _DryRun(config, folder, cache, run).estimate()
+            return _DryRun(config, folder, run).estimate()
 
 
 class _DryRun:
     """Does the measurements of one estimate."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, cache: LookingCache, run: Run | None) -> None:
+    def __init__(self, config: RunConfig, folder: RunFolder, run: Run | None) -> None:
         self._config = config
-        self._folder = folder
-        self._cache = cache
         self._run = run
         self._executor = assembly.executor(config)
         self._space = assembly.search_space(config)
         self._devices = assembly.checked_devices(config, self._executor)
-        start = time.perf_counter()
         self._inputs = inputs = assembly.training_inputs(config, folder)
-        self._decoding_s = time.perf_counter() - start if cache.n_made else 0.0
+        self._decoding_s = folder.artifacts.seconds
         self._signature = inputs.signature if inputs else None
+        self._plan = Plan()
         self._stopwatch = None
         if inputs and assembly.trains(config):
             assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
             recipes = [*config.training.stages, *([config.pretraining] if config.pretraining else [])]
+            self._plan = assembly.training_plan(config, self._space, inputs.setting, folder.artifacts)
+            teacher = self._plan.live_teacher
             self._stopwatch = Stopwatch(
                 inputs.setting,
-                has_teacher=assembly.distillation(config) is not None,
-                live_teacher=_live_teacher(config, inputs.setting),
+                has_teacher=self._plan.teacher is not None,
+                live_teacher=teacher.stand_in() if teacher else None,
                 batch_size=max(recipe.batch_size for recipe in recipes),
             )
 
@@ -88,7 +89,7 @@ class _DryRun:
         with torch_threads(n_threads):
             sampled = tuple(self._network_cost(self._space, genotype) for genotype in genotypes)
             reference_costs = {kind: self._network_cost(m, m.genotype(())) for kind, m in references.items()}
-        made_first, found = self._made_first()
+        artifacts, found = self._artifacts()
         n_on_front = len(self._run.front) if self._run else 0
         trains = self._stopwatch is not None
         return CostEstimate(
@@ -98,7 +99,7 @@ class _DryRun:
             sampled=sampled,
             n_seeds=config.seeds_per_candidate if trains else 1,
             references=reference_costs,
-            made_first=made_first,
+            artifacts=artifacts,
             found=found,
             n_front=max(guessed_front_size(n_done + n_left), n_on_front),
             n_front_seeds=config.front_seeds if trains else 0,
@@ -131,13 +132,13 @@ class _DryRun:
     def _sampled(self) -> tuple[list[Genotype], int]:
         """Return a few genotypes inside the bounds on counts, and how many were drawn for them."""
         rng = np.random.default_rng([self._config.seed, 2])
-        keeps = assembly.search_problem(self._config, self._space, self._signature).keeps_cheap_bounds
+        is_inside = assembly.search_problem(self._config, self._space, self._signature).keeps_cheap_bounds
         found: dict[Genotype, None] = {}
         n_drawn = 0
         while len(found) < _N_SAMPLES and n_drawn < _MAX_DRAWS:
             genotype = self._space.canonical(self._space.sample(rng))
             n_drawn += 1
-            if keeps(genotype):
+            if is_inside(genotype):
                 found[genotype] = None
         if not found:
             raise InputError(
@@ -195,39 +196,34 @@ class _DryRun:
             genotype, in_channels=signature.in_channels, n_classes=signature.n_classes, seed=self._config.seed
         )
 
-    def _made_first(self) -> tuple[dict[str, float], tuple[str, ...]]:
-        """Return the seconds of what is missing by name, and the names of what is there."""
-        if self._inputs is None:
-            return {}, ()
-        decoded = {"decoding": self._decoding_s} if self._decoding_s else {}
-        if self._stopwatch is None:
-            return decoded, ()
-        missing, found = MadeFirst(self._config, self._inputs, self._stopwatch).seconds(self._folder, self._cache)
-        return decoded | missing, found
+    def _artifacts(self) -> tuple[dict[str, float], tuple[str, ...]]:
+        """Return by name the seconds of the artifacts that are missing, and the names of those that are there."""
+        missing = {"decoding": self._decoding_s} if self._decoding_s else {}
+        found = []
+        if self._inputs is None or self._stopwatch is None:
+            return missing, ()
+        with torch_threads(self._inputs.setting.n_threads):
+            for artifact in self._plan.artifacts:
+                if isinstance(artifact, Teacher) and artifact.spec.given is not None:
+                    artifact.report(SearchListener())  # one that does not fit would end the search, too
+                elif artifact.is_made:
+                    found.append(artifact.name)
+                else:
+                    missing[artifact.name] = artifact.seconds(self._stopwatch)
+        return missing, tuple(found)
 
     def _assumptions(self, n_sampled: int, n_drawn: int) -> list[str]:
         config = self._config
-        said = [f"{n_sampled} networks, the first inside the bounds on counts of {n_drawn} drawn, stand for all"]
+        texts = [f"{n_sampled} networks, the first inside the bounds on counts of {n_drawn} drawn, stand for all"]
         if self._stopwatch:
-            said.append("every candidate is trained to its end; those outside their bounds cost their measuring alone")
-            said.append("trainings side by side do not slow each other down; they were timed alone")
+            texts.append("every candidate is trained to its end; those outside their bounds cost their measuring alone")
+            texts.append("trainings side by side do not slow each other down; they were timed alone")
         if load := cpu_conditions().get("load_average"):
-            said.append(f"the machine stays as busy as it is: load average {load:g} on {available_cores()} cores")
+            texts.append(f"the machine stays as busy as it is: load average {load:g} on {available_cores()} cores")
         if config.training is not None and config.training.n_loader_workers:
-            said.append("images are decoded as fast as trainings read them")
+            texts.append("images are decoded as fast as trainings read them")
         if config.execution.kind == "ray":
-            said.append("the cluster keeps its nodes, and they are as fast as this machine")
+            texts.append("the cluster keeps its nodes, and they are as fast as this machine")
         if config.metrics:
-            said.append(f"the functions that give {', '.join(config.metrics)} take no time")
-        return said
-
-
-def _live_teacher(config: RunConfig, setting: TrainingSetting) -> nn.Module | None:
-    """Return what costs as much as the live teacher, if there is to be one: itself, untrained."""
-    spec, method = config.teacher, assembly.distillation(config)
-    if spec is None or method is None or method.teacher != "live":
-        return None
-    model = spec.build(setting.in_channels, setting.n_classes)
-    if isinstance(model, OnnxTeacher):
-        model.open(setting.normalization)
-    return model
+            texts.append(f"the functions that give {', '.join(config.metrics)} take no time")
+        return texts

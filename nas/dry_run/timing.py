@@ -94,6 +94,12 @@ class Stopwatch:
         start_s = max(0.0, few_s - n_few * step_s)
         return TrainingCost(step_s, n_steps, start_s, self.scoring_s(model))
 
+    def training_s(
+        self, make: Callable[[], nn.Module], recipe: TrainingRecipe, distillation: Distillation | None
+    ) -> float:
+        """Return the seconds of training and scoring a network; arguments as for `training_cost`."""
+        return self.training_cost(make, recipe, distillation).total_s
+
     def scoring_s(self, model: nn.Module) -> float:
         """Return the seconds of scoring the validation split, from a part of it."""
         setting, examples = self.setting, self.setting.validation.load()

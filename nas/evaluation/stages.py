@@ -15,8 +15,8 @@ from latency.devices.base import Device
 from nas.data.base import Examples
 from nas.evaluation.base import Need, PrunedError, Stage, Subject
 from nas.evaluation.stopping_rules import interim_metric
-from nas.pretrained.features import StoredFeatures
-from nas.pretrained.teacher import LiveTeacher
+from nas.pretrained.features import Features
+from nas.pretrained.teacher import Teacher
 from nas.torch_tools import save_weights
 from nas.training.batches import TrainingData
 from nas.training.distillation import Distillation
@@ -155,8 +155,8 @@ class TrainingStage(Stage):
         *,
         distillation: Distillation | None = None,
         teacher_logits: Path | None = None,
-        teacher: LiveTeacher | None = None,
-        features: StoredFeatures | None = None,
+        teacher: Teacher | None = None,
+        features: Features | None = None,
         interim_score: str | None = None,
         weights: Callable[[str], Path] | None = None,
     ) -> None:

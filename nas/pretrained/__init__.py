@@ -1,1 +1,1 @@
-"""Networks that candidates need made first: the teacher and its logits, the shared encoder and its features."""
+"""What candidates share: the teacher and its logits, the encoder and its features; the plan by which they are made."""

@@ -1,7 +1,8 @@
-"""The teacher of a run: a network, trained once or read from a file, and what it says of the images."""
+"""The teacher of a run: a network, trained once or read from a file, and its logits of the images."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,17 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from nas.data.base import Examples
 from nas.data.cache import ExamplesFile, new_array
 from nas.errors import EvaluationError, InputError
 from nas.files import content_hash
+from nas.pretrained.artifact import Artifact, Timer, TrainingListener, train_shared
 from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
-from nas.store.artifacts import ArtifactCache
-from nas.torch_tools import load_weights, save_weights, torch_threads
-from nas.training.engine import train
+from nas.pretrained.views import Views, decoded, n_views
+from nas.torch_tools import load_weights, save_weights
 from nas.training.scoring import predict, score
 from nas.training.setting import TrainingSetting
-from nas.values.recipes import EpochSummary, TrainingRecipe
+from nas.values.recipes import TrainingRecipe
 from search_spaces.references.reference_models import REFERENCE_MODELS
 
 TEACHERS: dict[str, type[nn.Module]] = {**REFERENCE_MODELS, "onnx": OnnxTeacher}
@@ -57,189 +59,185 @@ class TeacherSpec:
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """A trained teacher.
+class TeacherReport:
+    """How good and how large a teacher is.
 
     Attributes:
-        weights: Its safetensors or ONNX file.
         n_params: Its size.
         scores: On the validation split, by metric.
-        was_trained: Whether this call trained it; otherwise it was there.
     """
 
-    weights: Path
     n_params: int
     scores: Mapping[str, float]
-    was_trained: bool
 
 
-def make_teacher(
-    spec: TeacherSpec,
-    setting: TrainingSetting,
-    cache: ArtifactCache,
-    *,
-    on_start: Callable[[], None] | None = None,
-    on_epoch: Callable[[EpochSummary], None] | None = None,
-    on_message: Callable[[str], None] | None = None,
-) -> Teacher:
-    """Return the teacher, trained now if no run with the same data, recipe and seed did before.
+@dataclass(frozen=True, eq=False)
+class Teacher(Artifact):
+    """The trained network that others learn from: its weights, trained here, or a file that somebody else trained.
 
-    Args:
-        spec: What it is.
-        setting: On what and where it is trained.
-        cache: Where its weights are kept.
-        on_start: Called before a training starts.
-        on_epoch: Called after each of its epochs.
-        on_message: Called with what a person should know of a given file.
-
-    Raises:
-        InputError: If the given file does not fit the model, the classes or the images, saying what differs.
-        EvaluationError: If its training diverges.
-    """
-
-    def write(path: Path) -> None:
-        if on_start is not None:
-            on_start()
-        model = spec.build(setting.in_channels, setting.n_classes)
-        with torch_threads(setting.n_threads):
-            train(
-                model,
-                spec.recipe,
-                task=setting.task,
-                data=setting.training_data(),
-                seed=setting.seed,
-                precision=setting.precision,
-                on_epoch=on_epoch,
-            )
-        save_weights(model, path)
-
-    if spec.given is not None:
-        weights, was_trained = spec.given, False
-    else:
-        weights, was_trained = cache.get(
-            "teacher",
-            {
-                **setting.depends_on,
-                "kind": spec.kind,
-                "options": dict(spec.options),
-                "recipe": asdict(spec.recipe),
-            },
-            ".safetensors",
-            write,
-        )
-    model = load_teacher(spec, weights, setting)
-    if spec.given is not None and on_message is not None and _lies_in_0_to_1(model, setting):
-        on_message(
-            f"{weights}: all that the teacher says lies between 0 and 1. Networks learn from logits: if a sigmoid made "
-            "these numbers, write the file without it."
-        )
-    try:
-        scores = score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
-    except EvaluationError as error:
-        fault = InputError if spec.given is not None else EvaluationError
-        raise fault(f"{weights}: the teacher cannot be scored on the validation split: {error}") from error
-    n_params = model.n_params if isinstance(model, OnnxTeacher) else sum(p.numel() for p in model.parameters())
-    return Teacher(weights, n_params, scores, was_trained)
-
-
-def load_teacher(spec: TeacherSpec, weights: Path, setting: TrainingSetting) -> nn.Module:
-    """Return the trained teacher, in eval mode: it maps images, normalised as the run's are, to logits.
-
-    Args:
-        spec: What it is.
-        weights: Its file: `Teacher.weights`.
-        setting: The data that it has to fit.
-
-    Raises:
-        InputError: If the file does not fit the model, the classes or the images, saying what differs.
-    """
-    model = spec.build(setting.in_channels, setting.n_classes).eval()
-    if isinstance(model, OnnxTeacher):
-        model.open(setting.normalization)
-    else:
-        try:
-            load_weights(model, weights)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"{weights}: these weights are not of the teacher that is configured: {error}") from error
-    _check_output(model, weights, setting)
-    return model
-
-
-def weights_hash(spec: TeacherSpec, weights: Path) -> str:
-    """Return the hash of all files of a teacher: an ONNX file may keep its weights beside it."""
-    return content_hash(*_files(spec, weights))
-
-
-def _files(spec: TeacherSpec, weights: Path) -> tuple[Path, ...]:
-    return (weights, *(external_files(weights) if TEACHERS[spec.kind] is OnnxTeacher else ()))
-
-
-@dataclass(frozen=True)
-class LiveTeacher:
-    """A teacher that is asked during trainings; small enough to be sent to the processes that train.
+    Small enough to be sent to the processes that ask it during trainings.
 
     Attributes:
         spec: What it is.
-        weights: Its file, from `make_teacher`.
-        setting: The data that it fits.
     """
 
+    name = "teacher"
+    kinds = ("teacher",)
+    suffix = ".safetensors"
     spec: TeacherSpec
-    weights: Path
-    setting: TrainingSetting
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """All that it is read from."""
-        return _files(self.spec, self.weights)
 
     @property
     def depends_on(self) -> dict[str, Any]:
-        """What it says of an image depends on."""
+        """The cache key of a teacher that is trained here."""
+        spec = self.spec
+        own = {"kind": spec.kind, "options": dict(spec.options), "recipe": asdict(spec.recipe)}
+        return {**self.setting.depends_on, **own}
+
+    @cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """The safetensors or ONNX file with its weights."""
+        return (self.spec.given,) if self.spec.given is not None else super().paths
+
+    def make(self, listener: TrainingListener) -> bool:
+        """Train it unless some run did, or its file is given. Return whether this call trained it."""
+        return self.spec.given is None and super().make(listener)
+
+    def write(self, paths: tuple[Path, ...], listener: TrainingListener) -> None:
+        """Train it."""
+        model, recipe = self._untrained(), self.spec.recipe
+        train_shared(self, model, recipe, listener, what=f"the teacher ({self.spec.kind}, {recipe.length})")
+        save_weights(model, paths[0])
+
+    def seconds(self, timer: Timer) -> float:
+        """Return what training it costs."""
+        return timer.training_s(self._untrained, self.spec.recipe, None)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that it is read from: an ONNX file may keep its weights beside it."""
+        return (self.path, *(external_files(self.path) if TEACHERS[self.spec.kind] is OnnxTeacher else ()))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of all its files."""
+        return content_hash(*self.files)
+
+    @property
+    def outputs_depend_on(self) -> dict[str, Any]:
+        """What determines its logits of an image, as part of a cache key."""
         return {
-            "weights": weights_hash(self.spec, self.weights),
+            "weights": self.fingerprint,
             "kind": self.spec.kind,
             "options": dict(self.spec.options),
             "normalization": asdict(self.setting.normalization),
         }
 
     def load(self) -> nn.Module:
-        """Return the network, trained, in eval mode.
+        """Return the trained network in eval mode: it maps images, normalised as the run's are, to logits.
 
         Raises:
-            InputError: As for `load_teacher`.
+            InputError: If its file does not fit the model, the classes or the images, saying what differs.
         """
-        return load_teacher(self.spec, self.weights, self.setting)
+        model = self._untrained().eval()
+        if isinstance(model, OnnxTeacher):
+            model.open(self.setting.normalization)
+        else:
+            try:
+                load_weights(model, self.path)
+            except (OSError, RuntimeError, SafetensorError) as error:
+                raise InputError(
+                    f"{self.path}: these weights are not of the teacher that is configured: {error}"
+                ) from error
+        _check_output(model, self.path, self.setting)
+        return model
+
+    def stand_in(self) -> nn.Module:
+        """Return a network that costs as much to run, trained or not: the given one, else an untrained one.
+
+        Raises:
+            InputError: As for `load`.
+        """
+        return self.load() if self.spec.given is not None else self._untrained().eval()
+
+    def report(self, listener: TrainingListener) -> TeacherReport:
+        """Score it on the validation split; tell `listener` if a given file seems to hold no logits.
+
+        Raises:
+            InputError: If a given file does not fit the model, the classes or the images, saying what differs.
+            EvaluationError: If what was trained here cannot be scored.
+        """
+        model, setting = self.load(), self.setting
+        is_given = self.spec.given is not None
+        if is_given and _lies_in_0_to_1(model, setting):
+            listener.on_message(
+                f"{self.path}: all that the teacher says lies between 0 and 1. Networks learn from logits: if a "
+                "sigmoid made these numbers, write the file without it."
+            )
+        try:
+            scores = score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
+        except EvaluationError as error:
+            fault = InputError if is_given else EvaluationError
+            raise fault(f"{self.path}: the teacher cannot be scored on the validation split: {error}") from error
+        n_params = model.n_params if isinstance(model, OnnxTeacher) else sum(p.numel() for p in model.parameters())
+        return TeacherReport(n_params, scores)
+
+    def _untrained(self) -> nn.Module:
+        return self.spec.build(self.setting.in_channels, self.setting.n_classes)
 
 
-def teacher_logits(
-    spec: TeacherSpec,
-    teacher: Teacher,
-    setting: TrainingSetting,
-    examples: ExamplesFile,
-    cache: ArtifactCache,
-) -> Path:
-    """Return a `.npy` file, float16, of the teacher's logits for every image of `examples`, in order.
+@dataclass(frozen=True, eq=False)
+class TeacherOutputs(Artifact):
+    """The teacher's logits, float16, for every image of a split or of its views, in order.
 
-    Raises:
-        InputError: If a logit is not finite, or too large for float16.
+    Attributes:
+        teacher: Gives them.
+        images: Of what.
     """
-    asked = LiveTeacher(spec, teacher.weights, setting)
-    depends_on = {**asked.depends_on, "examples": examples.images.name}
 
-    def write(path: Path) -> None:
-        model = asked.load()
-        images = examples.load().images
-        outputs = predict(model, images, setting.normalization, device=setting.device)
+    kinds = ("teacher-logits",)
+    teacher: Teacher
+    images: ExamplesFile | Views
+
+    @property
+    def name(self) -> str:
+        """Of the training split, or of its views."""
+        return "for views" if isinstance(self.images, Views) else "its outputs"
+
+    @property
+    def needs(self) -> tuple[Artifact, ...]:
+        """The teacher, and the views."""
+        return (self.teacher, self.images) if isinstance(self.images, Views) else (self.teacher,)
+
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        """The teacher and the images."""
+        return {**self.teacher.outputs_depend_on, "examples": decoded(self.images).images.name}
+
+    def write(self, paths: tuple[Path, ...], listener: TrainingListener) -> None:
+        """Ask the teacher.
+
+        Raises:
+            InputError: If a logit is not finite, or too large for float16.
+        """
+        images = decoded(self.images).load().images
+        outputs = predict(self.teacher.load(), images, self.setting.normalization, device=self.setting.device)
         first = next(outputs)
-        array = new_array(path, np.float16, (len(images), *first.shape[1:]))
+        array = new_array(paths[0], np.float16, (len(images), *first.shape[1:]))
         start = 0
         for output in (first, *outputs):
-            array[start : start + len(output)] = _halved(output, teacher.weights).cpu().numpy()
+            array[start : start + len(output)] = _halved(output, self.teacher.path).cpu().numpy()
             start += len(output)
         array.flush()
 
-    return cache.get("teacher-logits", depends_on, ".npy", write)[0]
+    def seconds(self, timer: Timer) -> float:
+        """Return what asking costs."""
+        model = self.teacher.stand_in()
+
+        def ask(part: Examples) -> None:
+            for output in predict(model, part.images, self.setting.normalization, device=self.setting.device):
+                output.half().cpu()
+
+        return n_views(self.images) * timer.pass_s(ask)
 
 
 def _check_output(model: nn.Module, weights: Path, setting: TrainingSetting) -> None:

@@ -8,7 +8,7 @@ from nas.data.base import Dataset, Split
 from nas.data.cache import load_array
 from nas.data.stream import StreamedExamples
 from nas.evaluation.base import Subject
-from nas.pretrained.teacher import LiveTeacher
+from nas.pretrained.teacher import Teacher
 from nas.store.run_folder import RunFolder
 from nas.store.run_store import RETRAINING
 from nas.torch_tools import save_weights, torch_threads
@@ -44,7 +44,7 @@ class RetrainingParts:
     teacher_logits: tuple[Path, ...]
     recipe: TrainingRecipe
     distillation: Distillation | None
-    teacher: LiveTeacher | None = None
+    teacher: Teacher | None = None
 
 
 def retrain(

@@ -1,8 +1,9 @@
-"""Files that a run needs made first (teachers, their outputs), made once and found again by what they depend on."""
+"""Shared artifacts (teachers, their outputs, decoded splits): files made once, found again by their cache key."""
 
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,29 @@ class ArtifactCache:
 
     Args:
         root: The folder; made when the first artifact is.
+        read_only: A further folder of artifacts, which are used where they are there; nothing is written to it.
+
+    Attributes:
+        seconds: Spent on making artifacts by this object.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, read_only: Path | None = None) -> None:
         self.root = root
+        self.seconds = 0.0
+        self._read_only = read_only
 
     def path(self, kind: str, depends_on: Mapping[str, Any], suffix: str) -> Path:
         """Return where the artifact is, or would be."""
+        return self.paths((kind,), depends_on, suffix)[0]
+
+    def paths(self, kinds: Sequence[str], depends_on: Mapping[str, Any], suffix: str) -> tuple[Path, ...]:
+        """Return where artifacts that are made together are, or would be: all in one folder."""
         content = json.dumps(depends_on, sort_keys=True, default=str)
-        key = hashlib.sha256(f"{kind}:{content}".encode()).hexdigest()
-        return self.root / f"{kind}-{key[:16]}{suffix}"
+        keys = (hashlib.sha256(f"{kind}:{content}".encode()).hexdigest() for kind in kinds)
+        names = [f"{kind}-{key[:16]}{suffix}" for kind, key in zip(kinds, keys, strict=True)]
+        if self._read_only and all((self._read_only / name).exists() for name in names):
+            return tuple(self._read_only / name for name in names)
+        return tuple(self.root / name for name in names)
 
     def get(
         self, kind: str, depends_on: Mapping[str, Any], suffix: str, make: Callable[[Path], None]
@@ -56,7 +70,9 @@ class ArtifactCache:
         Returns:
             Their paths, in the order of `kinds`, and whether they were made by this call.
         """
-        paths = tuple(self.path(kind, depends_on, suffix) for kind in kinds)
+        paths = self.paths(kinds, depends_on, suffix)
+        if all(path.exists() for path in paths):
+            return paths, False
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{paths[0]}.lock"), contextlib.ExitStack() as stack:
             if all(path.exists() for path in paths):
@@ -65,5 +81,7 @@ class ArtifactCache:
                 for leftover in self.root.glob(f".{path.stem}.*{suffix}"):
                     leftover.unlink()  # of a process that was killed while it wrote
                 write_json(path.with_suffix(".json"), {"kind": kind, "depends_on": depends_on})
+            start = time.perf_counter()
             make(*(stack.enter_context(atomic_path(path)) for path in paths))
+            self.seconds += time.perf_counter() - start
         return paths, True

@@ -22,7 +22,7 @@ class RunFolder:
     Attributes:
         path: The folder.
         store: Its facts.
-        artifacts: What its trainings need made first; all runs beside it share them.
+        artifacts: Files that its trainings share with those of all runs in the same parent folder.
 
     Use `write` or `read` to get one; close it, or use it as a context manager.
     """

@@ -1,4 +1,4 @@
-"""On what, for what and where the networks of a run are trained: the same for candidates and for what is made first."""
+"""On what, for what and where the networks of a run are trained: the same for candidates and shared networks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ class TrainingSetting:
     Attributes:
         data_fingerprint: Of the data set.
         train: The training split, decoded on disk, or to be decoded batch by batch.
-        validation: The validation split. The test split is not here: nothing made first may see it.
+        validation: The validation split. The test split is not here: no shared network may see it.
         normalization: Of the images.
         task: Loss and scores.
         task_options: What the task was made with, as plain values.
@@ -57,7 +57,7 @@ class TrainingSetting:
 
     @property
     def depends_on(self) -> dict[str, Any]:
-        """What a network trained here depends on, beside its own options and recipe."""
+        """Parts of the cache key shared by every network trained in this setting."""
         return {
             "data": self.data_fingerprint,
             "task": dict(self.task_options),

@@ -37,6 +37,11 @@ class TrainingRecipe:
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"average_decay must be at least 0 and less than 1, got {self.average_decay}")
 
+    @property
+    def length(self) -> str:
+        """The number of epochs in words."""
+        return "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+
 
 @dataclass(frozen=True)
 class StageRecipe(TrainingRecipe):

@@ -1,6 +1,7 @@
 """The costs to expect: sums from parts that are given, and a dry run that leaves nothing behind."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 
@@ -11,6 +12,8 @@ from nas.dry_run import CostEstimate, NetworkCost, TrainingCost, estimate_costs,
 from nas.dry_run.estimate import guessed_front_size
 from nas.dry_run.timing import short_steps
 from nas.errors import InputError, RunFolderError
+from nas.pretrained.teacher import TeacherSpec
+from nas.torch_tools import save_weights
 from nas.training.engine import train
 from nas.training.step import _N_WARM_UP
 
@@ -26,7 +29,7 @@ PLAIN = CostEstimate(
     n_candidates=10,
     n_at_a_time=2,
     sampled=(NetworkCost(0.5, COST), NetworkCost(1.5, COST)),
-    made_first={"teacher": 60.0, "encoder": 20.0},
+    artifacts={"teacher": 60.0, "encoder": 20.0},
     found=("features",),
     assumptions=("all is well",),
 )
@@ -122,8 +125,8 @@ def test_nothing_is_written_and_steps_are_those_of_the_recipe(tiny_config, tmp_p
     assert (files(tiny_config.parent), files(tmp_path)) == (before, {})
     assert (estimate.n_candidates, estimate.n_done, estimate.n_at_a_time) == (7, 0, 1)
     assert [cost.training.n_steps for cost in estimate.sampled] == [6, 6, 6]  # 32 images, 16 in a step, 3 epochs
-    assert list(estimate.made_first) == ["decoding", "teacher", "its outputs"]
-    assert min(estimate.made_first.values()) > 0
+    assert list(estimate.artifacts) == ["decoding", "teacher", "its outputs"]
+    assert min(estimate.artifacts.values()) > 0
     assert estimate.found == ()
     assert all(cost.training.step_s > 0 and cost.measuring_s > 0 for cost in estimate.sampled)
     assert estimate.references["resnet"].training.n_steps == 6
@@ -149,11 +152,11 @@ def test_a_run_that_goes_on_costs_what_is_left_and_what_was_made_is_found(tiny_c
         api.expected_costs(tiny_config, folder)
     estimate = api.expected_costs(tiny_config, folder, resume=True, overrides=["budget.n_trained=5"])
     assert (estimate.n_candidates, estimate.n_done) == (2, len(finished.records))
-    assert (estimate.made_first, estimate.found) == ({}, ("teacher", "its outputs"))
+    assert (estimate.artifacts, estimate.found) == ({}, ("teacher", "its outputs"))
     beside = api.expected_costs(tiny_config, tmp_path / "runs" / "other", overrides=["distillation.weight=0.5"])
     assert (beside.n_candidates, beside.found) == (12, ("teacher", "its outputs"))
     other = api.expected_costs(tiny_config, tmp_path / "runs" / "other", overrides=["teacher.recipe.epochs=2"])
-    assert (list(other.made_first), other.found) == (["teacher", "its outputs"], ())
+    assert (list(other.artifacts), other.found) == (["teacher", "its outputs"], ())
     assert files(tmp_path) == before
 
 
@@ -176,19 +179,32 @@ def test_encoder_views_features_and_what_the_teacher_says_of_them_are_counted(tm
     path.write_text(STAGED)
     parts = ["teacher", "its outputs", "encoder", "views", "features", "for views"]
     estimate = api.expected_costs(path, runs / "staged")
-    assert list(estimate.made_first) == ["decoding", *parts]
-    assert (estimate.made_first["teacher"], estimate.made_first["encoder"]) == (8.0, 8.0)
-    assert min(estimate.made_first.values()) > 0
+    assert list(estimate.artifacts) == ["decoding", *parts]
+    assert (estimate.artifacts["teacher"], estimate.artifacts["encoder"]) == (8.0, 8.0)
+    assert min(estimate.artifacts.values()) > 0
     nas.run_search(path, runs / "staged")
     found = api.expected_costs(path, runs / "staged", resume=True, overrides=["controller.n_candidates=2"])
-    assert (found.made_first, found.found) == ({}, tuple(parts))
+    assert (found.artifacts, found.found) == ({}, tuple(parts))
     others = api.expected_costs(path, runs / "other", overrides=["training.n_views=2"])
-    assert (list(others.made_first), others.found) == (parts[3:], tuple(parts[:3]))
+    assert (list(others.artifacts), others.found) == (parts[3:], tuple(parts[:3]))
+    others = api.expected_costs(path, runs / "other", overrides=["pretraining.epochs=2"])  # the views stay
+    assert list(others.artifacts) == ["encoder", "features"]
+    assert others.found == ("teacher", "its outputs", "views", "for views")
+    assert others.artifacts["encoder"] == 8.0
+
+
+def test_a_given_teacher_costs_nothing_and_one_that_does_not_fit_ends_the_dry_run(tiny_config, tmp_path, nothing_timed):
+    for n_classes, fits in ((10, True), (12, False)):
+        save_weights(TeacherSpec("resnet", {"depth": 8, "width": 4}).build(1, n_classes), tmp_path / "mine.safetensors")
+        given = f"teacher={{kind: resnet, depth: 8, width: 4, weights: {tmp_path / 'mine.safetensors'}}}"
+        config = load_config(tiny_config, [given])
+        with nullcontext() if fits else pytest.raises(InputError, match="these weights are not of the teacher"):
+            assert list(estimate_costs(config).artifacts) == ["decoding", "its outputs"]
 
 
 def test_a_search_that_trains_nothing_costs_its_measuring():
     estimate = estimate_costs(load_config(GRID, trust_code=True))
-    assert (estimate.n_candidates, estimate.made_first) == (60, {})
+    assert (estimate.n_candidates, estimate.artifacts) == (60, {})
     assert all(cost.training is None for cost in estimate.sampled)
     assert "the functions that give gain take no time" in estimate.assumptions
 

@@ -16,7 +16,8 @@ from nas.errors import EvaluationError
 from nas.evaluation import ComplexityStage, DeviceStage, FunctionStage, ModelSignature, Need, Subject, TrainingStage
 from nas.evaluation.evaluator import Evaluator, Job
 from nas.evaluation.stages import confirm
-from nas.pretrained.teacher import LiveTeacher, Teacher, TeacherSpec, teacher_logits
+from nas.pretrained.teacher import Teacher, TeacherOutputs, TeacherSpec
+from nas.search.listener import SearchListener
 from nas.store.artifacts import ArtifactCache
 from nas.tasks import Classification
 from nas.torch_tools import load_weights, save_weights
@@ -246,11 +247,11 @@ def test_all_that_a_process_loads_shares_one_amount_of_the_accelerators_memory(f
 
 def test_a_live_teacher_is_asked_about_images_and_its_stored_outputs_about_features(files, tmp_path, monkeypatch):
     asked, weights = [], tmp_path / "teacher.safetensors"
-    spec = TeacherSpec("resnet", {"depth": 8, "width": 4})
+    spec = TeacherSpec("resnet", {"depth": 8, "width": 4}, weights=weights)
     save_weights(spec.build(1, 3), weights)
     method = Distillation(weight=0.5, teacher="live")
     stage = training_stage(files, tmp_path, distillation=method)
-    stage._teacher = LiveTeacher(spec, weights, stage._setting)
+    stage._teacher = teacher = Teacher(ArtifactCache(tmp_path / "made"), stage._setting, spec)
     monkeypatch.setattr(
         "nas.evaluation.stages.train", lambda *given, teacher, **options: asked.append(teacher) or train(
             *given, teacher=teacher, **options)
@@ -261,8 +262,9 @@ def test_a_live_teacher_is_asked_about_images_and_its_stored_outputs_about_featu
     assert stage.files[-1] == weights
     # Where nothing is varied, stored outputs are those that it would give.
     stage = training_stage(files, tmp_path, distillation=Distillation(weight=0.5))
-    teacher = Teacher(weights, 0, {}, False)
-    stage._teacher_logits = teacher_logits(spec, teacher, stage._setting, files[0], ArtifactCache(tmp_path / "made"))
+    outputs = TeacherOutputs(teacher.cache, stage._setting, teacher, files[0])
+    outputs.make(SearchListener())
+    stage._teacher_logits = outputs.path
     stored = readings(stage.run(subject()))
     assert stored == pytest.approx(live, rel=1e-2)
 

@@ -1,15 +1,21 @@
 """Decoders trained on the stored features of the encoder that all candidates share."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
 from nas.data import SyntheticFaces
-from nas.pretrained.encoder import PretrainedSpace, pretrain
-from nas.pretrained.features import StoredFeatures, store_features, store_views
+from nas.pretrained.encoder import Encoder, PretrainedSpace
+from nas.pretrained.features import Features
+from nas.pretrained.plan import Plan
+from nas.pretrained.teacher import TeacherSpec
+from nas.pretrained.views import Views, decoded
+from nas.search.listener import SearchListener
 from nas.tasks import Classification, Segmentation
+from nas.torch_tools import save_weights
 from nas.training.augmentation import Augmentation
 from nas.training.distillation import Distillation
 from nas.training.engine import train
@@ -29,31 +35,40 @@ def setting(make_setting):
 
 
 @pytest.fixture
-def weights(setting, cache):
-    return pretrain(SPACE, RECIPE, setting, cache, distillation=None, teacher_logits=None)
+def encoder(setting, cache):
+    encoder = Encoder(cache, setting, SPACE, RECIPE)
+    encoder.make(SearchListener())
+    return encoder
 
 
-def candidate(weights, seed=0):
-    space = PretrainedSpace(SPACE, weights)
+def candidate(encoder, seed=0):
+    space = PretrainedSpace(SPACE, encoder.path)
     genotype = space.canonical(space.sample(np.random.default_rng(seed)))
     return space.build(genotype, in_channels=3, n_classes=8, seed=1)
 
 
-def stored(setting, cache, weights, n_views=1):
-    views, n_views = store_views(setting, n_views, cache)
-    path, shapes = store_features(SPACE, weights, views, setting, cache)
-    return StoredFeatures(path, shapes, views, n_views)
+def stored(setting, cache, encoder, n_views=1):
+    images = views(setting, cache, n_views) if setting.augmentation else setting.train
+    features = Features(cache, setting, encoder, images)
+    features.make(SearchListener())
+    return features
+
+
+def views(setting, cache, n_views=1):
+    made = Views(cache, setting, setting.train, setting.augmentation, n_views)
+    made.make(SearchListener())
+    return made
 
 
 def state(model, part):
     return {name: value.clone() for name, value in model.state_dict().items() if name.startswith("encoder.") == part}
 
 
-def test_batches_are_the_encoders_features(setting, cache, weights):
-    data = stored(setting, cache, weights).load("cpu", 0)
+def test_batches_are_the_encoders_features(setting, cache, encoder):
+    data = stored(setting, cache, encoder).load("cpu", 0)
     rows = torch.tensor([5, 0, 3])
     batch = data.batch(rows, 1, torch.Generator())
-    model = candidate(weights).eval()
+    model = candidate(encoder).eval()
     examples = setting.train.load()
     expected = model.encode(setting.normalization(examples.images[rows]))
     for found, feature in zip(batch.inputs, expected, strict=False):  # a candidate may use fewer stages
@@ -62,20 +77,20 @@ def test_batches_are_the_encoders_features(setting, cache, weights):
     assert (len(data), len(batch.inputs)) == (8, 4)
 
 
-def test_a_decoder_trained_on_features_leaves_the_encoder_as_it_was(setting, cache, weights):
-    model = candidate(weights)
-    encoder, rest = state(model, True), state(model, False)
-    train(model, RECIPE, task=setting.task, data=stored(setting, cache, weights).load("cpu", 0), seed=0)
-    assert all(torch.equal(value, encoder[name]) for name, value in state(model, True).items())
+def test_a_decoder_trained_on_features_leaves_the_encoder_as_it_was(setting, cache, encoder):
+    model = candidate(encoder)
+    frozen, rest = state(model, True), state(model, False)
+    train(model, RECIPE, task=setting.task, data=stored(setting, cache, encoder).load("cpu", 0), seed=0)
+    assert all(torch.equal(value, frozen[name]) for name, value in state(model, True).items())
     changed = {name for name, value in state(model, False).items() if not torch.equal(value, rest[name])}
     assert {"head.1.weight"} <= changed
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_features_train_as_images_through_the_frozen_encoder_do(setting, cache, weights):
+def test_features_train_as_images_through_the_frozen_encoder_do(setting, cache, encoder):
     """Up to half precision: the same images, in the same order, through an encoder that stays in eval mode."""
-    data = stored(setting, cache, weights).load("cpu", 0)
-    model, reference = candidate(weights), candidate(weights)
+    data = stored(setting, cache, encoder).load("cpu", 0)
+    model, reference = candidate(encoder), candidate(encoder)
     reference.encoder.eval()
     batch = data.batch(torch.arange(4), 1, torch.Generator())
     images = setting.training_data().batch(torch.arange(4), 1, torch.Generator())
@@ -85,36 +100,36 @@ def test_features_train_as_images_through_the_frozen_encoder_do(setting, cache, 
     torch.testing.assert_close(loss, expected, atol=1e-3, rtol=1e-3)
 
 
-def test_views_are_varied_copies_one_for_each_epoch_in_turn(setting, cache, weights):
+def test_views_are_varied_copies_one_for_each_epoch_in_turn(setting, cache, encoder):
     varied = dataclasses.replace(setting, augmentation=Augmentation(flip=True, shift=0.1))
-    features = stored(varied, cache, weights, n_views=3)
-    views = features.views.load()
-    assert len(views) == 24
-    parts = [views.images[8 * view : 8 * view + 8] for view in range(3)]
+    features = stored(varied, cache, encoder, n_views=3)
+    examples = decoded(features.images).load()
+    assert len(examples) == 24
+    parts = [examples.images[8 * view : 8 * view + 8] for view in range(3)]
     assert not torch.equal(parts[0], parts[1])
     data = features.load("cpu", 0)
     rows = torch.arange(4)
     for epoch, view in ((1, 0), (2, 1), (3, 2), (4, 0)):
         batch = data.batch(rows, epoch, torch.Generator())
-        assert torch.equal(batch.targets, views.targets[8 * view + rows])
-    again = stored(varied, cache, weights, n_views=3)
-    assert (again, store_views(varied, 3, cache)) == (features, (features.views, 3))
-    assert store_views(dataclasses.replace(varied, seed=1), 3, cache) != (features.views, 3)
+        assert torch.equal(batch.targets, examples.targets[8 * view + rows])
+    again = stored(varied, cache, encoder, n_views=3)
+    assert again.files == features.files
+    assert views(dataclasses.replace(varied, seed=1), cache, 3).paths != features.images.paths
 
 
 def test_mirrored_views_swap_classes(setting, cache):
     flipped = dataclasses.replace(setting, augmentation=Augmentation(flip=True))
-    views = store_views(flipped, 1, cache)[0].load()
+    varied = decoded(views(flipped, cache)).load()
     plain = setting.train.load()
     names = SyntheticFaces(32, 8, 4).class_names
     left, right = names.index("left_eye"), names.index("right_eye")
-    is_flipped = torch.tensor([not torch.equal(a, b) for a, b in zip(views.images, plain.images, strict=True)])
+    is_flipped = torch.tensor([not torch.equal(a, b) for a, b in zip(varied.images, plain.images, strict=True)])
     assert 0 < is_flipped.sum() < 8
-    assert torch.equal((views.targets == right)[is_flipped], (plain.targets == left).flip(-1)[is_flipped])
+    assert torch.equal((varied.targets == right)[is_flipped], (plain.targets == left).flip(-1)[is_flipped])
 
 
-def test_auxiliary_heads_add_their_loss_and_leave_no_trace(setting, cache, weights):
-    data = stored(setting, cache, weights).load("cpu", 0)
+def test_auxiliary_heads_add_their_loss_and_leave_no_trace(setting, cache, encoder):
+    data = stored(setting, cache, encoder).load("cpu", 0)
     genotype = SPACE.genotype((0, 3, 0, 0, 4, 3, 0, 0, 0, 0))  # two cells, one after the other
     model = SPACE.build(genotype, in_channels=3, n_classes=8, seed=1)
     names = set(model.state_dict())
@@ -131,24 +146,42 @@ def test_auxiliary_heads_add_their_loss_and_leave_no_trace(setting, cache, weigh
     assert set(model.state_dict()) == names
 
 
-def test_features_without_a_teacher_or_for_another_network_are_refused(setting, cache, weights):
-    data = stored(setting, cache, weights).load("cpu", 0)
+def test_features_without_a_teacher_or_for_another_network_are_refused(setting, cache, encoder):
+    data = stored(setting, cache, encoder).load("cpu", 0)
     with pytest.raises(ValueError, match="distillation needs a teacher's logits"):
-        train(candidate(weights), RECIPE, task=setting.task, data=data, seed=0, distillation=Distillation())
+        train(candidate(encoder), RECIPE, task=setting.task, data=data, seed=0, distillation=Distillation())
     with pytest.raises(ValueError, match="teacher cannot be asked about stored features"):
-        train(candidate(weights), RECIPE, task=setting.task, data=data, seed=0, teacher=candidate(weights))
+        train(candidate(encoder), RECIPE, task=setting.task, data=data, seed=0, teacher=candidate(encoder))
     cell = NasBench201(width=4, cells_per_stage=1)
     model = cell.build(cell.genotype((0,) * 6), in_channels=3, n_classes=8, seed=0)
     with pytest.raises(ValueError, match="data must be images: "):
         train(model, RECIPE, task=Classification("ab"), data=data, seed=0)
 
 
+def test_features_are_sent_to_other_processes_without_what_they_were_made_from(setting, cache, tmp_path):
+    """A cluster node is given `files` and nothing else."""
+    spec = TeacherSpec("unet", {"width": 4}, weights=tmp_path / "mine.safetensors")
+    save_weights(spec.build(3, 8), spec.weights)
+    options = {"space": SPACE, "teacher": spec, "distillation": Distillation(), "pretraining": RECIPE, "n_views": 2}
+    plan = Plan.of(cache, dataclasses.replace(setting, augmentation=Augmentation(flip=True)), **options)
+    for artifact in plan.artifacts:
+        artifact.make(SearchListener())
+    expected = plan.features.load("cpu", 0)
+    sent = pickle.dumps(plan.features)
+    for path in (spec.weights, plan.encoder.path):
+        path.unlink()
+    found = pickle.loads(sent).load("cpu", 0)  # noqa: S301
+    rows = torch.arange(4)
+    torch.testing.assert_close(tuple(found.batch(rows, 2, None)), tuple(expected.batch(rows, 2, None)), rtol=0, atol=0)
+    assert len(sent) < 20_000
+
+
 @pytest.mark.gpu
-def test_features_train_equally_wherever_they_lie(setting, cache, weights):
-    features = stored(setting, cache, weights)
+def test_features_train_equally_wherever_they_lie(setting, cache, encoder):
+    features = stored(setting, cache, encoder)
     found = []
     for n_bytes in (2**30, 0):
-        model = candidate(weights)
+        model = candidate(encoder)
         train(model, RECIPE, task=setting.task, data=features.load("cuda", n_bytes), seed=0)
         found.append(torch.cat([p.flatten().cpu() for p in model.parameters()]))
     torch.testing.assert_close(*found)

@@ -1,6 +1,7 @@
 """Pretraining: the part that all candidates share is trained once, and every candidate starts from it."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from nas.data import SyntheticFaces
-from nas.pretrained.encoder import PretrainedSpace, pretrain
+from nas.pretrained.encoder import Encoder, PretrainedSpace
+from nas.search.listener import SearchListener
 from nas.tasks import Segmentation
 from nas.values.recipes import TrainingRecipe
 from search_spaces import SegmentationCell
+from search_spaces.base import PretrainableSpace
 
 SPACE = SegmentationCell(n_cells=1, n_branches=1)
 RECIPE = TrainingRecipe(epochs=1, batch_size=4)
@@ -24,15 +27,20 @@ def setting(make_setting):
     return make_setting(dataset, Segmentation(dataset.class_names, None))
 
 
-def make(setting, cache, recipe=RECIPE, **options):
-    return pretrain(SPACE, recipe, setting, cache, distillation=None, teacher_logits=None, **options)
+def make(setting, cache, recipe=RECIPE, listener=None):
+    encoder = Encoder(cache, setting, SPACE, recipe)
+    encoder.make(listener or SearchListener())
+    return encoder.path
 
 
 def test_the_encoder_is_trained_once_and_another_recipe_is_another(setting, cache):
-    epochs = []
-    weights = make(setting, cache, on_epoch=epochs.append)
-    assert make(setting, cache, on_epoch=epochs.append) == weights
-    assert len(epochs) == 1
+    messages, epochs = [], []
+    listener = SearchListener()
+    listener.on_message, listener.on_epoch = messages.append, lambda name, epoch: epochs.append((name, epoch.epoch))
+    weights = make(setting, cache, listener=listener)
+    assert make(setting, cache, listener=listener) == weights
+    assert messages == ["Training the encoder that all candidates start from (1 epoch); kept for later runs."]
+    assert epochs == [("encoder", 1)]
     assert make(setting, cache, dataclasses.replace(RECIPE, learning_rate=1e-3)) != weights
     assert make(dataclasses.replace(setting, seed=1), cache) != weights
 
@@ -53,9 +61,41 @@ def test_candidates_start_from_the_trained_encoder_and_their_own_decoder(setting
             assert torch.equal(weight, trained[rest] if part == "encoder" else plain[name]), name
 
 
-def test_the_space_is_the_same_in_everything_else(setting, cache):
-    space = PretrainedSpace(SPACE, make(setting, cache))
+class Odd(SegmentationCell):
+    """Answers every question otherwise than the base classes do."""
+
+    n_genotypes = 7
+    shares_encoder = True
+    cell_graph = "graph"
+    options = {"odd": True}
+
+    def __getattribute__(self, name):
+        if name in METHODS:
+            return lambda *arguments, **options: (name, arguments, options)
+        return super().__getattribute__(name)
+
+
+CONTRACT = {name for name in dir(PretrainableSpace) if not name.startswith("_")} | {"name"}
+PROPERTIES = {"name", "genes", "options", "cell_graph", "n_genotypes", "shares_encoder"}
+METHODS = CONTRACT - PROPERTIES - {"build"}
+
+
+def test_the_space_keeps_the_whole_contract_of_the_space_within(tmp_path):
+    """A name that is added to the contract of spaces fails here until `PretrainedSpace` passes it on."""
+    within = Odd(n_cells=1, n_branches=1)
+    space = PretrainedSpace(within, tmp_path / "weights.safetensors")
+    for name in PROPERTIES:
+        assert getattr(space, name) is getattr(within, name) or getattr(space, name) == getattr(within, name), name
+    for name in METHODS:
+        assert getattr(space, name)(1, at=2) == (name, (1,), {"at": 2}), name
+    assert isinstance(space, PretrainableSpace)
+
+
+def test_the_space_is_the_same_in_everything_else(tmp_path):
+    space = pickle.loads(pickle.dumps(PretrainedSpace(SPACE, tmp_path / "weights.safetensors")))  # noqa: S301
     genotype = SPACE.sample(np.random.default_rng(3))
-    assert (space.name, space.genes) == (SPACE.name, SPACE.genes)
+    assert (space.name, space.genes, space.options) == (SPACE.name, SPACE.genes, SPACE.options)
     assert space.canonical(genotype) == SPACE.canonical(genotype)
-    assert space.describe(genotype) == SPACE.describe(genotype)
+    assert space.draw(genotype) == SPACE.draw(genotype)
+    assert space.fingerprint(genotype) == SPACE.fingerprint(genotype)
+    assert space.sample(np.random.default_rng(3)) == genotype

@@ -14,7 +14,8 @@ from nas.data.normalization import Normalization
 from nas.errors import InputError
 from nas.export.onnx_file import ImageNetwork
 from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
-from nas.pretrained.teacher import TeacherSpec, make_teacher, teacher_logits
+from nas.pretrained.teacher import Teacher, TeacherOutputs, TeacherSpec
+from nas.search.listener import SearchListener
 from nas.tasks import Classification, Segmentation
 from nas.torch_tools import load_weights, save_weights
 from nas.training.scoring import predict
@@ -29,16 +30,46 @@ def setting(tiny_config, make_setting):
     return make_setting(dataset, Classification(dataset.class_names))
 
 
+class Heard(SearchListener):
+    def __init__(self):
+        self.messages, self.epochs = [], []
+
+    def on_message(self, text):
+        self.messages.append(text)
+
+    def on_epoch(self, candidate, epoch):
+        self.epochs.append((candidate, epoch.epoch))
+
+
+def made(spec, setting, cache, listener=None):
+    """Return a teacher, made, and its report."""
+    listener = listener or SearchListener()
+    teacher = Teacher(cache, setting, spec)
+    teacher.make(listener)
+    return teacher, teacher.report(listener)
+
+
+def report(spec, setting, cache, listener=None):
+    return made(spec, setting, cache, listener)[1]
+
+
+def outputs(teacher, images):
+    made = TeacherOutputs(teacher.cache, teacher.setting, teacher, images)
+    made.make(SearchListener())
+    return made.path
+
+
 def test_it_is_trained_once_for_all_runs_that_agree(setting, cache):
-    epochs = []
-    first = make_teacher(SPEC, setting, cache, on_epoch=epochs.append)
-    assert first.was_trained
-    assert [epoch.epoch for epoch in epochs] == [1, 2]
-    assert first.n_params == sum(p.numel() for p in SPEC.build(1, 10).parameters())
-    assert 0 <= first.scores["accuracy"] <= 1
-    again = make_teacher(SPEC, setting, cache, on_epoch=epochs.append)
-    assert again == dataclasses.replace(first, was_trained=False)
-    assert len(epochs) == 2
+    heard = Heard()
+    teacher, again = Teacher(cache, setting, SPEC), Teacher(cache, setting, SPEC)
+    assert (teacher.is_made, teacher.make(heard), teacher.is_made) == (False, True, True)
+    assert heard.epochs == [("teacher", 1), ("teacher", 2)]
+    assert heard.messages == ["Training the teacher (resnet, 2 epochs); kept for later runs."]
+    found = teacher.report(heard)
+    assert found.n_params == sum(p.numel() for p in SPEC.build(1, 10).parameters())
+    assert 0 <= found.scores["accuracy"] <= 1
+    assert again.make(heard) is False
+    assert (again.path, again.report(heard), len(heard.epochs)) == (teacher.path, found, 2)
 
 
 @pytest.mark.parametrize(
@@ -46,17 +77,18 @@ def test_it_is_trained_once_for_all_runs_that_agree(setting, cache):
 )
 def test_another_setting_is_another_teacher(setting, cache, change):
     spec = dataclasses.replace(SPEC, recipe=TrainingRecipe(epochs=1, batch_size=8))
-    first = make_teacher(spec, setting, cache)
-    assert make_teacher(spec, dataclasses.replace(setting, **change), cache).weights != first.weights
+    first = Teacher(cache, setting, spec)
+    assert Teacher(cache, dataclasses.replace(setting, **change), spec).path != first.path
     other = dataclasses.replace(spec, recipe=TrainingRecipe(epochs=1, batch_size=4))
-    assert make_teacher(other, setting, cache).weights != first.weights
+    assert Teacher(cache, setting, other).path != first.path
 
 
 def test_given_weights_are_taken_as_they_are(setting, cache, tmp_path):
-    trained = make_teacher(SPEC, setting, cache)
-    trained.weights.rename(tmp_path / "mine.safetensors")
-    given = make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "mine.safetensors"), setting, cache)
-    assert (given.was_trained, given.scores) == (False, trained.scores)
+    trained, expected = made(SPEC, setting, cache)
+    trained.path.rename(tmp_path / "mine.safetensors")
+    given = Teacher(cache, setting, dataclasses.replace(SPEC, weights=tmp_path / "mine.safetensors"))
+    assert (given.is_made, given.make(SearchListener())) == (True, False)
+    assert given.report(SearchListener()) == expected
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no weights of anything" * 10])
@@ -64,11 +96,11 @@ def test_weights_of_something_else_are_the_users_fault(setting, cache, tmp_path,
     path = tmp_path / "mine.safetensors"
     if content is None:
         other = TeacherSpec("resnet", {"depth": 8, "width": 6}, SPEC.recipe)
-        path = make_teacher(other, setting, cache).weights
+        path = made(other, setting, cache)[0].path
     else:
         path.write_bytes(content)
     with pytest.raises(InputError, match="these weights are not of the teacher that is configured"):
-        make_teacher(dataclasses.replace(SPEC, weights=path), setting, cache)
+        report(dataclasses.replace(SPEC, weights=path), setting, cache)
 
 
 def test_weights_for_other_classes_are_refused_with_what_differs(setting, cache, tmp_path):
@@ -78,12 +110,12 @@ def test_weights_for_other_classes_are_refused_with_what_differs(setting, cache,
         r"classifier\.2\.bias has the shape \(12,\), not \(10,\)$"
     )
     with pytest.raises(InputError, match=differing):
-        make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "mine.safetensors"), setting, cache)
+        report(dataclasses.replace(SPEC, weights=tmp_path / "mine.safetensors"), setting, cache)
 
 
 def test_weights_that_are_not_there_are_the_users_fault(setting, cache, tmp_path):
     with pytest.raises(InputError, match=r"gone\.safetensors"):
-        make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "gone.safetensors"), setting, cache)
+        report(dataclasses.replace(SPEC, weights=tmp_path / "gone.safetensors"), setting, cache)
 
 
 class Constant(nn.Module):
@@ -110,9 +142,9 @@ def onnx_file(tmp_path, *shape, **options):
 def test_an_onnx_file_says_what_its_network_does_of_images_as_it_was_trained_with(setting, cache, tmp_path):
     path = onnx_file(tmp_path, 10)
     spec = TeacherSpec("onnx", {"path": path, "mean": (0.25,), "std": (0.5,)})
-    teacher = make_teacher(spec, setting, cache)
-    assert (teacher.weights, teacher.was_trained) == (path, False)
-    logits = np.load(teacher_logits(spec, teacher, setting, setting.train, cache))
+    teacher = Teacher(cache, setting, spec)
+    assert (teacher.path, teacher.is_made) == (path, True)
+    logits = np.load(outputs(teacher, setting.train))
     means = setting.train.load().images.float().mean(dim=(1, 2, 3)) / 255
     np.testing.assert_allclose(logits[:, 0], (means - 0.25) / 0.5, atol=2e-3)
     np.testing.assert_allclose(logits[:, 9], logits[:, 0] * 10, atol=2e-2)
@@ -134,9 +166,9 @@ def test_a_file_of_a_fixed_batch_takes_any(setting, tmp_path):
 def test_an_exported_reference_model_teaches_as_its_weights_do(setting, cache, tmp_path):
     model = SPEC.build(1, 10).eval()
     save_weights(model, tmp_path / "mine.safetensors")
-    given = make_teacher(dataclasses.replace(SPEC, weights=tmp_path / "mine.safetensors"), setting, cache)
+    given = report(dataclasses.replace(SPEC, weights=tmp_path / "mine.safetensors"), setting, cache)
     write_onnx(ImageNetwork(model, setting.normalization).eval(), (1, 28, 28), tmp_path / "mine.onnx")
-    exported = make_teacher(TeacherSpec("onnx", {"path": tmp_path / "mine.onnx"}), setting, cache)
+    exported = report(TeacherSpec("onnx", {"path": tmp_path / "mine.onnx"}), setting, cache)
     assert exported.scores == given.scores
     assert exported.n_params == pytest.approx(given.n_params, rel=0.1)  # normalisations are folded or not
 
@@ -151,7 +183,7 @@ def test_an_exported_reference_model_teaches_as_its_weights_do(setting, cache, t
 def test_a_teacher_that_does_not_fit_is_refused_with_what_differs(setting, cache, tmp_path, shape, message):
     spec = TeacherSpec("onnx", {"path": onnx_file(tmp_path, *shape)})
     with pytest.raises(InputError, match=message):
-        make_teacher(spec, setting, cache)
+        report(spec, setting, cache)
 
 
 def test_a_teacher_of_another_size_than_the_masks_is_refused(setting, cache, tmp_path):
@@ -168,20 +200,20 @@ def test_a_teacher_of_another_size_than_the_masks_is_refused(setting, cache, tmp
     )
     write_onnx(Constant(8, 8, 8).eval(), (3, 32, 32), tmp_path / "small.onnx")
     with pytest.raises(InputError, match="its output is 8 x 8 pixels, the targets are 32 x 32. It gives 8 x 8 x 8"):
-        make_teacher(TeacherSpec("onnx", {"path": tmp_path / "small.onnx"}), dense, cache)
+        report(TeacherSpec("onnx", {"path": tmp_path / "small.onnx"}), dense, cache)
 
 
 def test_probabilities_are_refused(setting, cache, tmp_path):
     with pytest.raises(InputError, match="must give logits, it gives probabilities: write it without its softmax"):
-        make_teacher(TeacherSpec("onnx", {"path": onnx_file(tmp_path, 10, last=nn.Softmax(dim=1))}), setting, cache)
+        report(TeacherSpec("onnx", {"path": onnx_file(tmp_path, 10, last=nn.Softmax(dim=1))}), setting, cache)
 
 
 def test_what_looks_like_probabilities_of_each_class_alone_is_told(setting, cache, tmp_path):
-    messages = []
+    heard = Heard()
     for last in (nn.Sigmoid(), None):
         spec = TeacherSpec("onnx", {"path": onnx_file(tmp_path, 10, last=last)})
-        make_teacher(spec, setting, cache, on_message=messages.append)
-    (message,) = messages
+        report(spec, setting, cache, heard)
+    (message,) = heard.messages
     assert message.startswith(f"{tmp_path}/teacher.onnx: all that the teacher says lies between 0 and 1.")
 
 
@@ -194,11 +226,11 @@ def test_logits_that_half_precision_cannot_hold_are_refused(setting, cache, tmp_
     with pytest.raises(
         InputError, match=r"teacher\.onnx: the teacher's logits must lie within \+-65,504, got [\d,]{9,}\."
     ):
-        make_teacher(TeacherSpec("onnx", {"path": path, "mean": (0.0,), "std": (1e-6,)}), setting, cache)
+        report(TeacherSpec("onnx", {"path": path, "mean": (0.0,), "std": (1e-6,)}), setting, cache)
     late = TeacherSpec("onnx", {"path": path, "mean": (first_mean(setting),), "std": (1e-6,)})  # not of the first image
-    teacher = make_teacher(late, setting, cache)
+    teacher, _ = made(late, setting, cache)
     with pytest.raises(InputError, match=r"teacher\.onnx: the teacher's logits must lie within"):
-        teacher_logits(late, teacher, setting, setting.train, cache)
+        outputs(teacher, setting.train)
 
 
 class Root(nn.Module):
@@ -209,12 +241,12 @@ class Root(nn.Module):
 def test_outputs_that_are_no_numbers_are_refused(setting, cache, tmp_path):
     path = onnx_file(tmp_path, 10, last=Root())
     with pytest.raises(InputError, match=r"teacher\.onnx: the teacher must give finite logits, it gives NaN"):
-        make_teacher(TeacherSpec("onnx", {"path": path, "mean": (1.0,), "std": (0.1,)}), setting, cache)
+        report(TeacherSpec("onnx", {"path": path, "mean": (1.0,), "std": (0.1,)}), setting, cache)
     late = TeacherSpec("onnx", {"path": path, "mean": (first_mean(setting),), "std": (0.01,)})
     with pytest.raises(
         InputError, match=r"teacher\.onnx: the teacher cannot be scored on the validation split: .* NaN"
     ):
-        make_teacher(late, setting, cache)
+        report(late, setting, cache)
 
 
 def test_weights_beside_an_onnx_file_are_a_part_of_it(setting, cache, tmp_path):
@@ -227,11 +259,10 @@ def test_weights_beside_an_onnx_file_are_a_part_of_it(setting, cache, tmp_path):
     )
     assert external_files(path) == (tmp_path / "mine.data",)
     spec = TeacherSpec("onnx", {"path": path})
-    teacher = make_teacher(spec, setting, cache)
-    before = teacher_logits(spec, teacher, setting, setting.train, cache)
+    before = outputs(Teacher(cache, setting, spec), setting.train)
     values = np.fromfile(tmp_path / "mine.data", np.float32)
     (values * np.float32(0.9)).tofile(tmp_path / "mine.data")
-    assert teacher_logits(spec, teacher, setting, setting.train, cache) != before
+    assert outputs(Teacher(cache, setting, spec), setting.train) != before
 
 
 def test_a_file_for_other_images_is_the_users_fault(setting, cache, tmp_path):
@@ -239,10 +270,10 @@ def test_a_file_for_other_images_is_the_users_fault(setting, cache, tmp_path):
     with pytest.raises(
         InputError, match=r"rgb\.onnx takes 3 x 28 x 28, the images are 1 x 28 x 28: write the file for"
     ):
-        make_teacher(TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx"}), setting, cache)
+        report(TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx"}), setting, cache)
     with pytest.raises(InputError, match=r"teacher\.mean must have a value for each channel: the images have 1, got 3"):
         spec = TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx", "mean": (0.5,) * 3, "std": (1.0,) * 3})
-        make_teacher(spec, setting, cache)
+        report(spec, setting, cache)
 
 
 @pytest.mark.parametrize("content", [None, b"no network"])
@@ -251,20 +282,20 @@ def test_a_file_that_is_no_onnx_is_the_users_fault(setting, cache, tmp_path, con
     if content:
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"mine\.onnx cannot be read as an ONNX file: "):
-        make_teacher(TeacherSpec("onnx", {"path": path}), setting, cache)
+        report(TeacherSpec("onnx", {"path": path}), setting, cache)
 
 
 @pytest.mark.parametrize("split", [Split.TRAIN, Split.VALIDATION])
 def test_logits_are_the_models_for_every_image_in_order(setting, cache, split):
-    teacher = make_teacher(SPEC, setting, cache)
+    teacher, _ = made(SPEC, setting, cache)
     examples = setting.train if split is Split.TRAIN else setting.validation
-    path = teacher_logits(SPEC, teacher, setting, examples, cache)
+    path = outputs(teacher, examples)
     logits = np.load(path)
     images = examples.load().images
     model = SPEC.build(1, 10)
-    load_weights(model, teacher.weights)
+    load_weights(model, teacher.path)
     expected = torch.cat(list(predict(model.eval(), images, setting.normalization, batch_size=7)))
     assert (logits.shape, logits.dtype) == ((len(images), 10), np.float16)
     np.testing.assert_allclose(logits, expected, atol=5e-3, rtol=5e-3)
     before = path.stat().st_mtime_ns
-    assert teacher_logits(SPEC, teacher, setting, examples, cache).stat().st_mtime_ns == before
+    assert outputs(teacher, examples).stat().st_mtime_ns == before

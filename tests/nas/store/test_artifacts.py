@@ -60,3 +60,26 @@ def test_of_several_processes_one_makes_it(tmp_path):
         process.join()
     found = [results.get() for _ in range(4)]
     assert sorted(map(str, found)) == ["False", "False", "True", "made"]
+
+
+def test_a_read_only_folder_is_read_and_never_written_to(tmp_path):
+    shared, _ = ArtifactCache(tmp_path / "shared").get("teacher", KEYS, ".txt", write("shared"))
+    (tmp_path / "shared" / "half.txt").touch()
+    before = sorted((tmp_path / "shared").iterdir())
+    cache = ArtifactCache(tmp_path / "own", read_only=tmp_path / "shared")
+    assert cache.get("teacher", KEYS, ".txt", write("own")) == (shared, False)
+    assert cache.seconds == 0
+    path, was_made = cache.get("encoder", KEYS, ".txt", write("own"))
+    assert (path.parent, path.read_text(), was_made) == (tmp_path / "own", "own", True)
+    assert cache.seconds > 0
+    assert sorted((tmp_path / "shared").iterdir()) == before
+
+
+def test_of_a_pair_half_of_which_is_read_only_both_are_made(tmp_path):
+    shared, cache = ArtifactCache(tmp_path / "shared"), ArtifactCache(tmp_path / "own", read_only=tmp_path / "shared")
+    half, _ = shared.get("images", KEYS, ".txt", write("shared"))
+    paths, was_made = cache.get_together(
+        ("images", "targets"), KEYS, ".txt", lambda *paths: [path.write_text("own") for path in paths]
+    )
+    assert ({path.parent for path in paths}, was_made) == ({tmp_path / "own"}, True)
+    assert half.read_text() == "shared"
