@@ -16,8 +16,10 @@ from typing import Any, Literal
 import torch
 
 from nas.errors import InputError
-from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
-from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
+from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.events import Ended, Event, Job, Reading
+from nas.evaluation.verdicts import memory_fault
+from nas.execution.base import Executor, JobQueue, free_unused_memory
 from nas.execution.time_limit import START_LIMIT_S, TimeLimit
 from nas.execution.worker_count import WorkerCount, available_cores, n_cpu_workers, n_that_fit
 from nas.torch_tools import torch_threads
@@ -190,7 +192,7 @@ class ProcessPoolExecutor(Executor):
             worker.process.join()
             reason = f"its process died {_exit_reason(worker.process.exitcode)}"
             self._drop(worker)
-            queue.fail_attempt(job, reason)
+            queue.lose_attempt(job, reason)
             return
         if isinstance(event, Exception):
             raise event
@@ -201,7 +203,7 @@ class ProcessPoolExecutor(Executor):
             self._drop(worker)  # with all that it holds
             if self._count:
                 self._count.note_memory_fault()
-            queue.fail_attempt(job, fault)
+            queue.lose_attempt(job, fault)
             return
         if isinstance(event, Ended):
             self._end_job(worker, event)
@@ -228,7 +230,7 @@ class ProcessPoolExecutor(Executor):
                 job = worker.job
                 self._drop(worker)
                 not_started = f"its process did not start within {START_LIMIT_S:g} s"
-                queue.fail_attempt(job, self._limit.reason if worker.works else not_started)
+                queue.lose_attempt(job, self._limit.reason if worker.works else not_started)
 
 
 def visible_gpus() -> list[str]:

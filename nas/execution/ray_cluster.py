@@ -14,8 +14,10 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from nas.errors import InputError
-from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
-from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
+from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.events import Ended, Event, Job, Reading
+from nas.evaluation.verdicts import memory_fault
+from nas.execution.base import Executor, JobQueue, free_unused_memory
 from nas.execution.ray_api import ray_api
 from nas.execution.ray_devices import DeviceNodes
 from nas.execution.time_limit import START_LIMIT_S, TimeLimit
@@ -307,7 +309,7 @@ class RayExecutor(Executor):
         if fault := memory_fault(event):
             job = worker.job
             self._drop(worker)  # with all that it holds
-            queue.fail_attempt(job, fault)
+            queue.lose_attempt(job, fault)
         elif isinstance(event, _Weights):
             self._keep(event)
         else:
@@ -344,7 +346,7 @@ class RayExecutor(Executor):
             if self._nodes_lost[job.candidate.id] <= _MAX_NODES_LOST:
                 queue.put_back(job)
                 return
-        queue.fail_attempt(job, f"its process or node was lost: {error}")
+        queue.lose_attempt(job, f"its process or node was lost: {error}")
 
     def _seconds_left(self, worker: _Worker) -> float:
         """Return how long a worker may go on as it does; without end if it has nothing to do."""
@@ -358,7 +360,7 @@ class RayExecutor(Executor):
                 continue  # it has something to say, its end maybe
             self._drop(worker)
             if worker.job:
-                queue.fail_attempt(worker.job, self._limit.reason)
+                queue.lose_attempt(worker.job, self._limit.reason)
             else:  # maybe others use its place: no candidate is to blame, and another worker will be started
                 _log.warning("A worker of the Ray cluster did not start within %g s; trying another.", START_LIMIT_S)
 

@@ -9,8 +9,8 @@ from nas.data.cache import load_array
 from nas.data.stream import StreamedExamples
 from nas.evaluation.base import Subject
 from nas.pretrained.teacher import LiveTeacher
+from nas.store.folding import RETRAINING
 from nas.store.run_folder import RunFolder
-from nas.store.run_store import RETRAINING
 from nas.torch_tools import save_weights, torch_threads
 from nas.training.batches import TrainingData
 from nas.training.distillation import Distillation

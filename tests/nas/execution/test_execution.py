@@ -13,8 +13,8 @@ import torch
 
 from nas.errors import DataError, InputError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading
+from nas.evaluation.verdicts import memory_fault
 from nas.execution import EXECUTORS, ProcessPoolExecutor, SerialExecutor, process_pool, time_limit
-from nas.execution.base import memory_fault
 from nas.execution.process_pool import _Worker
 from nas.execution.time_limit import TimeLimit
 from nas.values.objectives import Constraint
