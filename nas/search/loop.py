@@ -16,7 +16,7 @@ from nas.search.steady import SteadyLoop
 from nas.store.run_folder import RunFolder
 from nas.values.records import Record, Role
 
-_LOOPS: dict[Scheduling, type[GenerationalLoop] | type[SteadyLoop]] = {
+_LOOPS: dict[Scheduling, type[GenerationalLoop | SteadyLoop]] = {
     Scheduling.GENERATIONAL: GenerationalLoop,
     Scheduling.STEADY_STATE: SteadyLoop,
 }
