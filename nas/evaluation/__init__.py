@@ -1,4 +1,4 @@
-"""What is done with a candidate: stages, and the evaluator that takes it through them."""
+"""The evaluation of a candidate: stages, the evaluator that runs them, and the rules of verdicts."""
 
 from nas.evaluation.base import ModelSignature, Need, Stage, Subject
 from nas.evaluation.evaluator import Evaluator

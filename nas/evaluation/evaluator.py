@@ -1,4 +1,4 @@
-"""Takes one candidate through the stages and reports what happens."""
+"""Takes one candidate through the stages and reports events."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,8 +23,7 @@ class Evaluator:
         required: The metrics without which no candidate is COMPLETE.
         is_last: Whether passing these stages makes a candidate COMPLETE.
         device: The torch device that networks are trained on; `cpu` where none are.
-        files: What stages read from disk, each file named by a hash of its content's origin: another machine may
-            keep a copy under the same name.
+        files: Those that stages read, each named by a cache key: another machine may keep a copy under the same name.
         weights: Where stages keep a candidate's weights, by its id; `None` where they keep none.
     """
 
@@ -38,7 +37,7 @@ class Evaluator:
     weights: Callable[[str], Path] | None = None
 
     def subject(self, job: Job, on_event: Callable[[Event], None] = lambda event: None) -> Subject:
-        """Return what stages are given for `job`."""
+        """Return the argument of the stages for `job`."""
         candidate = job.candidate
 
         def on_epoch(summary: EpochSummary) -> None:

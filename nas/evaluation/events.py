@@ -14,8 +14,8 @@ class Job:
 
     Attributes:
         candidate: Which.
-        metrics: What is known of it already.
-        stages_done: The stages that this is known from; they are left out.
+        metrics: Results of stages that are done.
+        stages_done: Those stages; they are left out.
         attempt: 1 for the first try.
         constraints: Bounds that it must keep; none for a reference network.
         thresholds: Scores that its training must reach between its stages, by metric.
@@ -29,7 +29,7 @@ class Job:
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def with_readings(self, observations: Sequence[Observation]) -> "Job":
-        """Return this job with what is known after these readings of a stage."""
+        """Return this job with these readings added."""
         return replace(
             self,
             metrics={**self.metrics, **{o.metric: o.value for o in observations}},

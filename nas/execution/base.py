@@ -1,4 +1,4 @@
-"""The contract of an executor: where and when evaluations run; and what all executors share."""
+"""The contract of an executor (where and when evaluations run), and the queue of jobs that all executors use."""
 
 import gc
 from abc import ABC, abstractmethod
@@ -22,8 +22,8 @@ class Executor(ABC):
     own, never derived from the number of workers.
 
     Attributes:
-        measures_apart: Whether no training runs beside measurements that are made when a job is taken; elsewhere they
-            wait until nothing runs.
+        measures_apart: Whether no training disturbs measurements made while a job is taken; otherwise all workers must
+            be drained first.
     """
 
     measures_apart: ClassVar[bool] = False
@@ -33,9 +33,9 @@ class Executor(ABC):
         """Evaluate all `jobs` and return when the last has ended.
 
         Args:
-            evaluator: What to do with a candidate.
-            jobs: Started in this order; each is taken when there is a place for it, so that it may depend on
-                what came of those before. After a `None` the next is taken when nothing runs any more.
+            evaluator: Its stages are run.
+            jobs: Started in this order; each is taken when there is a place for it, so that it may depend on the
+                results of earlier ones. A `None` drains: the next is taken when all running jobs have ended.
             on_event: Called in the calling process and thread, as events happen; events of different jobs may
                 mix.
 
@@ -49,7 +49,7 @@ class Executor(ABC):
             evaluator.run(job, on_event)
 
     def at_device(self, stage: str, function: Callable[..., T], *arguments: object) -> T:
-        """Return what `function` returns, called where the device of the stage of that name is."""
+        """Call `function` on the machine that has the device of the stage of that name, and return its result."""
         return function(*arguments)
 
     def check_device(self, device: str) -> None:  # noqa: B027 - most executors see what this process sees
@@ -60,7 +60,7 @@ class Executor(ABC):
         """
 
     def n_gpus(self, device: str) -> float:
-        """Return how many GPUs are held by trainings on the torch device `device`."""
+        """Return how many GPUs trainings on the torch device `device` occupy."""
         return float(device.startswith("cuda"))
 
     def n_at_a_time(self, device: str) -> int:
@@ -68,7 +68,7 @@ class Executor(ABC):
         return 1
 
     def close(self) -> None:  # noqa: B027 - most executors hold nothing
-        """Give back what the executor holds. It may be used again afterwards."""
+        """Release processes and devices. The executor may be used again afterwards."""
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +109,7 @@ class JobQueue:
         return None
 
     def put_back(self, job: Job) -> None:
-        """Hand `job` out again: it was not started, or its end was no fault of its own."""
+        """Queue the same attempt of `job` again: it was not started, or was lost through no fault of its own."""
         self._again.append(job)
 
     def lose_attempt(self, job: Job, reason: str) -> None:
@@ -122,6 +122,6 @@ class JobQueue:
 
 
 def free_unused_memory() -> None:
-    """Give back what this process holds of a GPU without need; what was trained in it leaves its blocks behind."""
+    """Release GPU memory that this process has cached but does not use, after a training in it."""
     gc.collect()
     torch.cuda.empty_cache()  # does nothing where CUDA was never used

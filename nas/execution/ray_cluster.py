@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 class RayExecutor(Executor):
-    """Evaluates candidates on all nodes of a Ray cluster that offer what one needs; new nodes are used as they come.
+    """Evaluates candidates on all nodes of a Ray cluster with enough resources; new nodes are used as they join.
 
     A worker that dies, works longer than its limit or runs out of memory costs its candidate an attempt. A node that is
     lost costs none: its candidates are evaluated elsewhere. Data and teacher outputs are put into the object store
     once, and copied to nodes that do not have the files. Teacher and encoder are made by the process that searches: it
-    too needs what `training.device` names.
+    too needs the device `training.device`.
 
     Devices are measured only on nodes that carry the resource `device:NAME`, NAME being the device's in the
     configuration. Such a node must offer no CPU or GPU to Ray, so that nothing else runs there:
@@ -97,7 +97,7 @@ class RayExecutor(Executor):
             last.run(job, on_event)
 
     def at_device(self, stage: str, function: Callable[..., T], *arguments: object) -> T:
-        """Return what `function` returns on a node with that device, where nothing else runs meanwhile.
+        """Call `function` on a node with that device, where nothing else runs meanwhile, and return its result.
 
         When the node goes away, the call is made again once it is back.
 
@@ -145,7 +145,7 @@ class RayExecutor(Executor):
         """Return the workers of `evaluator`; those of another one are ended."""
         if self._workers is None or self._workers.evaluator is not evaluator:
             self.close()
-            free_unused_memory()  # the workers need what this process took for the teacher
+            free_unused_memory()  # which the teacher took; the workers need it
             self._limit.forget()
             self._workers = WorkerGroup(evaluator, self._needs, self._n_threads, self._limit)
         return self._workers
@@ -169,7 +169,7 @@ class RayExecutor(Executor):
 
 
 def _events(evaluator: Evaluator, jobs: Sequence[Job]) -> list[list[Any]]:
-    """Return what happens when `jobs` are evaluated one after the other, for each."""
+    """Evaluate `jobs` one after the other and return the events of each."""
     happened: list[list[Any]] = []
     for job in jobs:
         happened.append([])

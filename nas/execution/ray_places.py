@@ -16,7 +16,7 @@ class ClusterPlaces:
     """Counts the candidates that fit on the nodes that are there; nodes come and go.
 
     Args:
-        needs: What one candidate takes, in Ray's names of resources.
+        needs: Resources of one candidate, in Ray's names.
     """
 
     def __init__(self, needs: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""All workers of one evaluator on a Ray cluster: started, given jobs, listened to, replaced."""
+"""All workers of one evaluator on a Ray cluster: started, given jobs, their events received, replaced."""
 
 import functools
 import logging
@@ -33,7 +33,7 @@ class WorkerGroup:
 
     Args:
         evaluator: Put into the object store once, as are the files that it needs.
-        needs: What one worker takes, in Ray's names of resources.
+        needs: Resources of one worker, in Ray's names.
         n_threads: CPU threads of a training.
         limit: Of an attempt's time.
 
@@ -75,7 +75,7 @@ class WorkerGroup:
         return bool(self._waiting) or any(worker.job for worker in self._workers)
 
     def receive(self, queue: JobQueue, on_event: Callable[[Event], None]) -> None:
-        """Wait a while at most for what workers send, and deal with it."""
+        """Wait for events of workers, for a second at most, and handle them."""
         awaited = {worker.awaited: worker for worker in self._workers if worker.awaited is not None}
         seconds = max(0.0, min((_POLL_S, *map(self._seconds_left, self._workers))))
         ready, _ = ray_api().wait(list(awaited), num_returns=1, timeout=seconds)
@@ -153,7 +153,7 @@ class WorkerGroup:
             self._n_failed_starts = 0
 
     def _replace_lost(self, worker: WorkerHandle, error: Exception, queue: JobQueue) -> None:
-        """Deal with a worker that died, alone or with its node.
+        """Replace a worker that died, alone or with its node.
 
         Raises:
             InputError: If no worker can be started at all.
@@ -173,7 +173,7 @@ class WorkerGroup:
         queue.lose_attempt(job, f"its process or node was lost: {error}")
 
     def _seconds_left(self, worker: WorkerHandle) -> float:
-        """Return how long a worker may go on as it does; without end if it is idle."""
+        """Return the seconds until a worker is past its limit; infinity if it is idle."""
         if worker.job is None and worker.is_ready:
             return math.inf
         return worker.since + (self._limit.seconds if worker.job else START_LIMIT_S) - time.monotonic()

@@ -13,7 +13,7 @@ from nas.torch_tools import torch_threads
 class SerialExecutor(Executor):
     """Evaluates candidates one after the other in the calling process.
 
-    A candidate that runs out of memory is tried once more, with the memory of the first attempt given back.
+    A candidate that runs out of memory is tried once more, after the memory of the first attempt is released.
 
     Args:
         n_threads: CPU threads of a training.

@@ -16,7 +16,7 @@ class CandidateEvaluation:
     Args:
         parts: Of the search.
         recorder: Holds the open candidates.
-        on_event: Callback for what happens.
+        on_event: Callback for the events of both.
         told: Records that the controller was told; thresholds of trainings depend on them.
     """
 

@@ -23,10 +23,10 @@ _LOOPS: dict[Scheduling, type[GenerationalLoop | SteadyLoop]] = {
 
 
 class Search:
-    """One run of a search. What it consists of is made in `run`, in the order of the steps there.
+    """One run of a search.
 
     Args:
-        parts: What it joins.
+        parts: From the configuration.
         folder: Of the run, open for writing.
         listeners: Callbacks; they see the search as a `SearchView`.
     """

@@ -111,7 +111,7 @@ class EventRecorder:
         return record
 
     def store_usage(self) -> None:
-        """Store what of the budget is used up."""
+        """Store how much of the budget is used up."""
         self._store.set_fact("usage", dataclasses.asdict(self._progress.meter.usage))
 
     def report_batch(self) -> None:
@@ -119,5 +119,5 @@ class EventRecorder:
         self._listener.on_batch(self._progress)
 
     def report(self, text: str) -> None:
-        """Report something that a person should know."""
+        """Report a message to the user."""
         self._listener.on_message(text)

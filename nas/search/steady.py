@@ -1,4 +1,4 @@
-"""The steady loop: the controller is told of each candidate at once, and asked whenever a worker is free."""
+"""The steady loop: the controller is told as each candidate ends, and asked whenever a worker is free."""
 
 from collections.abc import Iterator, Sequence
 

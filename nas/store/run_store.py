@@ -145,7 +145,7 @@ class RunStore:
             candidates: In the order of asking.
             batch: Its number.
             n_requested: How many the controller was asked for, if it gave fewer.
-            role: What they are asked for.
+            role: Candidates of the search, or references.
 
         Returns:
             Their records, without readings and verdict.
