@@ -1,6 +1,5 @@
 """Memory that operators take to work in and give back before they return."""
 
-import math
 from collections.abc import Callable
 
 from latency.counting.mac_formulas import MAC_FORMULAS
@@ -32,17 +31,3 @@ def scratch_bytes(graph: OperatorGraph, operator: Operator) -> int | None:
         return None
     formula = _FORMULAS.get(operator.name)
     return formula(graph, operator) if formula and operator.inputs else 0
-
-
-def im2col_bytes(graph: OperatorGraph, operator: Operator) -> int:
-    """Return the working memory of torch's own CPU convolution, taken where oneDNN is not used.
-
-    The input's windows, side by side: `(B, C_in * kernel, H_out * W_out)`; a 1x1 convolution of stride 1
-    reads its input as it lies.
-    """
-    image, weight = (graph.tensors[tensor] for tensor in operator.inputs[:2])
-    kernel = weight.shape[2:]
-    if all(size == 1 for size in (*kernel, *operator.attributes["stride"])):
-        return 0
-    output = graph.tensors[operator.outputs[0]]
-    return image.shape[0] * image.shape[1] * math.prod(kernel) * math.prod(output.shape[2:]) * image.dtype.itemsize

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nas.analysis.tables import duration
-
-_N_CONFIRMATIONS = 3  # measurements of each member of the final front, as nas.search.confirmation takes them
+from nas.search import confirmation
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class CostEstimate:
     def front_s(self) -> float:
         """Seconds of measuring and training the final front again."""
         measuring, training = self._means
-        again = _N_CONFIRMATIONS * measuring if self.measures_front else 0.0
+        again = confirmation.N_ROUNDS * measuring if self.measures_front else 0.0
         return self.n_front * again + self._side_by_side(self.n_front, self.n_front_seeds * training)
 
     @property
@@ -147,7 +146,7 @@ class CostEstimate:
         texts = []
         if self.n_front and (self.n_front_seeds or self.measures_front):
             again = [f"trained under {self.n_front_seeds} other seeds"] * bool(self.n_front_seeds)
-            again += [f"measured {_N_CONFIRMATIONS} times more"] * self.measures_front
+            again += [f"measured {confirmation.N_ROUNDS} times more"] * self.measures_front
             texts.append(f"the final front has about {self.n_front} members, each {' and '.join(again)}")
         if self.n_seeds > 1:
             texts.append(f"each candidate and reference is trained {self.n_seeds} times (seeds_per_candidate)")

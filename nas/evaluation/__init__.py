@@ -1,7 +1,8 @@
-"""What is done with a candidate: stages, and the evaluator that takes it through them."""
+"""The evaluation of a candidate: stages, the evaluator that runs them, and the rules of verdicts."""
 
 from nas.evaluation.base import ModelSignature, Need, Stage, Subject
-from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Progress, Reading
+from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.events import Ended, Event, Job, Progress, Reading
 from nas.evaluation.seeds import SeededStage
 from nas.evaluation.stages import ComplexityStage, DeviceStage, FunctionStage, TrainingStage
 from nas.evaluation.table import TableStage

@@ -1,4 +1,4 @@
-"""The contract of a stage, and what it is given."""
+"""The contract of a stage, and the subject that it evaluates."""
 
 import functools
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ from search_spaces.genotype import Genotype
 
 
 class Need(StrEnum):
-    """What a stage needs, for the execution to know where and when it can run."""
+    """Resources that a stage needs: they decide where and when it can run."""
 
     MODEL = "model"
     DATA = "data"
@@ -27,7 +27,7 @@ class Need(StrEnum):
 
 @dataclass(frozen=True)
 class ModelSignature:
-    """What goes into a network and what comes out.
+    """Shapes of a network's input and output.
 
     Attributes:
         in_channels: Of an image.
@@ -47,16 +47,16 @@ class ModelSignature:
 
 @dataclass
 class Subject:
-    """A candidate on its way through the stages. A user's metric function is given one.
+    """A candidate under evaluation: the argument of every stage and of a user's metric functions.
 
     Attributes:
         candidate: What is evaluated.
         space: Where its genotype comes from.
         signature: Of the network; `None` for a space that builds none.
         attempt: 1 for the first try.
-        metrics: What earlier stages found.
-        thresholds: What scores between the stages of a training must reach, by metric, for it to go on.
-        on_epoch: Told the progress of a training.
+        metrics: Results of earlier stages.
+        thresholds: Scores that a training must reach between its stages, by metric; below one it is stopped.
+        on_epoch: Callback after each epoch of a training.
     """
 
     candidate: Candidate
@@ -118,8 +118,8 @@ class PrunedError(EvaluationError):
     """A stage stopped a candidate early, which is then PRUNED, not FAILED.
 
     Attributes:
-        pruning: Where, and with which score.
-        observations: What was found until then.
+        pruning: The stage and its score.
+        observations: Readings until then.
     """
 
     def __init__(self, pruning: Pruning, observations: Sequence[Observation]) -> None:
@@ -132,9 +132,9 @@ class Stage(ABC):
     """One step of an evaluation. Stages are pickled to worker processes.
 
     Attributes:
-        name: Unique in a run; stands in observations.
-        needs: What has to be there.
-        provides: The metrics that it gives, by their keys in records.
+        name: Unique in a run; stored with each observation.
+        needs: Resources.
+        provides: Metrics that it gives, by their keys in records.
     """
 
     name: str
@@ -146,6 +146,6 @@ class Stage(ABC):
         """Return the readings, all of `provides` and maybe others.
 
         Raises:
-            PrunedError: If the candidate is not worth going on with.
-            Exception: Whatever goes wrong; the candidate is recorded as FAILED.
+            PrunedError: To stop the candidate early.
+            Exception: The candidate is recorded as FAILED, by the rules of `nas.evaluation.verdicts`.
         """

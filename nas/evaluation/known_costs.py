@@ -1,4 +1,4 @@
-"""Costs that are known exactly before anything is measured: a table's, and those counted from the network alone."""
+"""Exact costs that need no measurement: those of a table, and those counted from the network alone."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -19,8 +19,8 @@ class TableCosts:
     """Looks up a table's costs: free.
 
     Args:
-        table: What is searched.
-        metrics: Those that are asked about; of these the table's costs are known.
+        table: The search space.
+        metrics: Wanted metrics; those among the table's costs are returned.
     """
 
     def __init__(self, table: Tabular, metrics: Collection[str]) -> None:
@@ -38,7 +38,7 @@ class CountedCosts:
 
     Args:
         space: Builds the networks.
-        signature: What they map to what.
+        signature: Their input and output.
     """
 
     def __init__(self, space: ModelSpace, signature: ModelSignature) -> None:
@@ -49,7 +49,7 @@ class CountedCosts:
     def __call__(self, genotype: Genotype) -> dict[str, float]:
         """Return `n_params` and `n_macs`; nothing for a network that cannot be counted.
 
-        What is wrong with such a one its evaluation will say.
+        The error of such a network is reported by its evaluation.
         """
         if genotype not in self._known:
             self._known[genotype] = self._count(genotype)

@@ -1,4 +1,4 @@
-"""Trainings under several seeds: how much of a score is luck."""
+"""Trainings under several seeds: means and standard deviations of scores."""
 
 import hashlib
 import statistics
@@ -21,7 +21,7 @@ class SeededStage(Stage):
     """Runs a stage once for each seed and gives the means; their conditions hold every reading and the spread.
 
     Args:
-        stage: What depends on the seed, a training say.
+        stage: One that depends on the seed, such as a training.
         numbers: Which of a candidate's seeds, by `seed_number`. The candidate's own comes last, so that the weights
             that a training keeps are its.
     """

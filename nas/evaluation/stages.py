@@ -52,7 +52,7 @@ class DeviceStage(Stage):
 
     Args:
         device_name: Its name in the configuration.
-        device: What measures.
+        device: Measures.
         keys: From the device's metrics that are wanted to their keys in records.
     """
 
@@ -136,13 +136,13 @@ class TrainingStage(Stage):
     A training of several stages can be stopped after each: a candidate below its threshold there is PRUNED.
 
     Args:
-        setting: On what and where.
+        setting: Data, task, device and precision.
         stages: How to train, one after the other.
         distillation: How to learn from the teacher; `None` for not at all.
         teacher_logits: A `.npy` file with the teacher's logits of the training split.
-        teacher: Asked about each batch of images instead.
+        teacher: Computes the logits of each batch instead.
         features: Of the shared encoder, for stages that train the decoder alone.
-        interim_score: What is scored after each stage but the last, to stop candidates there; `None` for nothing.
+        interim_score: The metric by which candidates are stopped after each stage but the last; `None` for never.
         weights: Where to keep a candidate's weights, by its id; `None` to drop them.
     """
 
@@ -173,7 +173,7 @@ class TrainingStage(Stage):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What it reads: the splits, the teacher's logits or itself, stored features."""
+        """Files that it reads: the splits, the teacher's logits or the teacher, stored features."""
         splits = (*self._setting.train.files, *self._setting.validation.files)
         logits = (self._teacher_logits,) if self._teacher_logits else ()
         teacher = self._teacher.files if self._teacher else ()
@@ -181,7 +181,7 @@ class TrainingStage(Stage):
         return (*splits, *logits, *teacher, *features)
 
     def run(self, subject: Subject) -> Sequence[Observation]:
-        """Return the validation scores, how large the distillation term was beside the task's, and each epoch's loss.
+        """Return the validation scores, the ratio of the distillation loss to the task's, and each epoch's loss.
 
         Raises:
             PrunedError: If an interim score is below its threshold.
@@ -225,7 +225,7 @@ class TrainingStage(Stage):
         return [*on_the_way, *subject.observe(self.name, {**scores, **extra}, conditions)]
 
     def _end_if_behind(self, subject: Subject, found: Sequence[Observation]) -> None:
-        """End a candidate here if its score, the last of what was found, is below its threshold."""
+        """Stop a candidate whose score, the last of `found`, is below its threshold."""
         score = found[-1]
         threshold = subject.thresholds.get(score.metric)
         if threshold is not None and score.value < threshold:
@@ -256,7 +256,7 @@ class TrainingStage(Stage):
 
     @property
     def _setting_now(self) -> TrainingSetting:
-        """The setting, with what is loaded already taken off the accelerator's memory that examples may take."""
+        """The setting, with the accelerator's memory for examples reduced by those loaded already."""
         left = self._setting.resident_bytes
         for name in ("_image_data", "_feature_data"):
             left -= getattr(vars(self).get(name), "n_resident_bytes", 0)
@@ -270,5 +270,5 @@ class TrainingStage(Stage):
         return self._teacher.load() if self._teacher else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what was loaded: a worker process maps the files itself."""
+        """Leave out loaded data: a worker process maps the files itself."""
         return {name: value for name, value in vars(self).items() if name not in _LOADED}

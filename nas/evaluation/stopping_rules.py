@@ -1,4 +1,4 @@
-"""Which candidates a training stops early: those far behind others that cost about the same.
+"""Rules for stopping trainings early: candidates far behind others of about the same cost.
 
 A rule on the score alone would drop the cheap end of the front, whose scores are low but the best to be had there.
 """
@@ -18,9 +18,9 @@ def interim_metric(metric: str, n_stages: int) -> str:
 
 
 class StoppingRule(ABC):
-    """Says before a candidate is trained which scores it must reach between the stages of its training.
+    """Sets, before a candidate is trained, the scores that it must reach between the stages of its training.
 
-    What it must reach depends on finished candidates alone, so that the order of trainings does not matter.
+    They depend on finished candidates alone, so that the order of trainings does not matter.
     """
 
     def thresholds(
@@ -33,10 +33,10 @@ class StoppingRule(ABC):
         """Return the score that a candidate must reach, by interim metric; none where it cannot be stopped.
 
         Args:
-            costs: What is known of the candidate; without all of `cost_metrics` among it there are no thresholds.
+            costs: Known metrics of the candidate; without all of `cost_metrics` among them there are no thresholds.
             finished: Records to compare with, in the order in which they ended; those that did not come as far as a
                 stage are not looked at there.
-            cost_metrics: What makes candidates comparable; smaller is better.
+            cost_metrics: By which candidates are compared; smaller is better.
             interim_metrics: The scores after each stage but the last; higher is better.
         """
         if not set(cost_metrics) <= costs.keys():

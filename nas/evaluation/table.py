@@ -11,7 +11,7 @@ class TableStage(Stage):
     """Reads a row's numbers.
 
     Args:
-        table: What is searched.
+        table: The search space.
         columns: The metrics to read. A table's costs are read before its scores, as costs are measured before a
             training; the stage's name tells which of the two it reads.
     """
@@ -24,7 +24,7 @@ class TableStage(Stage):
         self._values = {metric: table.columns[metric] for metric in sorted(columns)}
 
     def run(self, subject: Subject) -> Sequence[Observation]:
-        """Return what the candidate's row says.
+        """Return the numbers of the candidate's row.
 
         Raises:
             EvaluationError: If one of its numbers is not finite.

@@ -1,6 +1,5 @@
-"""The contract of an executor: where and when evaluations run; and what all executors share."""
+"""The contract of an executor (where and when evaluations run), and the queue of jobs that all executors use."""
 
-import dataclasses
 import gc
 from abc import ABC, abstractmethod
 from collections import deque
@@ -9,22 +8,9 @@ from typing import ClassVar, Self, TypeVar
 
 import torch
 
-from nas.evaluation.evaluator import Ended, Evaluator, Event, Job
-from nas.values.records import Failure, RecordState
-
-MAX_ATTEMPTS = 2
-"""How often a candidate is tried whose process dies, hangs, or runs out of memory."""
-
-_MEMORY_ERRORS = ("MemoryError:", "OutOfMemoryError:")  # begin a reason: Python's, torch's of its CUDA allocator
-_MEMORY_TEXTS = (  # stand anywhere in one: RuntimeErrors of torch and of the libraries that it calls
-    "DefaultCPUAllocator: can't allocate memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "HOST_ALLOCATION_FAILED",  # cuDNN 9
-    "DEVICE_ALLOCATION_FAILED",
-    "std::bad_alloc",
-)
+from nas.evaluation import verdicts
+from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.events import Event, Job
 
 T = TypeVar("T")
 
@@ -36,8 +22,8 @@ class Executor(ABC):
     own, never derived from the number of workers.
 
     Attributes:
-        measures_apart: Whether no training runs beside measurements that are made when a job is taken; elsewhere they
-            wait until nothing runs.
+        measures_apart: Whether no training disturbs measurements made while a job is taken; otherwise all workers must
+            be drained first.
     """
 
     measures_apart: ClassVar[bool] = False
@@ -47,9 +33,9 @@ class Executor(ABC):
         """Evaluate all `jobs` and return when the last has ended.
 
         Args:
-            evaluator: What to do with a candidate.
-            jobs: Started in this order; each is taken when there is a place for it, so that it may depend on
-                what came of those before. After a `None` the next is taken when nothing runs any more.
+            evaluator: Its stages are run.
+            jobs: Started in this order; each is taken when there is a place for it, so that it may depend on the
+                results of earlier ones. A `None` drains: the next is taken when all running jobs have ended.
             on_event: Called in the calling process and thread, as events happen; events of different jobs may
                 mix.
 
@@ -63,7 +49,7 @@ class Executor(ABC):
             evaluator.run(job, on_event)
 
     def at_device(self, stage: str, function: Callable[..., T], *arguments: object) -> T:
-        """Return what `function` returns, called where the device of the stage of that name is."""
+        """Call `function` on the machine that has the device of the stage of that name, and return its result."""
         return function(*arguments)
 
     def check_device(self, device: str) -> None:  # noqa: B027 - most executors see what this process sees
@@ -74,7 +60,7 @@ class Executor(ABC):
         """
 
     def n_gpus(self, device: str) -> float:
-        """Return how many GPUs are held by trainings on the torch device `device`."""
+        """Return how many GPUs trainings on the torch device `device` occupy."""
         return float(device.startswith("cuda"))
 
     def n_at_a_time(self, device: str) -> int:
@@ -82,7 +68,7 @@ class Executor(ABC):
         return 1
 
     def close(self) -> None:  # noqa: B027 - most executors hold nothing
-        """Give back what the executor holds. It may be used again afterwards."""
+        """Release processes and devices. The executor may be used again afterwards."""
 
     def __enter__(self) -> Self:
         return self
@@ -92,60 +78,50 @@ class Executor(ABC):
 
 
 class JobQueue:
-    """Hands out jobs: those that are tried again first, and none while the source wants nothing to run.
+    """Hands out jobs: those of another attempt first, and none while it drains.
 
     Args:
         jobs: As for `Executor.run`.
-        on_event: Told of candidates that are given up.
+        on_event: Callback for the end of candidates that are given up.
     """
 
     def __init__(self, jobs: Iterable[Job | None], on_event: Callable[[Event], None]) -> None:
         self._source = iter(jobs)
         self._on_event = on_event
         self._again: deque[Job] = deque()
-        self._waits_for_stillness = False
+        self._draining = False  # no new job until all running jobs have ended
         self._is_used_up = False
 
     def take(self, n_running: int) -> Job | None:
-        """Return the next job; `None` if there is none now, `n_running` others being on their way."""
+        """Return the next job; `None` if there is none now, `n_running` others being under way."""
         if self._again:
             return self._again.popleft()
-        if self._waits_for_stillness and n_running:
+        if self._draining and n_running:
             return None
-        self._waits_for_stillness = False
+        self._draining = False
         for job in self._source if not self._is_used_up else ():
             if job is not None:
                 return job
             if n_running:
-                self._waits_for_stillness = True
+                self._draining = True
                 return None
         self._is_used_up = True
         return None
 
     def put_back(self, job: Job) -> None:
-        """Hand `job` out again: it was not started, or its end was no fault of its own."""
+        """Queue the same attempt of `job` again: it was not started, or was lost through no fault of its own."""
         self._again.append(job)
 
-    def fail_attempt(self, job: Job, reason: str) -> None:
-        """Try `job` again, or give it up: an attempt of it ended without a verdict because `reason`."""
-        if job.attempt < MAX_ATTEMPTS:
-            self._again.append(dataclasses.replace(job, attempt=job.attempt + 1))
-            return
-        text = f"given up after {job.attempt} attempts; in the last one {reason}"
-        failure = Failure("execution", text, "")
-        self._on_event(Ended(job.candidate.id, RecordState.FAILED, job.attempt, failure=failure))
+    def lose_attempt(self, job: Job, reason: str) -> None:
+        """Queue another attempt of `job` or report its failure: one ended without a verdict because `reason`."""
+        match verdicts.after_lost_attempt(job, reason):
+            case Job() as again:
+                self._again.append(again)
+            case end:
+                self._on_event(end)
 
 
 def free_unused_memory() -> None:
-    """Give back what this process holds of a GPU without need; what was trained in it leaves its blocks behind."""
+    """Release GPU memory that this process has cached but does not use, after a training in it."""
     gc.collect()
     torch.cuda.empty_cache()  # does nothing where CUDA was never used
-
-
-def memory_fault(event: Event) -> str | None:
-    """Return why the attempt ended, if it ended for want of memory."""
-    if not isinstance(event, Ended) or event.failure is None:
-        return None
-    reason = event.failure.reason
-    is_want_of_memory = reason.startswith(_MEMORY_ERRORS) or any(text in reason for text in _MEMORY_TEXTS)
-    return f"it ran out of memory: {reason}" if is_want_of_memory else None

@@ -1,63 +1,32 @@
-"""Several candidates side by side, each in a process of its own, on this machine."""
+"""Several candidates at a time, each in a process of its own, on this machine."""
 
-import atexit
 import math
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sized
-from multiprocessing.connection import Connection, wait
-from typing import Any, Literal
+from multiprocessing.connection import wait
+from typing import Literal
 
 import torch
 
-from nas.errors import InputError
-from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
-from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
+from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.events import Ended, Event, Job, Reading
+from nas.evaluation.verdicts import memory_fault
+from nas.execution.base import Executor, JobQueue, free_unused_memory
 from nas.execution.time_limit import START_LIMIT_S, TimeLimit
 from nas.execution.worker_count import WorkerCount, available_cores, n_cpu_workers, n_that_fit
-from nas.torch_tools import torch_threads
-
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
-_STARTED = "started"  # what a worker says when it takes a job: until then it was importing
-
-
-class _Worker:
-    """A process that evaluates one job at a time, and the connection to it."""
-
-    def __init__(self, context: Any, evaluator: Evaluator, n_threads: int, gpu: str | None) -> None:
-        self.connection, theirs = context.Pipe()
-        self.gpu = gpu
-        # No daemon: those may have no children, which streamed images need. It ends with this process all the same.
-        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads, gpu))
-        self.process.start()
-        atexit.register(self.stop)
-        theirs.close()
-        self.job: Job | None = None
-        self.works = False  # on its job: it is not importing any more
-        self.since = math.inf  # when it began to start, or to work
-
-    def start(self, job: Job) -> None:
-        self.connection.send(job)
-        self.job, self.works, self.since = job, False, time.monotonic()
-
-    def stop(self) -> None:
-        atexit.unregister(self.stop)
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
+from nas.execution.worker_process import STARTED, VISIBLE_GPUS, WorkerProcess
 
 
 class ProcessPoolExecutor(Executor):
     """Evaluates candidates in worker processes, which live as long as the executor.
 
-    A worker that dies, does not start within 10 minutes, works longer than its limit or runs out of memory costs its
-    candidate an attempt; the process is replaced, so that all it held is given back. A candidate of two such attempts
-    is FAILED.
+    A worker that dies, does not start within 10 minutes, exceeds its time limit or runs out of memory costs its
+    candidate an attempt; the process is replaced, so that all its memory is released. A candidate that loses two
+    attempts is FAILED.
 
     With `training.device: cuda` the workers share out all GPUs that this process sees.
 
@@ -81,10 +50,10 @@ class ProcessPoolExecutor(Executor):
         self._fixed_n_workers = None if n_workers == "auto" else n_workers
         self._n_threads = n_threads
         self._limit = TimeLimit(candidate_timeout_s)
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerProcess] = []
         self._evaluator: Evaluator | None = None
         self._gpus: list[str] = []
-        self._n_wanted = 0  # candidates in hand, where that is known
+        self._n_wanted = 0  # jobs of this run, where their number is known
         self._count: WorkerCount | None = None  # where the number is to be found
         self._context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads half
 
@@ -93,7 +62,7 @@ class ProcessPoolExecutor(Executor):
         if evaluator is not self._evaluator:
             self.close()
             self._evaluator = evaluator
-            free_unused_memory()  # the workers need what this process took for the teacher
+            free_unused_memory()  # which the teacher took; the workers need it
             self._gpus = visible_gpus() if evaluator.device == "cuda" else []
             self._count = self._new_count(evaluator)
             self._limit.forget()
@@ -129,7 +98,7 @@ class ProcessPoolExecutor(Executor):
         self._workers.clear()
 
     @property
-    def _busy(self) -> list[_Worker]:
+    def _busy(self) -> list[WorkerProcess]:
         return [worker for worker in self._workers if worker.job]
 
     @property
@@ -141,7 +110,7 @@ class ProcessPoolExecutor(Executor):
         return n_cpu_workers(self._n_threads)
 
     def _new_count(self, evaluator: Evaluator) -> WorkerCount | None:
-        """Return what finds the number of workers of each GPU; `None` where it is known."""
+        """Return a search for the number of workers of each GPU; `None` where it is fixed."""
         if self._fixed_n_workers is not None or not evaluator.device.startswith("cuda"):
             return None
         n_gpus = max(1, len(self._gpus))
@@ -169,39 +138,38 @@ class ProcessPoolExecutor(Executor):
         if self._count:
             self._count.note_working(all_work=sum(worker.works for worker in self._busy) >= self._n_places)
 
-    def _new_worker(self) -> _Worker:
+    def _new_worker(self) -> WorkerProcess:
         assert self._evaluator is not None  # noqa: S101 - set by run()
         taken = Counter(worker.gpu for worker in self._workers)
         gpu = min(self._gpus, key=lambda gpu: taken[gpu], default=None)
-        worker = _Worker(self._context, self._evaluator, self._n_threads, gpu)
+        worker = WorkerProcess(self._context, self._evaluator, self._n_threads, gpu)
         self._workers.append(worker)
         return worker
 
-    def _drop(self, worker: _Worker) -> None:
+    def _drop(self, worker: WorkerProcess) -> None:
         worker.stop()
         self._workers.remove(worker)
 
-    def _receive(self, worker: _Worker, queue: JobQueue, on_event: Callable[[Event], None]) -> None:
+    def _receive(self, worker: WorkerProcess, queue: JobQueue, on_event: Callable[[Event], None]) -> None:
         job = worker.job
         assert job is not None  # noqa: S101 - only busy workers are listened to
         try:
             event = worker.connection.recv()
         except (EOFError, OSError):
-            worker.process.join()
-            reason = f"its process died {_exit_reason(worker.process.exitcode)}"
+            reason = f"its process died {worker.exit_reason()}"
             self._drop(worker)
-            queue.fail_attempt(job, reason)
+            queue.lose_attempt(job, reason)
             return
         if isinstance(event, Exception):
             raise event
-        if event == _STARTED:
+        if event == STARTED:
             worker.works, worker.since = True, time.monotonic()
             return
         if fault := memory_fault(event):
             self._drop(worker)  # with all that it holds
             if self._count:
                 self._count.note_memory_fault()
-            queue.fail_attempt(job, fault)
+            queue.lose_attempt(job, fault)
             return
         if isinstance(event, Ended):
             self._end_job(worker, event)
@@ -209,7 +177,7 @@ class ProcessPoolExecutor(Executor):
             worker.job = job.with_readings(event.observations)
         on_event(event)
 
-    def _end_job(self, worker: _Worker, event: Ended) -> None:
+    def _end_job(self, worker: WorkerProcess, event: Ended) -> None:
         worker.job = None
         self._limit.note_end(time.monotonic() - worker.since)
         if self._count:
@@ -218,7 +186,7 @@ class ProcessPoolExecutor(Executor):
         if is_broken or len(self._workers) > self._n_places:
             self._drop(worker)  # after such an error nothing works in that process any more
 
-    def _seconds_left(self, worker: _Worker) -> float:
+    def _seconds_left(self, worker: WorkerProcess) -> float:
         limit_s = self._limit.seconds if worker.works else START_LIMIT_S
         return worker.since + limit_s - time.monotonic()
 
@@ -228,13 +196,13 @@ class ProcessPoolExecutor(Executor):
                 job = worker.job
                 self._drop(worker)
                 not_started = f"its process did not start within {START_LIMIT_S:g} s"
-                queue.fail_attempt(job, self._limit.reason if worker.works else not_started)
+                queue.lose_attempt(job, self._limit.reason if worker.works else not_started)
 
 
 def visible_gpus() -> list[str]:
     """Return the names by which CUDA knows the GPUs that this process sees."""
     n_gpus = torch.cuda.device_count()
-    names = [name for name in os.environ.get(_VISIBLE, "").split(",") if name]
+    names = [name for name in os.environ.get(VISIBLE_GPUS, "").split(",") if name]
     return names[:n_gpus] or [str(index) for index in range(n_gpus)]
 
 
@@ -243,38 +211,3 @@ def free_gpu_bytes(device: str) -> int:
     _, _, index = device.partition(":")
     indices = [int(index)] if index else range(torch.cuda.device_count())
     return min(torch.cuda.mem_get_info(index)[0] for index in indices)
-
-
-def _exit_reason(code: int | None) -> str:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        return f"by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    hint = ' (a script that starts a search must do so under `if __name__ == "__main__":`)' if code == 1 else ""
-    return f"with exit code {code}{hint}"
-
-
-def _work(connection: "Connection[Any, Any]", evaluator: Evaluator, n_threads: int, gpu: str | None) -> None:
-    """Evaluate jobs until the parent goes away. Runs in the worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if gpu is not None:
-        os.environ[_VISIBLE] = gpu  # before anything asks CUDA what there is
-    try:
-        with torch_threads(n_threads):
-            while True:
-                job = connection.recv()
-                connection.send(_STARTED)
-                try:
-                    evaluator.run(job, connection.send)
-                except InputError as error:
-                    connection.send(InputError(str(error)))
-    except (EOFError, ConnectionError):
-        return  # the parent ended, cleanly or not
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent does, in the middle of a training if need be: the device must be free."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -11,7 +11,7 @@ from nas.execution.ray_api import ray_api
 _POLL_S = 1.0  # between looks at which nodes there are
 _MAX_LOST = 3  # calls that are lost and made again
 
-# A device's node offers Ray no GPU, so that no training lands there; what measures one has to see it all the same.
+# A device's node offers Ray no GPU, so that no training is scheduled there; a call that measures a GPU must see it.
 _WITH_GPUS = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
 
 _log = logging.getLogger(__name__)
@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 
 class DeviceNodes:
-    """The nodes whose labels are resources of theirs; one that goes away is waited for if it was there once."""
+    """The nodes labelled with a device, as a resource; one that was there once and goes away is waited for."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
     def call(self, label: str, function: Callable[..., T], *arguments: object) -> T:
-        """Return what `function` returns on a node that carries `label`, where nothing else runs meanwhile.
+        """Call `function` on a node that carries `label`, where nothing else runs meanwhile, and return its result.
 
         Raises:
             InputError: If no such node was ever there, it offers places to trainings, or the call was lost too often.
@@ -39,13 +39,13 @@ class DeviceNodes:
                 raise InputError(f"no node of the Ray cluster carries {label!r}; {_how_to_start(label)}")
             _check_alone(nodes, label)
             self._seen.add(label)
-        # What is lost is called again below, once somebody can have heard of it.
+        # Ray must not retry by itself: a lost call is logged first, then made again below.
         options = {"num_cpus": 0, "resources": {label: 1}, "runtime_env": _WITH_GPUS, "max_retries": 0}
         for _ in range(_MAX_LOST + 1):
             try:
                 result: T = _answer(ray_api().remote(_call).options(**options).remote(function, *arguments), label)
             except ray_api().exceptions.RayTaskError:
-                raise  # what the function itself raised
+                raise  # by the function itself
             except ray_api().exceptions.RayError as error:
                 lost = str(error).strip().partition("\n")[0] or type(error).__name__
                 _log.warning("A call on the node of %r was lost and is made again: %s", label, lost)
@@ -57,14 +57,14 @@ class DeviceNodes:
 
 
 def _answer(call: Any, label: str) -> Any:
-    """Return what comes of a call; a node that is not there is waited for aloud."""
+    """Return the result of a call; waits for a missing node and logs that it waits."""
     while not ray_api().wait([call], timeout=_POLL_S)[0]:
         _wait_for(label)
     return ray_api().get(call)
 
 
 def _wait_for(label: str) -> None:
-    """Return when a node carries `label`; if none does, say once what is waited for."""
+    """Wait until a node carries `label`; log once that it waits."""
     nodes = _nodes(label)
     if not nodes:
         _log.warning("No node of the Ray cluster carries %r any more; waiting for it: %s", label, _how_to_start(label))

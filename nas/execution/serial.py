@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
-from nas.evaluation.evaluator import Evaluator, Event, Job
-from nas.execution.base import Executor, JobQueue, free_unused_memory, memory_fault
+from nas.evaluation.evaluator import Evaluator
+from nas.evaluation.events import Event, Job
+from nas.evaluation.verdicts import memory_fault
+from nas.execution.base import Executor, JobQueue, free_unused_memory
 from nas.torch_tools import torch_threads
 
 
 class SerialExecutor(Executor):
     """Evaluates candidates one after the other in the calling process.
 
-    A candidate that runs out of memory is tried once more, with the memory of the first attempt given back.
+    A candidate that runs out of memory is tried once more, after the memory of the first attempt is released.
 
     Args:
         n_threads: CPU threads of a training.
@@ -39,4 +41,4 @@ class SerialExecutor(Executor):
                 evaluator.run(job, pass_on)
             if fault is not None:
                 free_unused_memory()
-                queue.fail_attempt(job, fault)
+                queue.lose_attempt(job, fault)

@@ -1,10 +1,10 @@
-"""How long one attempt of a candidate may take: what hangs must not stop a search for ever."""
+"""How long one attempt of a candidate may take: one that hangs must not stop the search for ever."""
 
 _FACTOR = 20  # times the longest so far: networks of one space differ, and a machine may be busy for a while
 _LEAST_S = 600.0  # below it nobody waits long
 _FIRST_S = 86_400.0  # while nothing was measured
 START_LIMIT_S = 600.0
-"""Until a new worker takes its job: what it imports may come from a slow disk."""
+"""Seconds until a new worker takes its job: its imports may come from a slow disk."""
 
 
 class TimeLimit:
@@ -26,7 +26,7 @@ class TimeLimit:
         self._longest_s = max(seconds, self._longest_s or 0.0)
 
     def forget(self) -> None:
-        """Forget what was measured: other work follows."""
+        """Forget measured durations: the next candidates are of another kind."""
         self._longest_s = None
 
     @property

@@ -1,10 +1,10 @@
-"""How many candidates at a time: from cores, from free memory, and from the throughput that was measured."""
+"""How many candidates at a time: from cores, free memory and measured throughput."""
 
 import os
 from collections.abc import Callable, Mapping
 
 _MIN_GAIN = 1.1  # more workers stay only if candidates an hour grow by so much
-_MEMORY_RESERVE = 0.1  # of what is free: other candidates are larger than those seen
+_MEMORY_RESERVE = 0.1  # share of the free memory left unused: later candidates may be larger
 _WINDOW = 2  # candidates for each worker, before a rate is believed
 
 
@@ -19,12 +19,12 @@ def available_cores() -> int:
 
 
 def n_that_fit(n_now: int, free_bytes: float, worker_bytes: float) -> int:
-    """Return how many workers fit beside each other, at least one.
+    """Return how many workers fit into memory, at least one.
 
     Args:
         n_now: Workers there are.
-        free_bytes: What they leave free.
-        worker_bytes: What one of them holds at most.
+        free_bytes: Memory that they leave free.
+        worker_bytes: Memory of the largest of them.
     """
     if worker_bytes <= 0:
         return max(1, n_now)
@@ -54,8 +54,8 @@ def next_n_workers(rates: Mapping[int, float], limit: int) -> int:
 class WorkerCount:
     """Finds the number of workers while they work: results do not depend on it, so it may change at any time.
 
-    A rate is taken over the time in which all workers worked: what starts, or waits for the slowest of a generation, is
-    left out. A window goes on over as many generations as it takes.
+    A rate is taken over the time in which all workers worked: time spent starting, or waiting for the slowest of a
+    generation, is left out. A window may span several generations.
 
     Args:
         limit: Returns as many as memory, cores and work allow at the moment.

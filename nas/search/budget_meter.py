@@ -1,4 +1,4 @@
-"""Counts what a search uses up, and says how many candidates the rest of its budget pays."""
+"""The budget of a search: what is used up, and how many candidates the rest pays for."""
 
 import dataclasses
 import math
@@ -9,17 +9,17 @@ from nas.values.budgets import _S_PER_HOUR, Budget, Usage
 
 
 class BudgetMeter:
-    """Counts what a search uses up, and says how many candidates the rest of its budget pays.
+    """Counts what a search uses up, and estimates how many candidates the rest of its budget pays for.
 
-    The pace is that of this process; until it has seen a candidate end, that of the processes before it.
+    The pace is that of this process; until a candidate has ended in it, that of earlier processes.
 
     Args:
-        budget: What there is.
+        budget: The limits.
         used: What earlier processes of the run used up.
-        n_gpus: Returns the GPUs that are held at the moment.
-        clock: Seconds.
+        n_gpus: Returns how many GPUs are held at the moment.
+        clock: Returns seconds.
         n_ended: Candidates that ended in earlier processes.
-        n_at_once: Returns how many candidates run side by side; asked only while no pace is known.
+        n_at_once: Returns how many candidates run side by side; called only while no pace is known.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class BudgetMeter:
     def n_affordable(self, n: int, n_running: int = 0) -> int:
         """Return how many of `n` candidates to ask for; at least one while something is left.
 
-        Where time is limited and no pace is known, so many as run side by side: they tell it.
+        Where time is limited and no pace is known yet, as many as run side by side: they show the pace.
 
         Args:
             n: Wanted.
-            n_running: Trainings that are not yet counted.
+            n_running: Candidates under way, whose trainings are not counted yet.
         """
         usage = self.usage
         if self.budget.is_used_up(usage):
@@ -89,11 +89,11 @@ class BudgetMeter:
         return max(0, affordable)
 
     def n_expected(self, n_left: int, n_running: int = 0) -> int:
-        """Return how many of `n_left` candidates will end before the budget is used up, as far as can be told.
+        """Return how many of `n_left` candidates will end before the budget is used up, at the pace so far.
 
         Args:
-            n_left: That would end without a budget.
-            n_running: Those of them that are asked for, and are finished whatever is left.
+            n_left: Candidates that would end without a budget.
+            n_running: Those of them that are under way; they are finished whatever is left of the budget.
         """
         usage = self.usage
         expected = float(n_left)
@@ -128,7 +128,7 @@ class BudgetMeter:
         return self._seconds_per(self._n_ended, self._n_ended_before)
 
     def _seconds_per(self, n: int, n_before: int) -> float | None:
-        """Return the time for one of those that were counted: in this process, else in those before."""
+        """Return the seconds for each of `n` events: in this process, else in earlier ones."""
         if n > n_before:
             return (self._used.hours - self._before.hours) * _S_PER_HOUR / (n - n_before) or None
         return self._before.hours * _S_PER_HOUR / n_before or None if n_before else None

@@ -1,115 +1,100 @@
-"""Before a front is final its members are trained and measured again: who stands there by luck or noise goes."""
+"""Before a front is final its members are trained and measured again: those that stood there by luck or noise go."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from latency.errors import LatencyError
-from nas.controllers.base import SearchProblem
 from nas.evaluation.base import Stage
-from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Progress, Reading
+from nas.evaluation.events import Ended, Event, Job, Progress, Reading
 from nas.evaluation.stages import DeviceStage, confirm
-from nas.execution.base import Executor
-from nas.store.run_store import CONFIRMATION, RunStore
-from nas.values.objectives import Constraint
+from nas.search.parts import SearchParts
+from nas.search.recording import EventRecorder
+from nas.store.run_store import RunStore
 from nas.values.pareto import pareto_front
 from nas.values.records import Observation, Record, Role
 
-_N_ROUNDS = 3
+N_ROUNDS = 3
+"""How often each member of the final front is measured again."""
 
 
 class FrontConfirmation:
-    """Trains and measures the front's members again, until all that stand on it have been.
+    """Trains and measures the front's members again, until this has been done for all of the front.
 
-    What is confirmed may let others onto the front; each time at least one more is confirmed, so this ends.
+    Confirmed readings replace the first ones, so that other records may join the front; each time at least one more is
+    confirmed, so this ends.
 
     Args:
-        store: Of the run; confirmed readings take the place of the first.
-        problem: Gives the objectives.
-        constraints: That members keep.
-        measuring: Its devices measure again, side by side.
-        training: Trains again, under other seeds; `None` for not at all.
-        executor: Where both run.
-        on_event: Told how trainings go on.
-        say: Told what a person should know.
+        parts: Of the search; `front_training` trains again, the devices of `measuring` measure again, side by side.
+        store: Of the run.
+        recorder: Stores the new readings, and reports.
     """
 
-    def __init__(
-        self,
-        store: RunStore,
-        problem: SearchProblem,
-        constraints: Sequence[Constraint],
-        *,
-        measuring: Evaluator,
-        training: Evaluator | None,
-        executor: Executor,
-        on_event: Callable[[Event], None],
-        say: Callable[[str], None],
-    ) -> None:
+    def __init__(self, parts: SearchParts, store: RunStore, recorder: EventRecorder) -> None:
+        self._parts = parts
         self._store = store
-        self._problem = problem
-        self._constraints = constraints
-        self._measuring, self._training = measuring, training
-        self._executor = executor
-        self._on_event = on_event
-        self._say = say
+        self._recorder = recorder
 
     def run(self) -> None:
         """Confirm the front."""
-        training = self._training.stages if self._training else ()
-        devices = [stage for stage in self._measuring.stages if isinstance(stage, DeviceStage)]
+        training = self._parts.front_training.stages if self._parts.front_training else ()
+        devices = [stage for stage in self._parts.measuring.stages if isinstance(stage, DeviceStage)]
         failed: set[str] = set()
-        goes_on = True
+        goes_on = bool(training or devices)
         while goes_on:
-            front = pareto_front(self._store.records(), self._problem.objectives, self._constraints)
-            untrained = [r for r in front if not self._is_confirmed(r, training) and r.id not in failed]
+            front = pareto_front(self._store.records(), self._parts.problem.objectives, self._parts.constraints)
+            confirmed = self._store.confirmed_metrics()
+            untrained = [r for r in front if not _is_confirmed(r, training, confirmed) and r.id not in failed]
             if untrained:
                 failed |= self._train_again(untrained)
-            elif not all(self._is_confirmed(record, devices) for record in front):
+            elif not all(_is_confirmed(record, devices, confirmed) for record in front):
                 goes_on = self._measure_again(front, devices)
             else:
                 goes_on = False
 
     def _train_again(self, records: Sequence[Record]) -> set[str]:
         """Train members of the front under other seeds; return the ids of those whose trainings failed."""
-        self._say(f"Training the {_members(records)} of the front again, under other seeds.")
+        self._recorder.report(f"Training the {_members(records)} of the front again, under other seeds.")
         failed: set[str] = set()
 
-        def take(event: Event) -> None:
-            if isinstance(event, Reading):
-                self._keep(event.observations)
-            elif isinstance(event, Ended) and event.failure is not None:
-                failed.add(event.candidate)
-                self._say(f"{event.candidate}: the first score stands, its training failed: {event.failure.reason}")
-            elif isinstance(event, Progress):
-                self._on_event(event)
+        def on_event(event: Event) -> None:
+            match event:
+                case Reading():
+                    self._keep(event.observations)
+                case Progress():
+                    self._recorder.on_event(event)
+                case Ended() if event.failure is not None:
+                    failed.add(event.candidate)
+                    reason = event.failure.reason
+                    self._recorder.report(f"{event.candidate}: the first score stands, its training failed: {reason}")
 
-        assert self._training is not None  # noqa: S101 - without it nothing is untrained
-        with self._executor:
-            self._executor.run(self._training, [Job(record.candidate) for record in records], take)
+        assert self._parts.front_training is not None  # noqa: S101 - without it nothing is untrained
+        with self._parts.executor as executor:
+            executor.run(self._parts.front_training, [Job(record.candidate) for record in records], on_event)
         return failed
 
     def _measure_again(self, front: Sequence[Record], stages: Sequence[DeviceStage]) -> bool:
-        """Measure the front's members side by side, and the references with them; return whether that could be done."""
+        """Measure the front's members side by side, and the references with them; return whether that was possible."""
         references = [record for record in self._store.records(role=Role.REFERENCE) if record.is_complete]
         beside = ", and the references" if references else ""
-        self._say(f"Measuring the {_members(front)} of the front again, side by side{beside}.")
-        subjects = [self._measuring.subject(Job(record.candidate)) for record in (*front, *references)]
+        self._recorder.report(f"Measuring the {_members(front)} of the front again, side by side{beside}.")
+        subjects = [self._parts.measuring.subject(Job(record.candidate)) for record in (*front, *references)]
         for stage in stages:
             try:
-                confirmed = self._executor.at_device(stage.name, confirm, stage, subjects, _N_ROUNDS)
+                confirmed = self._parts.executor.at_device(stage.name, confirm, stage, subjects, N_ROUNDS)
             except LatencyError as error:
-                self._say(f"{stage.name}: the front could not be measured again, first readings stand: {error}")
+                self._recorder.report(
+                    f"{stage.name}: the front could not be measured again, first readings stand: {error}"
+                )
                 return False
             for observations in confirmed.values():
                 self._keep(observations)
         return True
 
     def _keep(self, observations: Sequence[Observation]) -> None:
-        self._store.add_observations([dataclasses.replace(o, stage=CONFIRMATION) for o in observations])
+        self._recorder.add_confirmation(observations)
 
-    def _is_confirmed(self, record: Record, stages: Sequence[Stage]) -> bool:
-        confirmed = {o.metric for o in self._store.observations(record.id) if o.stage == CONFIRMATION}
-        return all(stage.provides <= confirmed for stage in stages)
+
+def _is_confirmed(record: Record, stages: Sequence[Stage], confirmed: Mapping[str, set[str]]) -> bool:
+    return all(stage.provides <= confirmed.get(record.id, set()) for stage in stages)
 
 
 def _members(records: Sequence[Record]) -> str:

@@ -1,4 +1,4 @@
-"""The contract of whoever follows a search while it runs."""
+"""Callbacks of a search, and what they may read of it."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,7 +11,7 @@ from nas.values.records import Record
 
 
 class SearchView(Protocol):
-    """What a listener may read of a running search."""
+    """A running search as listeners see it."""
 
     @property
     def folder(self) -> RunFolder:
@@ -35,7 +35,7 @@ class SearchView(Protocol):
 
     @property
     def n_expected(self) -> int:
-        """How many candidates will have ended when the search does."""
+        """How many candidates will have ended when the search does, as far as its budget can be foreseen."""
 
     @property
     def remaining_s(self) -> float | None:
@@ -43,13 +43,13 @@ class SearchView(Protocol):
 
 
 class SearchListener:
-    """Follows a search. Every method does nothing until it is overridden."""
+    """Callbacks of a search. Every method does nothing until it is overridden."""
 
     def on_start(self, search: SearchView) -> None:
-        """Evaluation starts; `search` knows what an earlier process did."""
+        """Evaluation starts; `search` holds what earlier processes did."""
 
     def on_message(self, text: str) -> None:
-        """Something that a person should know."""
+        """A message to the user."""
 
     def on_epoch(self, candidate: str, epoch: EpochSummary) -> None:
         """A running training finished an epoch."""
@@ -62,3 +62,40 @@ class SearchListener:
 
     def on_end(self, search: SearchView) -> None:
         """The search is complete."""
+
+
+class ListenerGroup(SearchListener):
+    """Passes each callback on to several listeners, in their order."""
+
+    def __init__(self, listeners: Sequence[SearchListener]) -> None:
+        self._listeners = tuple(listeners)
+
+    def on_start(self, search: SearchView) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.on_start(search)
+
+    def on_message(self, text: str) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.on_message(text)
+
+    def on_epoch(self, candidate: str, epoch: EpochSummary) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.on_epoch(candidate, epoch)
+
+    def on_record(self, record: Record, search: SearchView) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.on_record(record, search)
+
+    def on_batch(self, search: SearchView) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.on_batch(search)
+
+    def on_end(self, search: SearchView) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.on_end(search)

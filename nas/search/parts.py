@@ -1,4 +1,4 @@
-"""What a search joins."""
+"""The parts of a search, and when its controller is asked and told."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +10,14 @@ from nas.evaluation.evaluator import Evaluator
 from nas.execution.base import Executor
 from nas.values.budgets import Budget
 from nas.values.objectives import Constraint
-from nas.values.records import Candidate, Record
+from nas.values.records import Candidate, Record, RecordState
 
 Thresholds = Callable[[Mapping[str, float], Sequence[Record]], Mapping[str, float]]
 """From a candidate's costs and the finished records to the scores that its training must reach between its stages."""
 
 
 class Scheduling(StrEnum):
-    """When the controller is asked for candidates and told of them."""
+    """When the controller is asked for candidates and told how they ended."""
 
     GENERATIONAL = "generational"  # a batch at a time: the same search with any number of workers
     STEADY_STATE = "steady_state"  # one for each that ended: nobody waits for the slowest of a batch
@@ -25,21 +25,21 @@ class Scheduling(StrEnum):
 
 @dataclass(frozen=True)
 class SearchParts:
-    """What a search joins; `nas.assembly` makes them from a configuration.
+    """Everything that a search is put together from; `nas.assembly` makes them from a configuration.
 
     Attributes:
         problem: Space, objectives and seed.
         constraints: Bounds that every candidate must keep.
         controller: Not yet set up.
-        measuring: Everything that runs in this process before trainings: counts, then devices.
-        working: The rest; run by the executor. Without stages where measuring is all.
-        executor: Where the rest runs.
+        measuring: The stages before any training: counts, then devices.
+        working: The other stages; run by the executor. None where measuring is all.
+        executor: Where they run.
         given_reference_point: By metric, from the configuration.
         chance_levels: By metric, from the task.
         references: Networks to compare with, not from the space.
-        thresholds: Which trainings are stopped early; asked with the records that the controller was told, so that the
-            order in which a batch's trainings end does not matter.
-        budget: What may be used up.
+        thresholds: Which trainings are stopped early; they depend on the records that the controller was told, so that
+            the order in which a batch's trainings end does not matter.
+        budget: Limits of trainings and hours.
         scheduling: When the controller is asked and told.
         front_training: Trains the members of the final front again, under other seeds; `None` for not at all.
     """
@@ -57,3 +57,10 @@ class SearchParts:
     budget: Budget = dataclasses.field(default_factory=Budget)
     scheduling: Scheduling = Scheduling.GENERATIONAL
     front_training: Evaluator | None = None
+
+    def was_trained(self, record: Record) -> bool:
+        """Return whether a candidate that ended went beyond the measurements."""
+        if record.failure is not None:
+            return record.failure.stage not in {stage.name for stage in self.measuring.stages}
+        provided = frozenset[str]().union(*(stage.provides for stage in self.working.stages))
+        return record.state is RecordState.PRUNED or bool(provided & record.metrics.keys())

@@ -1,11 +1,43 @@
-"""The one point that a run's hypervolume is measured from, fixed before the first training."""
+"""The point that a run's hypervolume is measured from, fixed before the first training."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from nas.errors import EvaluationError
+from nas.search.parts import SearchParts
+from nas.search.sampling import sample_costs
+from nas.store.run_store import RunStore
 from nas.values.objectives import Constraint, Direction, Objective
 
 _MARGIN = 0.1  # of the sample's range, beyond its worst cost
+
+
+def fix_reference_point(parts: SearchParts, store: RunStore, report: Callable[[str], None]) -> None:
+    """Store the run's reference point, unless it is stored already.
+
+    Args:
+        parts: Of the search.
+        store: Of the run; keeps the sampled costs too, if some were measured.
+        report: Callback for messages.
+
+    Raises:
+        EvaluationError: If no genotype of the sample could be measured.
+    """
+    if store.fact("reference_point") is not None:
+        return
+
+    def sample() -> list[Mapping[str, float]]:
+        rows = sample_costs(parts.problem, (parts.measuring, parts.working), parts.executor, report)
+        store.set_fact("reference_sample", rows)
+        return [row["metrics"] for row in rows]
+
+    point = choose_reference_point(
+        parts.problem.objectives,
+        parts.constraints,
+        given=parts.given_reference_point,
+        chance_levels=parts.chance_levels,
+        sample=sample,
+    )
+    store.set_fact("reference_point", point)
 
 
 def choose_reference_point(
@@ -18,15 +50,15 @@ def choose_reference_point(
 ) -> dict[str, float]:
     """Return the worst value of interest of each objective, in the metric's own units.
 
-    For each objective the first of these that is there: the value `given`; the bound that a constraint sets on
-    its bad side; what a network that learned nothing reaches; a little beyond the worst cost of a sample.
+    For each objective the first of these that exists: the value `given`; the bound that a constraint sets on its bad
+    side; the chance level; a little beyond the worst cost of a sample.
 
     Args:
         objectives: What is optimised.
         constraints: Their bounds.
         given: By metric, from the configuration.
-        chance_levels: By metric, from the task.
-        sample: Measures random genotypes; called at most once, and only when nothing else tells.
+        chance_levels: By metric, the score of a network that learned nothing; from the task.
+        sample: Measures random genotypes; called at most once, and only for an objective without any other value.
 
     Raises:
         EvaluationError: If no genotype of the sample could be measured.

@@ -9,8 +9,8 @@ from nas.data.cache import load_array
 from nas.data.stream import StreamedExamples
 from nas.evaluation.base import Subject
 from nas.pretrained.teacher import Teacher
+from nas.store.folding import RETRAINING
 from nas.store.run_folder import RunFolder
-from nas.store.run_store import RETRAINING
 from nas.torch_tools import save_weights, torch_threads
 from nas.training.batches import TrainingData
 from nas.training.distillation import Distillation
@@ -26,14 +26,14 @@ _N_AT_A_TIME = 1024  # decoded test images in memory, a multiple of what is scor
 
 @dataclass(frozen=True)
 class RetrainingParts:
-    """What a full training needs; `nas.assembly` makes it from a run's configuration.
+    """Inputs of a full training; `nas.assembly` makes them from a run's configuration.
 
     Attributes:
-        space: The run's, its networks starting as in the search.
+        space: The run's; its networks start from the same weights as in the search.
         dataset: Gives the test split.
         setting: As in the search; training and validation split are trained on together.
-        teacher_logits: Of the same splits, in the same order; empty for no distillation, or one from a live teacher.
-        teacher: The live teacher; `None` for no such distillation.
+        teacher_logits: Files for the same splits, in the same order; empty without distillation or with a live teacher.
+        teacher: Computes logits of each batch during the training; `None` for stored logits or no distillation.
         recipe: As in the search; its epochs are replaced.
         distillation: As in the search.
     """
@@ -57,8 +57,8 @@ def retrain(
 ) -> dict[str, float]:
     """Train the network of `subject` from scratch on all but the test split, then score it on that.
 
-    The test split is read first, and the reading logged before it happens: what is broken costs no training then. The
-    weights go to the run's folder as soon as they are trained, the scores to its store.
+    The test split is decoded before the training, so that broken images cost no training; this reading of it is logged
+    first. The weights are saved to the run's folder right after the training, the scores to its store.
 
     Args:
         parts: Data, task and recipe.

@@ -1,4 +1,4 @@
-"""What earlier runs on the same space found, as the first that a new run asks for."""
+"""Warm start: the best genotypes of earlier runs on the same space, to be asked for first."""
 
 import itertools
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ _FACT = "warm_start"
 def warm_start(
     folder: RunFolder, runs: Sequence[Path | str], space: SearchSpace, objectives: Sequence[Objective], n: int
 ) -> tuple[Genotype, ...]:
-    """Return the best genotypes of earlier runs, and store them: a resumed run needs the earlier ones no more.
+    """Return the best genotypes of earlier runs, and store them: a resumed run does not need the earlier runs.
 
     Args:
         folder: Of the new run.
         runs: The folders of the earlier ones; their task or device may be another.
         space: Of the new run.
-        objectives: Of the new run. Where the earlier one has these metrics it is judged by them, else by its own.
-        n: How many to return at most, as many from each run.
+        objectives: Of the new run. An earlier run is ranked by them if it has all these metrics, else by its own.
+        n: How many to return at most, taken from the runs in turn.
 
     Raises:
         InputError: If there is no such run, or it searched another space or the same with other options.
@@ -62,7 +62,7 @@ def _best_first(run: Run, space: SearchSpace, objectives: Sequence[Objective]) -
 
 
 def _spread_out(losses: np.ndarray) -> list[int]:
-    """Return the rows of one front: the best in the first objective, then always the farthest from those before it."""
+    """Return the rows of one front, each the farthest from those before it; first the best in the first objective."""
     width = np.ptp(losses, axis=0)
     scaled = losses / np.where(width > 0, width, 1.0)
     order = [int(np.argmin(losses[:, 0]))]

@@ -1,1 +1,1 @@
-"""What a run keeps on disk: its folder, its SQLite store, artifacts shared with other runs; and a run read back."""
+"""A run on disk: its folder, its SQLite store, artifacts shared with other runs; and a run read back."""

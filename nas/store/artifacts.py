@@ -14,7 +14,7 @@ from nas.files import atomic_path, write_json
 
 
 class ArtifactCache:
-    """A folder of files named by a hash of everything that they depend on.
+    """A folder of files named by their cache key: a hash of all inputs that determine their content.
 
     Several runs may share it: each artifact is made under a lock, written to the side and renamed, so
     that a file that is there is whole.
@@ -51,8 +51,8 @@ class ArtifactCache:
         """Return the artifact, made now if it is not there.
 
         Args:
-            kind: What it is, for people who look into the folder.
-            depends_on: Everything that its content depends on, as plain JSON values; kept beside it.
+            kind: Begins the file's name, for people who look into the folder.
+            depends_on: All inputs that determine its content, as plain JSON values; stored next to it.
             suffix: Of the file's name, e.g. `".safetensors"`.
             make: Writes the content to the path that it is given.
 

@@ -1,4 +1,4 @@
-"""A run as people look at it: records, front, knee, rows. Needs nothing but the run's folder."""
+"""A run read back from its folder: records, front, knee, rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from nas.values.records import Record, RecordState, Role
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder holds at one moment.
+    """A snapshot of a run's folder.
 
     Attributes:
         path: The folder.
@@ -29,7 +29,7 @@ class Run:
         reference_point: By metric, in its own units; `None` before it was fixed.
         teacher: Its kind, size and validation scores; `None` for a run without one.
         finished_size: The number of candidates at which the search came to its end; 0 while it has not.
-        usage: What the search has used up.
+        usage: Trainings and hours used so far.
     """
 
     path: Path

@@ -46,7 +46,7 @@ class RunFolder:
 
         Args:
             path: The folder.
-            artifacts: By default those beside it.
+            artifacts: By default those in the same parent folder.
 
         Raises:
             RunFolderError: If there can be no such folder, it holds other files, or another process writes to it.
@@ -115,7 +115,7 @@ def _new_store(path: Path) -> RunStore:
 
 
 def _other_files(path: Path) -> list[str]:
-    """Return what stands in `path` that a run killed at its start would not have left there."""
+    """Return the files in `path` that are not ours; a run killed at its start leaves empty folders."""
     return sorted(entry.name for entry in path.iterdir() if entry.name not in _FOLDERS and entry.name[0] != ".")
 
 

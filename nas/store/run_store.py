@@ -1,12 +1,11 @@
-"""The durable part of a run: a folder with its configuration, weights and files, and the store of its facts.
+"""The durable facts of a run, in an SQLite file.
 
-The store is an SQLite file that only the run's parent process writes. What is asked is written before it
-is evaluated, each reading as it is taken, each verdict before the next candidate starts; a reader or a
-resumed run folds these facts into records.
+Only the process that searches writes it: candidates before they are evaluated, each reading as it is taken, each
+verdict before the next candidate starts. Readers and a resumed run fold these facts into records; the search itself
+keeps the records of open candidates in memory (`nas.search.recording`).
 """
 
 import contextlib
-import itertools
 import json
 import sqlite3
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from nas.errors import RunFolderError
+from nas.store.folding import CONFIRMATION, folded
 from nas.values.objectives import Violation
 from nas.values.records import (
     Candidate,
@@ -25,12 +25,8 @@ from nas.values.records import (
     Record,
     RecordState,
     Role,
-    epoch_loss,
 )
 from search_spaces.genotype import Genotype
-
-CONFIRMATION = "confirmation"  # readings of front members taken again, interleaved
-RETRAINING = "retraining"  # scores on the test split after a full training
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -142,37 +138,45 @@ class RunStore:
         batch: int,
         n_requested: int | None = None,
         role: Role = Role.CANDIDATE,
-    ) -> None:
+    ) -> list[Record]:
         """Store that these candidates were asked for: all of them or, if interrupted, none.
 
         Args:
             candidates: In the order of asking.
             batch: Its number.
             n_requested: How many the controller was asked for, if it gave fewer.
-            role: What they are asked for.
+            role: Candidates of the search, or references.
+
+        Returns:
+            Their records, without readings and verdict.
         """
         with self._transaction():
             n_requested = len(candidates) if n_requested is None else n_requested
             self._db.execute("INSERT INTO batches VALUES (?, ?)", (batch, n_requested))
             (start,) = self._db.execute("SELECT COUNT(*) FROM asks").fetchone()
+            records = [
+                Record(candidate, RecordState.ASKED, {}, number, batch, attempts=0, role=role)
+                for number, candidate in enumerate(candidates, start)
+            ]
             self._db.executemany(
                 "INSERT INTO asks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
-                        start + offset,
-                        candidate.id,
+                        record.number,
+                        record.id,
                         role,
                         batch,
-                        candidate.genotype.space,
-                        json.dumps(candidate.genotype.genes),
-                        candidate.fingerprint,
-                        candidate.seed,
-                        candidate.description,
+                        record.candidate.genotype.space,
+                        json.dumps(record.candidate.genotype.genes),
+                        record.candidate.fingerprint,
+                        record.candidate.seed,
+                        record.candidate.description,
                         time.time(),
                     )
-                    for offset, candidate in enumerate(candidates)
+                    for record in records
                 ],
             )
+        return records
 
     def add_observations(self, observations: Sequence[Observation]) -> None:
         """Store readings that were taken together: all of them or none."""
@@ -254,12 +258,12 @@ class RunStore:
             confirmed: Whether readings taken again for the final front replace the first ones. A controller
                 is told the first ones, during the run and when it is replayed.
         """
-        # Verdicts before readings: of a run in progress, a record is then never ahead of what it rests on.
+        # Verdicts are read before readings: in a run in progress a record then never lacks readings of its verdict.
         rows = self._db.execute(f"{_SELECT_ASKS} WHERE a.role = ? ORDER BY a.number", (role,)).fetchall()
         readings: dict[str, list[Observation]] = {}
         for observation in self.observations():
             readings.setdefault(observation.candidate, []).append(observation)
-        return [_fold(row, readings.get(row[1], []), confirmed) for row in rows]
+        return [folded(_record(row), readings.get(row[1], []), confirmed=confirmed) for row in rows]
 
     def record(self, candidate: str, *, confirmed: bool = True) -> Record:
         """Return one record; `confirmed` as for `records`.
@@ -270,7 +274,15 @@ class RunStore:
         row = self._db.execute(f"{_SELECT_ASKS} WHERE a.candidate = ?", (candidate,)).fetchone()
         if row is None:
             raise KeyError(candidate)
-        return _fold(row, self.observations(candidate), confirmed)
+        return folded(_record(row), self.observations(candidate), confirmed=confirmed)
+
+    def confirmed_metrics(self) -> dict[str, set[str]]:
+        """Return by candidate the metrics that the confirmation of the front has read."""
+        rows = self._db.execute("SELECT candidate, metric FROM observations WHERE stage = ?", (CONFIRMATION,))
+        confirmed: dict[str, set[str]] = {}
+        for candidate, metric in rows:
+            confirmed.setdefault(candidate, set()).add(metric)
+        return confirmed
 
     def endings(self) -> list[tuple[str, int]]:
         """Return who ended, in that order, each with the number of the last candidate asked for until then."""
@@ -293,27 +305,19 @@ class RunStore:
         return list(self._db.execute("SELECT candidate, purpose, taken_at FROM test_readings ORDER BY sequence"))
 
 
-def _fold(row: tuple[Any, ...], readings: list[Observation], confirmed: bool) -> Record:
-    number, identity, role, batch, space, genes, fingerprint, seed, description, *verdict = row
-    state, attempts, detail = verdict
-    latest = {o.metric: o for o in readings if o.stage != RETRAINING and (confirmed or o.stage != CONFIRMATION)}
-    curve = list(itertools.takewhile(latest.__contains__, map(epoch_loss, itertools.count(1))))
-    epoch_losses = tuple(latest.pop(metric).value for metric in curve)
-    retrained = {o.metric: o for o in readings if o.stage == RETRAINING}
+def _record(row: tuple[Any, ...]) -> Record:
+    """Return the record of a row of `_SELECT_ASKS`, without readings."""
+    number, identity, role, batch, space, genes, fingerprint, seed, description, state, attempts, detail = row
     detail = json.loads(detail) if detail else {"violations": (), "failure": None, "pruning": None}
     return Record(
         candidate=Candidate(identity, Genotype(space, tuple(json.loads(genes))), fingerprint, seed, description),
         state=RecordState(state) if state else RecordState.ASKED,
-        metrics={metric: o.value for metric, o in latest.items()},
+        metrics={},
         number=number,
         batch=batch,
         attempts=attempts or 0,
         role=Role(role),
-        conditions={metric: o.conditions for metric, o in latest.items()},
-        epoch_losses=epoch_losses,
         violations=tuple(Violation(**violation) for violation in detail["violations"]),
         failure=Failure(**detail["failure"]) if detail["failure"] else None,
         pruning=Pruning(**detail["pruning"]) if detail["pruning"] else None,
-        retrained={metric: o.value for metric, o in retrained.items()},
-        retrained_conditions=next((o.conditions for o in reversed(list(retrained.values()))), {}),
     )

@@ -39,11 +39,6 @@ class MetricInfo:
         """Whether the network has to be trained first."""
         return self.source is MetricSource.TASK
 
-    @property
-    def needs_model(self) -> bool:
-        """Whether there has to be a network at all; a user's function may do without."""
-        return self.source is not MetricSource.FUNCTION
-
 
 def _score(task: str) -> MetricInfo:
     return MetricInfo(MetricSource.TASK, Direction.MAXIMIZE, task=task)

@@ -14,8 +14,8 @@ from nas.errors import ConfigurationError, EvaluationError
 from nas.evaluation import Need, SeededStage, Stage, Subject
 from nas.evaluation.seeds import seed_number
 from nas.search.confirmation import FrontConfirmation
+from nas.store.folding import CONFIRMATION
 from nas.store.run_folder import RunFolder
-from nas.store.run_store import CONFIRMATION
 from nas.values.recipes import EpochSummary
 from nas.values.records import Candidate, Observation
 from search_spaces.spaces.integers import Integers

@@ -13,10 +13,10 @@ import torch
 
 from nas.errors import DataError, InputError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading
+from nas.evaluation.verdicts import memory_fault
 from nas.execution import EXECUTORS, ProcessPoolExecutor, SerialExecutor, process_pool, time_limit
-from nas.execution.base import memory_fault
-from nas.execution.process_pool import _Worker
 from nas.execution.time_limit import TimeLimit
+from nas.execution.worker_process import WorkerProcess
 from nas.values.objectives import Constraint
 from nas.values.records import Candidate, Failure, RecordState
 from search_spaces.spaces.integers import Integers
@@ -312,7 +312,7 @@ def test_a_worker_that_was_stopped_leaves_nothing_to_be_stopped_at_the_end(monke
     registered = []
     monkeypatch.setattr("atexit.register", registered.append)
     monkeypatch.setattr("atexit.unregister", registered.remove)
-    worker = _Worker(multiprocessing.get_context("spawn"), evaluator(first_gene), 1, None)
+    worker = WorkerProcess(multiprocessing.get_context("spawn"), evaluator(first_gene), 1, None)
     assert registered == [worker.stop]
     worker.stop()
     assert (registered, worker.process.exitcode, worker.process.daemon) == ([], -signal.SIGKILL, False)
@@ -321,7 +321,9 @@ def test_a_worker_that_was_stopped_leaves_nothing_to_be_stopped_at_the_end(monke
 def test_what_the_parent_holds_of_a_gpu_is_given_back_before_workers_start(monkeypatch):
     told = []
     monkeypatch.setattr("nas.execution.process_pool.free_unused_memory", lambda: told.append("freed"))
-    monkeypatch.setattr("nas.execution.process_pool._Worker", lambda *given: told.append("worker") or _Worker(*given))
+    monkeypatch.setattr(
+        "nas.execution.process_pool.WorkerProcess", lambda *given: told.append("worker") or WorkerProcess(*given)
+    )
     with ProcessPoolExecutor(n_workers=1) as executor:
         run(executor, evaluator(first_gene), jobs(1))
     assert told == ["freed", "worker"]

@@ -16,9 +16,11 @@ import nas
 from nas.analysis import to_json
 from nas.errors import InputError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading, Stage
-from nas.execution import RayExecutor, ray_cluster, ray_devices
+from nas.execution import RayExecutor, ray_cluster, ray_devices, ray_places, ray_workers
 from nas.execution.base import JobQueue
-from nas.execution.ray_cluster import _NodeWorker
+from nas.execution.ray_worker import NodeWorker
+from nas.execution.ray_workers import WorkerGroup
+from nas.execution.time_limit import TimeLimit
 from nas.files import write_text
 from nas.values.objectives import Constraint
 from nas.values.records import Candidate, RecordState
@@ -257,9 +259,9 @@ LOST = ray.exceptions.NodeDiedError("its node has died")
 def fake(monkeypatch):
     def make(looks, answers):
         module = FakeRay(looks, answers)
-        for user in (ray_cluster, ray_devices):
+        for user in (ray_cluster, ray_devices, ray_places, ray_workers):
             monkeypatch.setattr(user, "ray_api", lambda: module)
-            monkeypatch.setattr(user, "_POLL_S", 0.0)
+            monkeypatch.setattr(user, "_POLL_S", 0.0, raising=user is not ray_cluster)
         return module
 
     return make
@@ -306,29 +308,29 @@ def test_what_the_call_itself_raises_is_passed_on(fake):
 
 def test_a_worker_past_its_limit_whose_end_is_there_is_not_killed(fake, monkeypatch):
     module = fake([True], [7])
-    executor, dropped = RayExecutor(), []
+    group, dropped = WorkerGroup(evaluator(), {}, 1, TimeLimit()), []
     late = types.SimpleNamespace(awaited="its end", job=jobs(1)[0], is_ready=True, since=-math.inf)
-    executor._workers.append(late)
-    monkeypatch.setattr(executor, "_drop", dropped.append)
+    group._workers.append(late)
+    monkeypatch.setattr(group, "_drop", dropped.append)
     queue = JobQueue([], lambda event: None)
-    executor._stop_late(queue)
+    group.stop_late(queue)
     assert dropped == []
     module.answers = [None]
-    executor._stop_late(queue)
+    group.stop_late(queue)
     assert dropped == [late]
     assert queue.take(0).attempt == 2
 
 
 def test_a_worker_that_does_not_start_is_replaced_and_no_candidate_pays_for_it(fake, monkeypatch, caplog):
     fake([True], [None])
-    executor, dropped = RayExecutor(), []
-    executor._workers += [
+    group, dropped = WorkerGroup(evaluator(), {}, 1, TimeLimit()), []
+    group._workers += [
         types.SimpleNamespace(awaited="files", job=None, is_ready=False, since=time.monotonic() - age)
         for age in (601, 10)
     ]
-    monkeypatch.setattr(executor, "_drop", dropped.append)
-    executor._stop_late(JobQueue([], lambda event: None))
-    assert dropped == executor._workers[:1]
+    monkeypatch.setattr(group, "_drop", dropped.append)
+    group.stop_late(JobQueue([], lambda event: None))
+    assert dropped == group._workers[:1]
     assert "did not start within 600 s" in caplog.text
 
 
@@ -371,7 +373,7 @@ def test_files_go_to_the_node_and_weights_come_back(cluster, tmp_path):
 def test_a_node_is_given_the_files_that_it_has_not(cluster, tmp_path):
     here, gone = tmp_path / "here", tmp_path / "far" / "gone"
     here.write_text("1")
-    worker = _NodeWorker(evaluator(files=(here, gone)), 1)
+    worker = NodeWorker(evaluator(files=(here, gone)), 1)
     assert worker.missing_files() == [gone]
     worker.receive({gone: ray.put(np.frombuffer(b"some content", dtype=np.uint8))})
     assert worker.missing_files() == []

@@ -91,9 +91,8 @@ def search(path, controller=None, kill_after=None, listeners=(), **changes):
     with folder:
         if kill_after is not None:
             KillAfter(folder.store, kill_after)
-        run = Search(parts(controller, **changes), folder, listeners)
-        run.run()
-        return folder.store.records(), run.hypervolume
+        view = Search(parts(controller, **changes), folder, listeners).run()
+        return folder.store.records(), view.hypervolume
 
 
 def test_every_candidate_asked_for_leaves_one_record(tmp_path):

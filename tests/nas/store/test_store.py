@@ -3,8 +3,9 @@ import sqlite3
 import pytest
 
 from nas.errors import RunFolderError
+from nas.store.folding import CONFIRMATION, RETRAINING
 from nas.store.run_folder import RunFolder
-from nas.store.run_store import CONFIRMATION, RETRAINING, RunStore
+from nas.store.run_store import RunStore
 from nas.values.objectives import Violation
 from nas.values.records import Candidate, Failure, Observation, RecordState, Role
 from search_spaces.spaces.integers import Integers

@@ -1,0 +1,62 @@
+"""Takes open candidates through measurements and trainings."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+from nas.evaluation.events import Event, Job
+from nas.search.parts import SearchParts
+from nas.search.recording import EventRecorder
+from nas.values.objectives import Constraint
+from nas.values.records import Record, RecordState, Role
+
+
+class CandidateEvaluation:
+    """Evaluates candidates and references, those of one call measured before its first training.
+
+    Args:
+        parts: Of the search.
+        recorder: Holds the open candidates.
+        on_event: Callback for the events of both.
+        told: Records that the controller was told; thresholds of trainings depend on them.
+    """
+
+    def __init__(
+        self,
+        parts: SearchParts,
+        recorder: EventRecorder,
+        on_event: Callable[[Event], None],
+        told: Sequence[Record] = (),
+    ) -> None:
+        self._parts = parts
+        self._recorder = recorder
+        self._on_event = on_event
+        self._told = told
+
+    def run(self, records: Iterable[Record], constraints: tuple[Constraint, ...]) -> None:
+        """Evaluate those of `records` that have not ended.
+
+        Args:
+            records: Of candidates or references.
+            constraints: Bounds that they must keep.
+        """
+        if jobs := self.measured_jobs(records, constraints):
+            self._parts.executor.run(self._parts.working, jobs, self._on_event)
+
+    def measured_jobs(self, records: Iterable[Record], constraints: tuple[Constraint, ...]) -> list[Job]:
+        """Measure those of `records` that have not ended, and return the trainings of those that keep their bounds."""
+        open_records = self._still_open(records)
+        if self._parts.measuring.stages:
+            jobs = [self._job(record, constraints) for record in open_records]
+            self._parts.executor.measure(self._parts.measuring, jobs, self._on_event)
+        if not self._parts.working.stages:
+            return []
+        return [self._job(record, constraints) for record in self._still_open(open_records)]
+
+    def _still_open(self, records: Iterable[Record]) -> list[Record]:
+        return [record for record in records if self._recorder.current(record).state is RecordState.ASKED]
+
+    def _job(self, record: Record, constraints: tuple[Constraint, ...]) -> Job:
+        job = self._recorder.job(record, constraints)
+        if record.role is Role.REFERENCE:
+            return job
+        return dataclasses.replace(job, thresholds=self._parts.thresholds(job.metrics, self._told))
