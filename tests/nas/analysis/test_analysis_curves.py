@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from nas import api
 from nas.analysis import Run, to_csv, to_json
 from nas.analysis.curves import CurveQuality, CurveReport
-from nas.cli.main import app
+from nas.cli.app import app
 from nas.errors import InputError
 from nas.predictors.learning_curves import CurvePredictor, LearningCurve
 from nas.values.objectives import Direction, Objective

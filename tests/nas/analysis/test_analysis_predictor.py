@@ -14,7 +14,7 @@ import nas
 from nas.analysis import predictor as report_module
 from nas.analysis.predictor import PredictorReport
 from nas.api import analyse_predictor
-from nas.cli.main import app
+from nas.cli.app import app
 from nas.errors import InputError
 from nas.predictors.base import Prediction, Predictor
 from search_spaces.spaces.integers import Integers

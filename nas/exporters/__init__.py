@@ -1,6 +1,6 @@
 """Trained networks as files for other runtimes."""
 
-from nas.export.onnx_file import export_onnx
+from nas.exporters.onnx_file import export_onnx
 
 EXPORTERS = {"onnx": export_onnx}
 
