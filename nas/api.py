@@ -1,4 +1,4 @@
-"""One function for everything that is done with a run: search, retrain, export, analyse. The command line calls these."""
+"""What the command line and Python code call: search, retrain, export and analyse a run, each in one function."""
 
 import contextlib
 import json
@@ -151,7 +151,9 @@ def make_teacher(
     return TrainedNetwork(teacher.weights, teacher.scores, teacher.n_params)
 
 
-def pretrain(config: Path | str | Mapping[str, Any], run_dir: Path | str | None = None, **options: Any) -> TrainedNetwork:
+def pretrain(
+    config: Path | str | Mapping[str, Any], run_dir: Path | str | None = None, **options: Any
+) -> TrainedNetwork:
     """Return the pretrained encoder of a configuration, trained now unless a run in the same folder has trained it.
 
     Arguments as for `make_teacher`. If the encoder is distilled from a teacher, that is trained before it.
@@ -355,7 +357,7 @@ def _check_same_run(folder: RunFolder, settings: RunConfig, *, resume: bool, tru
         )
         raise RunFolderError(f"{path} holds a run with another configuration; {advice}:\n{shown}")
     if not resume and not _is_finished(Run.of(folder), settings):
-        raise RunFolderError(f"{path} holds an unfinished run; pass --resume to continue it, or choose another --run-dir")
+        raise RunFolderError(f"{path} holds an unfinished run; pass --resume to continue, or choose another --run-dir")
 
 
 def _is_changeable(change: Difference) -> bool:

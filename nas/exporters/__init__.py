@@ -1,4 +1,4 @@
-"""Trained networks as files for other runtimes."""
+"""Trained networks as files for other runtimes, by format."""
 
 from nas.exporters.onnx_file import export_onnx
 
