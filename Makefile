@@ -2,11 +2,12 @@
 # make test   install with what tests need, run the tests but the slow ones (make test-all: these too)
 # make check  what CI runs: lint, format, types, layers, tests
 # make docs   the documentation as a site, in build/site
+# make check-lowest   the tests with the lowest versions that pyproject.toml allows, torch aside; takes Python 3.11
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check docs format clean
+.PHONY: demo test test-all check check-lowest docs format clean
 
 .venv/installed: pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv
@@ -22,6 +23,11 @@ BIN := .venv/bin
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@ .venv/installed
+
+.venv-lowest/installed: pyproject.toml .ci/lowest.txt
+	test -d .venv-lowest || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --constraint .ci/lowest.txt --editable ".[test]"
+	touch $@
 
 demo: .venv/installed
 	$(BIN)/nas search configs/quickstart.yaml --resume
@@ -44,9 +50,13 @@ docs: .venv/installed-docs
 	$(BIN)/python docs/prepare.py
 	$(BIN)/zensical build --strict --clean
 
+# Old libraries beside the newest ones of theirs are full of deprecated calls: these warnings are no errors here.
+check-lowest: .venv-lowest/installed
+	.venv-lowest/bin/python -m pytest -n auto -m "not slow" -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
+
 format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-lowest build *.egg-info

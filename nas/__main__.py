@@ -1,6 +1,6 @@
 """`python -m nas` is `nas`."""
 
-from nas.cli.main import main
+from nas.cli import main
 
 if __name__ == "__main__":
     main()

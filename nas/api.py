@@ -1,4 +1,4 @@
-"""What can be done with a run, in one call each: search, load, retrain, export. The command line calls these."""
+"""What the command line and Python code call: search, retrain, export and analyse a run, each in one function."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from nas.analysis.predictor import PredictorReport
 from nas.config import Difference, RunConfig, differences, load_config
 from nas.dry_run import CostEstimate, estimate_costs
 from nas.errors import InputError, RunFolderError
-from nas.export import EXPORTERS
+from nas.exporters import EXPORTERS
 from nas.files import write_text
 from nas.listeners.console import ConsoleListener
 from nas.listeners.live import PlotListener, TensorBoardListener
@@ -37,9 +37,9 @@ _CHANGEABLE = (
     "execution",
     "tensorboard",
 )
-"""Keys that a resumed run may change, or all beneath them: none changes what an earlier record means."""
+"""Keys, with all below them, that a resumed run may change: earlier records stay valid."""
 
-_FIXED = "execution.n_threads"  # a training's result depends on its threads
+_FIXED = "execution.n_threads"  # below `execution`, but results of a training depend on it
 
 
 def run_search(
@@ -51,20 +51,20 @@ def run_search(
     trust_code: bool = False,
     console: Console | None = None,
 ) -> Run:
-    """Search, from a configuration to a finished run; a run that is finished already is returned at once.
+    """Run the search of a configuration and return the finished run; one finished before is returned at once.
 
     Args:
         config: A YAML file, or a mapping of the same shape.
         run_dir: The run's folder; by default `runs/NAME`.
-        resume: Go on with an unfinished run, or with a finished one whose size `overrides` raise. Starts from
-            the beginning if there is nothing to go on with.
-        overrides: Changes of the configuration such as `"controller.n_generations=20"`.
-        trust_code: Whether Python code that the configuration names may be imported.
-        console: Where to show progress; nothing is shown by default.
+        resume: Continue an unfinished run, or extend a finished one whose size or budget `overrides` raise. Starts a
+            new run if there is none.
+        overrides: Overridden keys of the configuration, such as `"controller.n_generations=20"`.
+        trust_code: Whether to import Python code that the configuration names.
+        console: Where to show progress; by default nothing is shown.
 
     Raises:
-        InputError: A fault in the configuration, the data or the folder, before anything expensive starts.
-        KeyboardInterrupt: Passed on; everything up to it is stored.
+        InputError: If configuration, data or folder are faulty; raised before anything expensive starts.
+        KeyboardInterrupt: Re-raised; everything computed so far is stored.
     """
     settings = load_config(config, overrides, trust_code)
     path = Path(run_dir) if run_dir is not None else Path("runs") / settings.name
@@ -74,7 +74,7 @@ def run_search(
             _check_same_run(folder, settings, resume=resume, trust_code=trust_code)
             run = Run.of(folder)
             if _is_finished(run, settings):
-                _say_finished(console, run)
+                _print_finished(console, run)
                 return run
         else:
             folder.start_over()
@@ -97,12 +97,12 @@ def expected_costs(
     overrides: Sequence[str] = (),
     trust_code: bool = False,
 ) -> CostEstimate | None:
-    """Return what `run_search` with these arguments would cost on this machine from now on; nothing is written.
+    """Return the remaining cost of `run_search` with these arguments on this machine; nothing is written.
 
-    `None` for a run that is finished already.
+    `None` for a finished run.
 
     Raises:
-        InputError: As `run_search` does, and if no sampled candidate can be evaluated.
+        InputError: As by `run_search`, and if no sampled candidate can be evaluated.
     """
     settings = load_config(config, overrides, trust_code)
     path = Path(run_dir) if run_dir is not None else Path("runs") / settings.name
@@ -118,13 +118,13 @@ def expected_costs(
 
 
 @dataclass(frozen=True)
-class MadeNetwork:
-    """A trained network that the candidates of a run share.
+class TrainedNetwork:
+    """A network trained for the candidates of a run: their teacher, or their pretrained encoder.
 
     Attributes:
-        path: Its file.
-        scores: On the validation split, by metric; an encoder's under the light decoder of its training.
-        n_params: Trained numbers.
+        path: The file of its weights.
+        scores: On the validation split, by metric; an encoder is scored with the light decoder it was trained with.
+        n_params: The number of trained parameters.
     """
 
     path: Path
@@ -134,37 +134,39 @@ class MadeNetwork:
 
 def make_teacher(
     config: Path | str | Mapping[str, Any], run_dir: Path | str | None = None, **options: Any
-) -> MadeNetwork:
-    """Return the teacher that a search with this configuration would learn from, trained now if nobody did before.
+) -> TrainedNetwork:
+    """Return the teacher of a configuration, trained now unless a run in the same folder has trained it.
 
     Args:
         config: As for `run_search`.
-        run_dir: Likewise; the run itself is not touched.
-        options: `overrides`, `trust_code` and `console`, likewise.
+        run_dir: As for `run_search`; only the artifacts beside this folder are written.
+        options: `overrides`, `trust_code` and `console`, as for `run_search`.
 
     Raises:
-        InputError: If the configuration has no teacher, or the data or its file is not to be had or does not fit.
-        EvaluationError: If its training diverges.
+        InputError: If the configuration has no teacher, or the data or the teacher's file is missing or does not fit.
+        EvaluationError: If the training diverges.
     """
     with _preparation(config, run_dir, **options) as (settings, folder, listener):
         weights, report = assembly.make_run_teacher(settings, folder, listener)
-    return MadeNetwork(weights, report.scores, report.n_params)
+    return TrainedNetwork(weights, report.scores, report.n_params)
 
 
-def pretrain(config: Path | str | Mapping[str, Any], run_dir: Path | str | None = None, **options: Any) -> MadeNetwork:
-    """Return the encoder that all candidates of a search would start from, trained now if nobody did before.
+def pretrain(
+    config: Path | str | Mapping[str, Any], run_dir: Path | str | None = None, **options: Any
+) -> TrainedNetwork:
+    """Return the pretrained encoder of a configuration, trained now unless a run in the same folder has trained it.
 
-    Arguments as for `make_teacher`. A teacher that it learns from is made first.
+    Arguments as for `make_teacher`. If the encoder is distilled from a teacher, that is trained before it.
 
     Raises:
-        InputError: If the configuration has no pretraining, or the data or a file is not to be had or does not fit.
+        InputError: If the configuration has no pretraining, or the data or a file is missing or does not fit.
         EvaluationError: If a training diverges.
     """
     with _preparation(config, run_dir, **options) as (settings, folder, listener):
         weights = assembly.make_run_encoder(settings, folder, listener)
     tensors = load_file(weights)
     n_params = sum(tensor.numel() for name, tensor in tensors.items() if name.endswith((".weight", ".bias")))
-    return MadeNetwork(weights, json.loads(weights_metadata(weights).get("scores", "{}")), n_params)
+    return TrainedNetwork(weights, json.loads(weights_metadata(weights).get("scores", "{}")), n_params)
 
 
 @contextlib.contextmanager
@@ -176,9 +178,9 @@ def _preparation(
     trust_code: bool = False,
     console: Console | None = None,
 ) -> Iterator[tuple[RunConfig, RunFolder, SearchListener]]:
-    """Yield what it takes to make something for runs that are not there yet.
+    """Yield configuration, run folder and listener for a training whose result several runs share.
 
-    What is made lies beside all runs; a folder that is thrown away stands in for the run.
+    The run folder is a temporary one: only the shared artifacts beside it outlive the training.
     """
     settings = load_config(config, overrides, trust_code)
     beside = (Path(run_dir) if run_dir is not None else Path("runs") / settings.name).parent
@@ -186,22 +188,13 @@ def _preparation(
         beside.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=beside, prefix=".preparation-")
     except OSError as error:
-        raise InputError(f"{beside}: nothing can be written here: {error}") from error
+        raise InputError(f"{beside} cannot be written: {error}") from error
     with (
         scratch,
         RunFolder.write(Path(scratch.name)) as folder,
         ConsoleListener(console or Console(quiet=True)) as listener,
     ):
         yield settings, folder, listener
-
-
-def load_run(run_dir: Path | str) -> Run:
-    """Return a run as it stands, from its folder alone.
-
-    Raises:
-        RunFolderError: If there is none.
-    """
-    return Run.load(run_dir)
 
 
 def retrain(
@@ -212,17 +205,17 @@ def retrain(
     trust_code: bool = False,
     console: Console | None = None,
 ) -> Record:
-    """Train a candidate fully, on all but the test split, score it there, and return its record with both scores.
+    """Train a candidate fully on all but the test split, score it on that, and return its record with both scores.
 
     Args:
         run_dir: The run's folder.
-        candidate: Its id, or as much of its beginning as is unique; or the name of a reference model.
-        epochs: Of the training; everything else is as in the run's recipe.
-        trust_code: Whether Python code that the run's configuration names may be imported.
-        console: Where to show progress; nothing is shown by default.
+        candidate: Its id, or a unique prefix of it; or the name of a reference model.
+        epochs: The length of the training; everything else is as in the run's recipe.
+        trust_code: Whether to import Python code that the run's configuration names.
+        console: Where to show progress; by default nothing is shown.
 
     Raises:
-        InputError: If there is no such run or candidate, or the data is not there or is other data now.
+        InputError: If there is no such run or candidate, or the data is missing or has changed.
         EvaluationError: If the training diverges.
     """
     if epochs < 1:
@@ -257,17 +250,17 @@ def export(
 
     Args:
         run_dir: The run's folder.
-        candidate: Its id, or a unique beginning; by default the front's knee.
-        format: A name in `EXPORTERS`.
-        path: The file; by default in the run's folder under `exports/`.
-        trust_code: Whether Python code that the run's configuration names may be imported.
+        candidate: Its id, or a unique prefix of it; by default the front's knee.
+        format: A key of `EXPORTERS`.
+        path: The file to write; by default in the run's folder under `exports/`.
+        trust_code: Whether to import Python code that the run's configuration names.
 
     Returns:
-        The file.
+        The file's path.
 
     Raises:
         InputError: If there is no such run or candidate, or it was never trained.
-        ExportError: If the file would not compute what the network does; there is none then.
+        ExportError: If the exported network's outputs differ from the trained one's; no file is left then.
     """
     if format not in EXPORTERS:
         raise InputError(f"format must be one of {', '.join(EXPORTERS)}, got {format!r}")
@@ -297,13 +290,13 @@ def export(
 
 
 def draw(run_dir: Path | str, candidate: str, path: Path, *, trust_code: bool = False) -> None:
-    """Write an SVG of a candidate's network.
+    """Write a drawing of a candidate's network as SVG.
 
     Args:
         run_dir: The run's folder.
-        candidate: Its id, or a unique beginning.
-        path: The file.
-        trust_code: Whether Python code that the run's configuration names may be imported.
+        candidate: Its id, or a unique prefix of it.
+        path: The file to write.
+        trust_code: Whether to import Python code that the run's configuration names.
 
     Raises:
         InputError: If there is no such run or candidate, or the file cannot be written.
@@ -320,13 +313,13 @@ def draw(run_dir: Path | str, candidate: str, path: Path, *, trust_code: bool = 
 def analyse_predictor(
     run_dir: Path | str, *, metric: str | None = None, k: int | None = None, trust_code: bool = False
 ) -> PredictorReport:
-    """Return how well predictors of trained metrics would have done in a run.
+    """Return the cross-validated quality of the predictors of trained metrics on a run's candidates.
 
     Args:
         run_dir: The run's folder.
-        metric: One objective; by default all that only an evaluation tells.
-        k: Of precision@k and n@k; by default a fifth of the records.
-        trust_code: Whether Python code that the run's configuration names may be imported.
+        metric: The objective to predict; by default all that are unknown before training.
+        k: The k of precision@k and n@k; by default a fifth of the records.
+        trust_code: Whether to import Python code that the run's configuration names.
 
     Raises:
         InputError: If there is no such run or objective, or the run is too small.
@@ -337,11 +330,11 @@ def analyse_predictor(
 
 
 def analyse_curves(run_dir: Path | str, *, metric: str | None = None) -> CurveReport:
-    """Return how early in a run's trainings their final scores could have been told.
+    """Return the cross-validated quality of predicting a run's final scores from the first epochs of each training.
 
     Args:
         run_dir: The run's folder.
-        metric: The score; by default the first objective that networks are trained for.
+        metric: The score to predict; by default the first objective that needs training.
 
     Raises:
         InputError: If there is no such run or score, or too few trainings with curves.
@@ -350,7 +343,7 @@ def analyse_curves(run_dir: Path | str, *, metric: str | None = None) -> CurveRe
 
 
 def _check_same_run(folder: RunFolder, settings: RunConfig, *, resume: bool, trust_code: bool) -> None:
-    """Refuse to go on with a run whose configuration was another, or to start one over."""
+    """Refuse to continue a run under another configuration, or an unfinished run without `resume`."""
     path = folder.path
     stored = load_config(path / "config.yaml", trust_code=trust_code)
     changed = differences(stored, settings)
@@ -360,11 +353,11 @@ def _check_same_run(folder: RunFolder, settings: RunConfig, *, resume: bool, tru
         advice = (
             f"a resumed run may change only {', '.join(_CHANGEABLE)} (but {_FIXED})"
             if resume
-            else "choose another --run-dir, or pass --resume to go on with what may change"
+            else "choose another --run-dir, or pass --resume, which allows some changes"
         )
         raise RunFolderError(f"{path} holds a run with another configuration; {advice}:\n{shown}")
     if not resume and not _is_finished(Run.of(folder), settings):
-        raise RunFolderError(f"{path} holds an unfinished run; pass --resume to go on, or choose another --run-dir")
+        raise RunFolderError(f"{path} holds an unfinished run; pass --resume to continue, or choose another --run-dir")
 
 
 def _is_changeable(change: Difference) -> bool:
@@ -372,7 +365,7 @@ def _is_changeable(change: Difference) -> bool:
 
 
 def _is_finished(run: Run, settings: RunConfig) -> bool:
-    """Return whether the run came to its end, by its size or by its budget, and `settings` raise neither."""
+    """Return whether the run has reached its size or its budget, and `settings` raise neither."""
     if not run.finished_size:
         return False
     return run.finished_size >= _n_candidates(settings) or settings.budget.is_used_up(run.usage)
@@ -384,10 +377,10 @@ def _n_candidates(settings: RunConfig) -> int:
     return n_candidates
 
 
-def _say_finished(console: Console, run: Run) -> None:
+def _print_finished(console: Console, run: Run) -> None:
     console.print(
-        f"The run in {run.path} is finished already ({len(run.records)} candidates). To go on, raise its size: "
-        "--resume --set controller.n_generations=N (or its budget, where that ended it)",
+        f"The run in {run.path} is finished already ({len(run.records)} candidates). To extend it, raise its size: "
+        "--resume --set controller.n_generations=N (or its budget, if that ended it)",
         markup=False,
         highlight=False,
     )

@@ -1,20 +1,26 @@
-"""What can be built: genotypes, search spaces and the networks that they describe."""
+"""What can be built: genotypes, search spaces and the networks that they describe.
 
-from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace, StagedNetwork
-from search_spaces.cell_graph import CellGraph
-from search_spaces.errors import GenotypeError, SearchSpaceError
-from search_spaces.genotype import Gene, GeneKind, Genotype
-from search_spaces.references.reference_models import REFERENCE_MODELS, ReferenceModel, ResNet, UNet
-from search_spaces.spaces.integers import Integers
-from search_spaces.spaces.nasbench201 import NasBench201
-from search_spaces.spaces.segmentation_cell import SegmentationCell
-from search_spaces.spaces.tabular import Tabular
+Names are imported when they are first used: a genotype can be read without torch.
+"""
 
-SEARCH_SPACES: dict[str, type[SearchSpace]] = {
-    "nasbench201": NasBench201,
-    "segmentation_cell": SegmentationCell,
-    "integers": Integers,
-    "tabular": Tabular,
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace, StagedNetwork
+    from search_spaces.cell_graph import CellGraph
+    from search_spaces.errors import GenotypeError, SearchSpaceError
+    from search_spaces.genotype import Gene, GeneKind, Genotype
+    from search_spaces.references.reference_models import REFERENCE_MODELS, ReferenceModel, ResNet, UNet
+    from search_spaces.spaces import SEARCH_SPACES, Integers, NasBench201, SegmentationCell, Tabular
+
+_MODULES = {
+    "base": ("ModelSpace", "PretrainableSpace", "SearchSpace", "StagedNetwork"),
+    "cell_graph": ("CellGraph",),
+    "errors": ("GenotypeError", "SearchSpaceError"),
+    "genotype": ("Gene", "GeneKind", "Genotype"),
+    "references.reference_models": ("REFERENCE_MODELS", "ReferenceModel", "ResNet", "UNet"),
+    "spaces": ("SEARCH_SPACES", "Integers", "NasBench201", "SegmentationCell", "Tabular"),
 }
 
 __all__ = [
@@ -38,3 +44,14 @@ __all__ = [
     "Tabular",
     "UNet",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -28,8 +28,8 @@ from torch import nn
 import nas
 from latency.devices import FakeDevice, TorchCpuDevice
 from latency.errors import UnsupportedMeasurementError
-from nas.analysis import front_table, records_table, save_plots, summary_lines, to_csv, to_json
-from nas.analysis.plots import draw_pair
+from nas.analysis import front_table, records_table, summary_lines, to_csv, to_json
+from nas.analysis.plots import draw_pair, save_plots
 from nas.data import FashionMnist, SyntheticFaces
 from nas.data.base import Split
 from nas.errors import ConfigurationError, DataError, EvaluationError, InputError

@@ -1,7 +1,6 @@
-"""What a run looks like: tables, figures, the live view."""
+"""What a run looks like: tables and figures, and what its records say about predictors and learning curves."""
 
-from nas.analysis.plots import save_plots
 from nas.analysis.tables import front_table, records_table, summary_lines, to_csv, to_json
 from nas.store.run import Run
 
-__all__ = ["Run", "front_table", "records_table", "save_plots", "summary_lines", "to_csv", "to_json"]
+__all__ = ["Run", "front_table", "records_table", "summary_lines", "to_csv", "to_json"]

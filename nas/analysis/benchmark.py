@@ -1,4 +1,4 @@
-"""How good a search is where the truth is known: measured against the front of a whole table."""
+"""Quality of a search whose true front is known, because a table holds every network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from nas.values.pareto import hypervolume, non_dominated
 
 @dataclass(frozen=True)
 class TrueFront:
-    """The front of everything that can be asked for, and the box in which searches are compared.
+    """The true front of a table, and the box in which searches are compared.
 
     Attributes:
-        front: `(n_front, n_objectives)`, minimised: the usable part of the true front, equal points once.
+        front: `(n_front, n_objectives)`, minimised: the usable part of the true front, without duplicates.
         ideal: `(n_objectives,)`: the best value of each objective on it.
         reference_point: `(n_objectives,)`: the worst usable error, and the largest costs on the front.
     """
@@ -25,12 +25,12 @@ class TrueFront:
 
     @classmethod
     def of(cls, losses: np.ndarray, usable: float) -> "TrueFront":
-        """Return the truth of a table.
+        """Return the true front of a table.
 
         Args:
             losses: `(n_rows, n_objectives)`, minimised, finite, the error in the first column.
-            usable: How much larger than the best error one may be before nobody wants the network. With the whole
-                front's nadir as reference point, broken networks would fill most of the volume.
+            usable: The largest acceptable error, minus the best one. With the nadir of the whole front as reference
+                point, useless networks would fill most of the volume.
 
         Raises:
             ValueError: If `usable` is not positive.
@@ -43,15 +43,15 @@ class TrueFront:
         return cls(front, front.min(axis=0), np.array([limit, *front[:, 1:].max(axis=0)]))
 
     def hypervolume_share(self, losses: np.ndarray) -> float:
-        """Return the share of the true front's hypervolume that `losses`, `(n, n_objectives)`, reach; 0 .. 1.
+        """Return the hypervolume of `losses`, `(n, n_objectives)`, as a share of the true front's; 0 .. 1.
 
-        The front may have no volume: one point, or several with one cost. Then it is the share of its points.
+        A front without volume (one point, or several of equal cost) is compared by `front_share` instead.
         """
         whole = hypervolume(self.front, self.reference_point)
         return hypervolume(losses, self.reference_point) / whole if whole > 0 else self.front_share(losses)
 
     def igd_plus(self, losses: np.ndarray) -> float:
-        """Return how far `losses` are from the true front on average, in widths of the box; 0 is best.
+        """Return the mean distance of the true front from `losses` (IGD+), each objective scaled by the box; 0 is best.
 
         Source:
             Ishibuchi et al. 2015, doi:10.1007/978-3-319-15892-1_8; computed by moocore.
@@ -66,7 +66,7 @@ class TrueFront:
         return float(found.mean())
 
     def trainings_to(self, losses: np.ndarray, share: float) -> int | None:
-        """Return after how many of `losses`, in order, `share` of the hypervolume was reached; `None` if never."""
+        """Return how many of `losses`, in order, reach `share` of the true hypervolume; `None` if all do not."""
         if self.hypervolume_share(losses) < share:
             return None
         low, high = 0, len(losses)  # not reached after `low`, reached after `high`
@@ -77,6 +77,6 @@ class TrueFront:
 
 
 def median_of_reached(counts: Sequence[int | None]) -> float | None:
-    """Return the median of trainings, never getting there counted as the most; `None` if the median never does."""
+    """Return the median of the counts, `None` sorted last; `None` if the median itself is `None`."""
     median = float(np.median([np.inf if count is None else count for count in counts]))
     return median if np.isfinite(median) else None

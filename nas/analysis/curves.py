@@ -1,4 +1,4 @@
-"""How early in a run's trainings their final scores could have been told: each training left out once."""
+"""How early final scores can be predicted from learning curves, by leave-one-out cross-validation over a run."""
 
 import dataclasses
 import itertools
@@ -22,16 +22,16 @@ _MIN_RECORDS = 10
 
 @dataclasses.dataclass(frozen=True)
 class CurveQuality:
-    """How well final scores are told after some epochs.
+    """How well final scores are predicted from the first epochs.
 
     Attributes:
-        n_epochs: How many.
-        n_scores: How many scores had been taken by then, between the training's stages.
-        kendall_tau: Of final scores and those that a predictor expects which was fitted to all other candidates.
-        spearman: The same by Spearman.
-        mean_absolute_error: Of what it expects, in the score's units.
-        training_speed_tau: Kendall's tau of final scores and the plain sum of losses, which is fitted to nothing; 1
-            where the smallest sum means the highest score.
+        n_epochs: The number of epochs that the predictor sees.
+        n_scores: The number of interim scores that it sees, taken between the training's stages.
+        kendall_tau: Kendall's tau of final scores and leave-one-out predictions.
+        spearman: Spearman's rho of the same.
+        mean_absolute_error: Of the predictions, in the score's unit.
+        training_speed_tau: Kendall's tau of final scores and the plain sum of losses, which needs no fitting; 1 if the
+            smallest sum means the highest score.
     """
 
     n_epochs: int
@@ -43,10 +43,10 @@ class CurveQuality:
 
     @classmethod
     def of(cls, curves: Sequence[LearningCurve], finals: np.ndarray) -> "CurveQuality":
-        """Predict each of `finals`, `(n,)`, from the curves of all, equally long, and the other finals.
+        """Predict each of `finals`, `(n,)`, from equally long curves and the other final scores.
 
         Raises:
-            ValueError: If there are fewer than three, or they are not alike.
+            ValueError: If there are fewer than three curves, or their lengths differ.
         """
         predictor = CurvePredictor()
         predictor.fit(curves, finals)
@@ -64,14 +64,14 @@ class CurveQuality:
 
 @dataclasses.dataclass(frozen=True)
 class CurveReport:
-    """How well one run's final scores are told after 1, 2, ... epochs.
+    """How well one run's final scores are predicted after 1, 2, ... epochs.
 
     Attributes:
-        metric: The score.
-        n_records: COMPLETE ones with a curve.
-        n_epochs: Of a whole training.
-        standard_deviation: Of the final scores: what the errors are to be compared with.
-        qualities: After each epoch but the last.
+        metric: The predicted score.
+        n_records: The number of COMPLETE records with a curve.
+        n_epochs: The length of a whole training.
+        standard_deviation: Of the final scores, for comparison with the errors.
+        qualities: One for each epoch but the last.
     """
 
     metric: str
@@ -82,14 +82,14 @@ class CurveReport:
 
     @classmethod
     def of(cls, run: Run, *, metric: str | None = None) -> "CurveReport":
-        """Predict the final score of each complete candidate from the first epochs of all and the others' scores.
+        """Cross-validate the prediction of final scores after every number of epochs, leaving one candidate out.
 
         Args:
             run: The run.
-            metric: A score on the validation split; by default the first objective that networks are trained for.
+            metric: A score on the validation split; by default the first objective that needs training.
 
         Raises:
-            InputError: If there is no such score, or there are too few curves, or they have one epoch.
+            InputError: If there is no such score, too few curves, or curves of one epoch or of different lengths.
         """
         records = _with_curves(run)
         metric = _chosen(run, records, metric)
@@ -101,8 +101,8 @@ class CurveReport:
         return cls(metric, len(records), n_epochs, float(finals.std()), tuple(qualities))
 
     def table(self, name: str) -> Table:
-        """Return the report for a terminal; `name` is the run's."""
-        title = f"{self.metric} of {name}, told from the first epochs"
+        """Return the report as a table for a terminal; `name` is the run's."""
+        title = f"{self.metric} of {name}, predicted from the first epochs"
         table = Table(title=escape(title), title_justify="left")
         for column in ("epochs", "scores", "tau", "rho", "error", "tau of speed"):
             table.add_column(column, justify="right")
@@ -116,9 +116,9 @@ class CurveReport:
                 f"{quality.training_speed_tau:.3f}",
             )
         table.caption = (
-            f"{self.n_records} complete candidates, each left out once. Scores: taken by then, between stages. "
-            f"Kendall's tau, Spearman's rho: 1 is best; far below 0, the curves tell nothing and each is expected at "
-            f"the others' mean. Error: mean absolute; the scores' standard deviation is "
+            f"{self.n_records} complete candidates, each left out once. Scores: interim scores used, taken between "
+            f"stages. Kendall's tau, Spearman's rho: 1 is best; far below 0, the curves carry no information and each "
+            f"prediction is the mean of the other candidates. Error: mean absolute; the scores' standard deviation is "
             f"{self.standard_deviation:.4f}. Tau of speed: of the plain sum of losses."
         )
         return table
@@ -129,18 +129,19 @@ class CurveReport:
 
 
 def _with_curves(run: Run) -> list[Record]:
-    """Return the complete records with a curve."""
-    records = [record for record in run.records if record.is_complete and record.epoch_losses]
+    """Return the complete records with a learning curve."""
+    complete = [record for record in run.records if record.is_complete]
+    records = [record for record in complete if record.epoch_losses]
     if len(records) < _MIN_RECORDS:
         raise InputError(
-            f"{run.path}: curves are judged on at least {_MIN_RECORDS} complete candidates whose epochs' losses are "
-            f"stored, this run has {len(records)} of {sum(record.is_complete for record in run.records)} complete ones"
+            f"{run.path}: curves are evaluated on at least {_MIN_RECORDS} complete candidates with stored "
+            f"losses of their epochs, this run has {len(records)} of {len(complete)} complete ones"
         )
     lengths = {len(record.epoch_losses) for record in records}
     if lengths == {1}:
-        raise InputError(f"{run.path}: trainings must have at least 2 epochs to be told from the first, these have 1")
+        raise InputError(f"{run.path}: trainings must have at least 2 epochs to predict from the first, these have 1")
     if len(lengths) > 1:
-        raise InputError(f"{run.path}: trainings must have equally many epochs, these have {sorted(lengths)}")
+        raise InputError(f"{run.path}: trainings must have the same number of epochs, these have {sorted(lengths)}")
     return records
 
 
@@ -161,7 +162,7 @@ def _is_score(metric: str) -> bool:
 
 
 def _curves(records: Sequence[Record], metric: str, n_epochs: int) -> list[LearningCurve]:
-    """Return the first epochs of each training, with the scores taken by then."""
+    """Return the first epochs of each training, with the interim scores taken within them."""
     taken = [name for name in _interim_names(records, metric) if records[0].conditions[name]["epochs"] <= n_epochs]
     return [
         LearningCurve(record.epoch_losses[:n_epochs], tuple(record.metrics[name] for name in taken))
@@ -170,6 +171,6 @@ def _curves(records: Sequence[Record], metric: str, n_epochs: int) -> list[Learn
 
 
 def _interim_names(records: Sequence[Record], metric: str) -> list[str]:
-    """Return the names of the scores that all candidates have from between their trainings' stages."""
+    """Return the names of the interim scores that all candidates have."""
     names = (interim_metric(metric, n_stages) for n_stages in itertools.count(1))
     return list(itertools.takewhile(lambda name: all(name in record.metrics for record in records), names))

@@ -23,8 +23,8 @@ _LOG_SPREAD = 20  # a metric whose largest value is this many times its smallest
 def draw_pair(run: Run, x: Objective, y: Objective) -> Figure:
     """Return a figure of two objectives: all candidates, and the front as a staircase.
 
-    The staircase joins the points that are best in these two objectives alone; members of the whole front
-    that other objectives keep there are drawn as points off it.
+    The staircase joins the points that are non-dominated in these two objectives alone; other members of the front
+    are drawn as points off it.
     """
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     axes = figure.add_subplot()
@@ -40,7 +40,7 @@ def draw_pair(run: Run, x: Objective, y: Objective) -> Figure:
     _draw_teacher(axes, run, x, y)
     if complete:
         axes.autoscale_view()
-        axes.autoscale(enable=False)  # the infeasible may lie anywhere; the others are what there is to see
+        axes.autoscale(enable=False)  # infeasible candidates may lie anywhere: they must not stretch the axes
     infeasible = [record for record in run.records if record.state is RecordState.INFEASIBLE]
     _scatter(axes, x, y, infeasible, color=_INFEASIBLE, s=14, alpha=0.5, marker="x", label="infeasible")
     _label(axes, run, x, y)
@@ -48,14 +48,14 @@ def draw_pair(run: Run, x: Objective, y: Objective) -> Figure:
 
 
 def draw_hypervolume(run: Run) -> Figure:
-    """Return a figure of the all-time front's hypervolume over the candidates that ended."""
+    """Return a figure of the all-time front's hypervolume over the number of evaluated candidates."""
     figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = figure.add_subplot()
     volumes = run.hypervolumes()
     if len(volumes):
         axes.step(np.arange(1, len(volumes) + 1), volumes, where="post", color=_FRONT)
         axes.set_ylim(bottom=0)
-    axes.set_xlabel("candidates that ended")
+    axes.set_xlabel("evaluated candidates")
     axes.set_ylabel("hypervolume of the all-time front")
     axes.set_title(_plain(run.name), loc="left")
     axes.grid(alpha=0.25)
@@ -63,7 +63,7 @@ def draw_hypervolume(run: Run) -> Figure:
 
 
 def save_plots(run: Run, folder: Path) -> list[Path]:
-    """Write every figure of a run as a PNG and return the files: each pair of objectives, and the hypervolume."""
+    """Write all figures of a run as PNG files and return their paths: each pair of objectives, and the hypervolume."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
         f"front_{_file_name(y.metric)}_over_{_file_name(x.metric)}.png": draw_pair(run, x, y)
@@ -78,12 +78,12 @@ def save_plots(run: Run, folder: Path) -> list[Path]:
     return paths
 
 
-def _known(record: Record, *objectives: Objective) -> bool:
+def _has_metrics(record: Record, *objectives: Objective) -> bool:
     return all(objective.metric in record.metrics for objective in objectives)
 
 
 def _scatter(axes: Axes, x: Objective, y: Objective, records: Sequence[Record], **style: Any) -> None:
-    known = [record for record in records if _known(record, x, y)]
+    known = [record for record in records if _has_metrics(record, x, y)]
     if known:
         axes.scatter([r.metrics[x.metric] for r in known], [r.metrics[y.metric] for r in known], **style)
 
@@ -99,9 +99,9 @@ def _draw_references(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
     _scatter(axes, x, y, run.references, color=_REFERENCE, s=130, marker="*", zorder=3, label="reference")
     axes.autoscale_view()
     for record in run.references:
-        if _known(record, x, y):
+        if _has_metrics(record, x, y):
             place = (record.metrics[x.metric], record.metrics[y.metric])
-            # Towards the middle, where the axes have room for the name.
+            # The name goes towards the middle of the axes, where there is room.
             is_right = axes.transAxes.inverted().transform(axes.transData.transform(place))[0] > 0.5
             side, offset = ("right", -8) if is_right else ("left", 8)
             name = _plain(record.candidate.description)
@@ -109,7 +109,7 @@ def _draw_references(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
 
 
 def _draw_teacher(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
-    """Draw the teacher's scores as lines: what students are measured against, at any cost."""
+    """Draw the teacher's scores as lines; its costs are not measured."""
     scores = run.teacher["scores"] if run.teacher else {}
     for draw, objective in ((axes.axvline, x), (axes.axhline, y)):
         if objective.metric in scores:
@@ -121,7 +121,7 @@ def _choose_scales(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
         values = [
             r.metrics[objective.metric]
             for r in (*run.records, *run.references)
-            if r.is_complete and _known(r, objective)
+            if r.is_complete and _has_metrics(r, objective)
         ]
         if values and min(values) > 0 and max(values) > _LOG_SPREAD * min(values):
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
@@ -139,7 +139,7 @@ def _label(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return `text` so that matplotlib does not read it as a formula."""
+    """Return `text` escaped, so that matplotlib does not read it as a formula."""
     return text.replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""How well a predictor would have done in a run: fitted to some of its batches, asked about the others."""
+"""Quality of predictors on a run, by cross-validation over its batches."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ PREDICTORS: dict[str, Callable[[], Predictor]] = {"gaussian_process": GaussianPr
 
 _MAX_FOLDS = 10
 _MIN_RECORDS = 10
-_TOP_SHARE = 0.2  # of the records, that `k` counts by default
+_TOP_SHARE = 0.2  # the default of k, as a share of the records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +31,9 @@ class PredictorReport:
     """Quality of the predictors on one run, by objective and predictor.
 
     Attributes:
-        n_records: COMPLETE ones.
-        n_folds: Into how many groups of whole batches they fell.
-        k: Of precision@k and n@k.
+        n_records: The number of COMPLETE records.
+        n_folds: The number of folds, each of whole batches.
+        k: The k of precision@k and n@k.
         qualities: By metric, then by predictor.
     """
 
@@ -44,13 +44,13 @@ class PredictorReport:
 
     @classmethod
     def of(cls, run: Run, space: SearchSpace, *, metric: str | None = None, k: int | None = None) -> "PredictorReport":
-        """Fit every predictor to all batches but some, and compare with these; each batch is left out once.
+        """Cross-validate every predictor; a fold holds whole batches, as a search predicts whole batches too.
 
         Args:
             run: The run.
             space: Its search space.
-            metric: One objective; by default all that nothing but the evaluation tells, else all.
-            k: Of precision@k and n@k; by default a fifth of the records.
+            metric: The objective to predict; by default all that are unknown before training, or all if none is.
+            k: The k of precision@k and n@k; by default a fifth of the records.
 
         Raises:
             InputError: If the run is too small, or has no such objective.
@@ -60,7 +60,7 @@ class PredictorReport:
         if len(records) < _MIN_RECORDS or len(folds) < 2:
             n_batches = len({record.batch for record in records})
             raise InputError(
-                f"{run.path}: a predictor is judged on at least {_MIN_RECORDS} complete candidates of two batches, "
+                f"{run.path}: a predictor is evaluated on at least {_MIN_RECORDS} complete candidates of two batches, "
                 f"this run has {len(records)} of {n_batches}"
             )
         k = max(1, round(_TOP_SHARE * len(records))) if k is None else k
@@ -78,14 +78,14 @@ class PredictorReport:
                     f"{run.path}: {objective.metric} is {losses[0] * objective.sign:g} for every candidate"
                 )
             qualities[objective.metric] = {
-                name: PredictorQuality.of(_left_out(make, features, losses, folds), losses, k)
+                name: PredictorQuality.of(_held_out(make, features, losses, folds), losses, k)
                 for name, make in PREDICTORS.items()
             }
         return cls(len(records), len(folds), k, qualities)
 
     def table(self, name: str) -> Table:
-        """Return the report for a terminal; `name` is the run's."""
-        table = Table(title=escape(f"Predictors on {name}, each batch left out once"), title_justify="left")
+        """Return the report as a table for a terminal; `name` is the run's."""
+        table = Table(title=escape(f"Predictors on {name}, cross-validated over batches"), title_justify="left")
         for column in ("objective", "predictor"):
             table.add_column(column, no_wrap=True)
         for column in ("tau", "rho", f"P@{self.k}", f"N@{self.k}", "calibration"):
@@ -101,9 +101,10 @@ class PredictorReport:
                     f"{quality.calibration_error:.3f}",
                 )
         table.caption = (
-            f"{self.n_records} complete candidates in {self.n_folds} groups. Kendall's tau, Spearman's rho: 1 is best. "
-            f"P@{self.k}: how many of its best {self.k} are truly among them; N@{self.k}: the true rank of the best of "
-            f"these. Calibration: how far the coverage of its intervals is off, 0 is best."
+            f"{self.n_records} complete candidates in {self.n_folds} folds. Kendall's tau, Spearman's rho: 1 is best. "
+            f"P@{self.k}: the share of the predicted best {self.k} that are among the true best {self.k}; N@{self.k}: "
+            f"the best true rank among the predicted best {self.k}. Calibration: error of the intervals' coverage, 0 "
+            f"is best."
         )
         return table
 
@@ -113,14 +114,14 @@ class PredictorReport:
 
 
 def _folds(records: Sequence[Record]) -> list[np.ndarray]:
-    """Return the rows of each group of whole batches, in order."""
+    """Return the row indices of each fold: whole batches, in order."""
     batches = np.array([record.batch for record in records])
     groups = np.array_split(np.unique(batches), min(_MAX_FOLDS, len(np.unique(batches))) or 1)
     return [np.flatnonzero(np.isin(batches, group)) for group in groups]
 
 
 def _known_costs(run: Run, space: SearchSpace, records: Sequence[Record]) -> list[str]:
-    """Return the metrics that are known of every record before its training."""
+    """Return the metrics that every record has and that are known before training."""
     if isinstance(space, Tabular):
         names = list(space.costs)
     else:
@@ -139,17 +140,17 @@ def _chosen(run: Run, metric: str | None, costs: Sequence[str]) -> Sequence[Obje
 
 
 def _cost_columns(records: Sequence[Record], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the costs' magnitudes as a group of features; none without costs."""
+    """Return the logarithms of the costs as a group of features; no group without costs."""
     if not names:
         return {}
     costs = np.array([[record.metrics[name] for name in names] for record in records])
     return {"costs": np.sign(costs) * np.log1p(np.abs(costs))}
 
 
-def _left_out(
+def _held_out(
     make: Callable[[], Predictor], features: FeatureGroups, losses: np.ndarray, folds: Sequence[np.ndarray]
 ) -> Prediction:
-    """Return what is expected of each fold by a predictor fitted to all others."""
+    """Return the prediction for every fold by a predictor fitted to all other folds."""
     mean, spread = np.empty_like(losses), np.empty_like(losses)
     for rows in folds:
         others = np.setdiff1d(np.arange(len(losses)), rows)

@@ -15,7 +15,7 @@ from nas.values.records import Record, RecordState
 
 
 def format_value(metric: str, value: float) -> str:
-    """Return a metric's value as people read it: shares with three decimals, counts with separators."""
+    """Return a metric's value with its unit: counts with separators, other values with three or four digits."""
     if metric.startswith("n_"):
         return f"{value:,.0f}"
     if "_bytes" in metric:
@@ -26,21 +26,21 @@ def format_value(metric: str, value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it, to two figures or so."""
+    """Return a time in s, min or h, to two or three digits."""
     for unit, length in (("h", 3600.0), ("min", 60.0)):
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}" if seconds < 10 * length else f"{seconds / length:.0f} {unit}"
     return f"{seconds:.2g} s"
 
 
-def _shown(record: Record, metric: str) -> str:
-    """Return a metric's value, with the standard deviation over seeds where there were several."""
+def _value_text(record: Record, metric: str) -> str:
+    """Return a record's value of a metric, with its standard deviation if several seeds were trained."""
     value, spread = format_value(metric, record.metrics[metric]), record.spread(metric)
     return value if spread is None else f"{value} ± {spread:.2g}"
 
 
 def front_table(run: Run) -> Table:
-    """Return the front, best in the first objective first, with the knee and ties marked."""
+    """Return the front as a table, best in the first objective first, with the knee and ties marked."""
     table = Table(title=escape(f"Pareto front of {run.name}"), title_justify="left", expand=True)
     retrained = sorted({metric for record in run.front for metric in record.retrained} & _objective_metrics(run))
     table.add_column("candidate", no_wrap=True)
@@ -54,7 +54,7 @@ def front_table(run: Run) -> Table:
     for record in run.front:
         mark = " *" if record.id == knee else ""
         mark += " ≈" if record.id in ties else ""
-        values = [_shown(record, o.metric) for o in run.objectives]
+        values = [_value_text(record, o.metric) for o in run.objectives]
         tested = [
             format_value(metric, record.retrained[metric]) if metric in record.retrained else "" for metric in retrained
         ]
@@ -63,14 +63,14 @@ def front_table(run: Run) -> Table:
     notes = (
         ["* knee"]
         + (["± standard deviation over seeds"] if has_spread else [])
-        + (["≈ ahead of another member by no more than noise"] if ties else [])
+        + (["≈ better than another member only within noise"] if ties else [])
     )
     table.caption = "; ".join(notes)
     return table
 
 
 def records_table(run: Run) -> Table:
-    """Return every record with its state and what there is to say about it."""
+    """Return all records as a table, with their states and remarks."""
     table = Table(title=escape(f"Records of {run.name}"), title_justify="left", expand=True)
     for column in ("candidate", "state"):
         table.add_column(column, no_wrap=True)
@@ -78,13 +78,13 @@ def records_table(run: Run) -> Table:
         table.add_column(escape(objective.metric), justify="right", no_wrap=True)
     table.add_column("remark", overflow="ellipsis", no_wrap=True, ratio=1)
     for record in (*run.references, *run.records):
-        values = [_shown(record, o.metric) if o.metric in record.metrics else "" for o in run.objectives]
+        values = [_value_text(record, o.metric) if o.metric in record.metrics else "" for o in run.objectives]
         table.add_row(record.id, str(record.state), *values, escape(remark(record)))
     return table
 
 
 def remark(record: Record) -> str:
-    """Return in a line what is special about a record: why it is not COMPLETE, else its network."""
+    """Return one line about a record: why it is not COMPLETE, else its network."""
     match record.state:
         case RecordState.INFEASIBLE:
             return "; ".join(str(violation) for violation in record.violations)
@@ -92,7 +92,7 @@ def remark(record: Record) -> str:
             return f"{record.failure.stage}: {record.failure.reason}"
         case RecordState.PRUNED if record.pruning:
             pruning = record.pruning
-            return f"stopped in {pruning.stage}, behind its peers: {pruning.metric} {pruning.score:.4g}"
+            return f"stopped in {pruning.stage}, below the other candidates: {pruning.metric} {pruning.score:.4g}"
     return record.candidate.description
 
 
@@ -144,7 +144,7 @@ def _plain(record: Record, ties: Iterable[str]) -> dict[str, Any]:
 
 
 def _spreads(record: Record) -> dict[str, Any]:
-    """Return by metric over how many seeds a score is the mean, and their standard deviation."""
+    """Return by metric the number of seeds that its score is the mean of, and their standard deviation."""
     return {
         metric: {"n_seeds": len(record.conditions[metric]["rounds"]), "standard_deviation": spread}
         for metric in record.metrics
@@ -152,8 +152,8 @@ def _spreads(record: Record) -> dict[str, Any]:
     }
 
 
-def _reached(run: Run, metrics: Mapping[str, float], prefix: str = "") -> list[str]:
-    """Return what is known of each objective, its name before its value."""
+def _objective_texts(run: Run, metrics: Mapping[str, float], prefix: str = "") -> list[str]:
+    """Return the known objectives as texts: prefix, name and value."""
     known = [o.metric for o in run.objectives if o.metric in metrics]
     return [f"{prefix}{metric} {format_value(metric, metrics[metric])}" for metric in known]
 
@@ -163,22 +163,22 @@ def _objective_metrics(run: Run) -> set[str]:
 
 
 def summary_lines(run: Run) -> Sequence[str]:
-    """Return what there is to say beside the front: counts, teacher, references, points outside the reference point."""
+    """Return the lines below a table: counts, teacher, references, front members outside the reference point."""
     counts = ", ".join(f"{n} {state}" for state, n in run.counts().items())
     lines = [f"{len(run.records)} candidates: {counts}." if run.records else "No candidates yet."]
     if not run.finished_size:
-        lines.append("Unfinished: what stands on the front so far was not measured again.")
+        lines.append("Unfinished: the front so far has not been confirmed by repeated measurements.")
     if run.teacher:
         scores = run.teacher["scores"]
         shown = ", ".join(f"{o.metric} {scores[o.metric]:.4g}" for o in run.objectives if o.metric in scores)
         lines.append(f"Teacher {run.teacher['kind']}: {run.teacher['n_params']:,} parameters, {shown}.")
     for record in run.references:
-        values = [*_reached(run, record.metrics), *_reached(run, record.retrained, "test ")]
+        values = [*_objective_texts(run, record.metrics), *_objective_texts(run, record.retrained, "test ")]
         state = [] if record.is_complete else [str(record.state)]
         lines.append(f"Reference {record.candidate.description}: {', '.join([*state, *values])}.")
     if outside := run.outside_reference_point():
         lines.append(
-            "On the front but outside the reference point, adding nothing to the hypervolume: "
+            "On the front, but outside the reference point and so without a share of the hypervolume: "
             + ", ".join(record.id for record in outside)
         )
     return lines

@@ -1,1 +1,5 @@
-"""The command line `nas`."""
+"""The command line `nas`: a file for each group of commands, which import what they need when they run."""
+
+from nas.cli.app import main
+
+__all__ = ["main"]

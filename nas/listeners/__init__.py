@@ -1,1 +1,1 @@
-"""Follow a search while it runs: console, plots, TensorBoard."""
+"""Listeners (callbacks) that show a search while it runs: console, plots, TensorBoard."""

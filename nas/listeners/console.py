@@ -1,4 +1,4 @@
-"""What a person sees while something runs: progress bars and a line for each candidate that ended."""
+"""Progress on the console: bars, and a line for each evaluated candidate."""
 
 from types import TracebackType
 from typing import Self
@@ -21,9 +21,9 @@ _STYLES = {
 
 
 class ConsoleListener(SearchListener):
-    """Shows a search on a terminal: a bar for the run, one for each training in hand, a line for each candidate.
+    """Shows a search on a terminal: a bar for the run, one for each running training, a line for each candidate.
 
-    Where the output is no terminal, only the lines are written.
+    If the output is no terminal, only the lines are written.
     """
 
     def __init__(self, console: Console) -> None:
@@ -36,7 +36,7 @@ class ConsoleListener(SearchListener):
             TextColumn("{task.fields[remaining]}"),
             console=console,
             transient=True,
-            auto_refresh=False,  # a thread that draws would disturb what is measured meanwhile
+            auto_refresh=False,  # a drawing thread would disturb latency measurements
             disable=not console.is_terminal,
         )
         self._run_bar: TaskID | None = None
@@ -52,7 +52,7 @@ class ConsoleListener(SearchListener):
         self._progress.stop()
 
     def on_start(self, search: SearchView) -> None:
-        """Open the bar of the run."""
+        """Open the bar of the whole run."""
         self._run_bar = self._progress.add_task(
             "candidates",
             total=search.n_expected,
@@ -61,17 +61,17 @@ class ConsoleListener(SearchListener):
         )
 
     def on_message(self, text: str) -> None:
-        """Print what a person should know."""
+        """Print the message."""
         self._console.print(text, style="cyan", markup=False, highlight=False, soft_wrap=True)
 
     def on_epoch(self, candidate: str, epoch: EpochSummary) -> None:
-        """Move the bar of a training: opened at its first epoch, closed when its candidate or network is done."""
+        """Update the bar of a training: opened at its first epoch, closed after its last one or with its record."""
         self._show_epoch(candidate, epoch)
         if epoch.epoch == epoch.n_epochs:
             self._drop_bar(candidate)
 
     def on_record(self, record: Record, search: SearchView) -> None:
-        """Print the candidate's line."""
+        """Print the line of an evaluated candidate."""
         self._drop_bar(record.id)
         n_ended = len(search.records)
         position = f"{n_ended}/{search.n_expected}" if record.role is Role.CANDIDATE else "reference"

@@ -1,4 +1,4 @@
-"""The live view of a search: TensorBoard events, and plots that are drawn again at a bounded cost."""
+"""The live view of a search: TensorBoard events, and plots redrawn at a bounded share of the time."""
 
 import time
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from nas.search.listener import SearchListener, SearchView
 from nas.store.run import Run
 from nas.values.records import Record, Role
 
-_MAX_DRAWING_SHARE = 0.05  # of a run's time, but for the last drawing
+_MAX_DRAWING_SHARE = 0.05  # of a run's time; the final drawing is not limited
 
 
 class Throttle:
-    """Lets something costly run only while it takes a small share of the time.
+    """Runs a costly action only as often as it takes at most a given share of the elapsed time.
 
     Args:
-        share: Of the time since the first call, at most.
-        clock: Seconds.
+        share: The largest share of the time since this object was made.
+        clock: Returns seconds.
     """
 
     def __init__(self, share: float, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -32,7 +32,7 @@ class Throttle:
         self._last = 0.0
 
     def run(self, action: Callable[[], None]) -> bool:
-        """Run `action` if, costing what it cost last time, it keeps within the share; return whether it ran."""
+        """Run `action` if, at its last duration, it stays within the share; return whether it ran."""
         before = self._clock()
         if self._spent + self._last > self._share * (before - self._start):
             return False
@@ -43,13 +43,13 @@ class Throttle:
 
 
 class PlotListener(SearchListener):
-    """Keeps the run's PNG files up to date."""
+    """Redraws the run's figures while it runs."""
 
     def __init__(self) -> None:
         self._throttle = Throttle(_MAX_DRAWING_SHARE)
 
     def on_batch(self, search: SearchView) -> None:
-        """Draw again if that costs little beside the search itself."""
+        """Redraw the figures, unless drawing has taken its share of the time."""
         self._throttle.run(lambda: self.on_end(search))
 
     def on_end(self, search: SearchView) -> None:
@@ -58,34 +58,34 @@ class PlotListener(SearchListener):
 
 
 class TensorBoardListener(SearchListener):
-    """Writes objectives, hypervolume, candidates an hour and the front's figure as TensorBoard events."""
+    """Writes objectives, hypervolume, candidates per hour and the front's figure as TensorBoard events."""
 
     def __init__(self) -> None:
         self._writer: Any = None
         self._throttle = Throttle(_MAX_DRAWING_SHARE)
         self._start = time.perf_counter()
-        self._n_before = 0
+        self._n_earlier = 0
 
     def on_start(self, search: SearchView) -> None:
-        """Open the event file; what is known already is in earlier files."""
+        """Open a new event file; a resumed run's earlier records are in earlier files."""
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - slow to import, and optional
 
         self._writer = SummaryWriter(str(search.folder.path / "tensorboard"))
         self._start = time.perf_counter()
-        self._n_before = len(search.records)
+        self._n_earlier = len(search.records)
 
     def on_record(self, record: Record, search: SearchView) -> None:
-        """Write the metrics of a candidate that ended."""
+        """Write the metrics of an evaluated candidate."""
         if record.role is not Role.CANDIDATE:
             return
         n_ended = len(search.records)
         for metric, value in record.metrics.items():
             self._writer.add_scalar(f"metrics/{metric}", value, n_ended)
         hours = (time.perf_counter() - self._start) / 3600
-        self._writer.add_scalar("search/candidates_per_hour", (n_ended - self._n_before) / hours, n_ended)
+        self._writer.add_scalar("search/candidates_per_hour", (n_ended - self._n_earlier) / hours, n_ended)
 
     def on_batch(self, search: SearchView) -> None:
-        """Write the hypervolume, and the front's figure if that costs little."""
+        """Write the hypervolume, and the front's figure unless drawing has taken its share of the time."""
         n_ended = len(search.records)
         self._writer.add_scalar("search/hypervolume", search.hypervolume, n_ended)
         self._writer.add_scalar("search/front_size", len(search.archive.front), n_ended)
@@ -107,6 +107,6 @@ class TensorBoardListener(SearchListener):
 
 def _pixels(figure: Figure) -> np.ndarray:
     """Return a figure as an `(H, W, 3)` uint8 array."""
-    canvas: Any = FigureCanvasAgg(figure)  # whose methods have no types
+    canvas: Any = FigureCanvasAgg(figure)  # its methods are untyped
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -1,1 +1,1 @@
-"""What one network costs, module by module, as `nas profile` shows it."""
+"""The costs of one network, module by module, as `nas profile` shows them."""

@@ -1,4 +1,4 @@
-"""What `nas profile` shows: one network's costs by module, its latency on devices, its memory over the operators."""
+"""The profile of one network: costs by module, latency on devices, memory over the operators."""
 
 import copy
 import dataclasses
@@ -43,11 +43,11 @@ class Target:
     """A network to profile.
 
     Attributes:
-        title: What it is, in words.
+        title: A description for people.
         network: The model in eval mode, or an ONNX file.
         input_shape: `(C, H, W)`, without the batch.
-        batch_size: For bytes, shares of time and devices that do not say their own.
-        devices: Those of its configuration, by name.
+        batch_size: For memory, shares of time, and devices that set no batch size of their own.
+        devices: The devices of its configuration, by name.
     """
 
     title: str
@@ -59,7 +59,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Profile:
-    """What was found out about a network. Counts are of one sample, bytes and shapes of the batch.
+    """The measured and counted costs of a network. Counts are for one sample, bytes and shapes for the batch.
 
     Attributes:
         target: The network.
@@ -68,8 +68,8 @@ class Profile:
         modules: A row for each module; empty if it cannot be traced.
         memory: Activations over the operators; `None` if it cannot be traced.
         latencies: By the device's name.
-        breakdowns: Where a process's memory goes, in an `inference` and in a `training step`; empty if nobody asked.
-        problems: What could not be found out and why, in sentences.
+        breakdowns: The parts of a process's memory, in `inference` and in a `training step`; empty if not asked for.
+        problems: Sentences that say what could not be counted or measured, and why.
     """
 
     target: Target
@@ -85,16 +85,16 @@ class Profile:
 def profile(
     target: Target, devices: Mapping[str, Device], *, depth: int | None = None, breakdown_device: str | None = None
 ) -> Profile:
-    """Count, time and measure a network; what fails is a problem of the profile, the rest is still there.
+    """Count, time and measure a network; a part that fails becomes one of the profile's problems.
 
     Args:
         target: The network.
-        devices: Where to take its latency, by name.
+        devices: The devices on which to measure latency, by name.
         depth: Fold modules deeper than this.
         breakdown_device: The torch device whose memory to break down, such as `"cpu"`; `None` for no breakdown.
 
     Raises:
-        InputError: If a device is not here, or the network fails on its input wherever it was tried.
+        InputError: If a device is not available, or the network cannot run on its input at all.
     """
     for name, device in devices.items():
         try:
@@ -111,7 +111,7 @@ def profile(
     except ValueError as error:
         if not isinstance(target.network, Path):
             raise InputError(str(error)) from error
-        problems.append(f"Not counted: {error}")  # a file for a fixed batch still runs with that one
+        problems.append(f"Not counted: {error}")  # a file with a fixed batch size still runs with that one
     else:
         complexity, memory = count(sample), estimate_peak_memory(graph)
         modules = module_costs(graph, complexity, module_times_s=_times(target, problems), depth=depth)
@@ -138,15 +138,15 @@ def config_target(config: Path, genotype: str, overrides: Sequence[str] = (), tr
     Args:
         config: The YAML file.
         genotype: Gene values joined by commas, or the space's own text form.
-        overrides: Changes of the configuration.
-        trust_code: Whether Python code that it names may be imported.
+        overrides: Overridden keys of the configuration.
+        trust_code: Whether to import Python code that the configuration names.
 
     Raises:
-        InputError: If the configuration is faulty, has no data to tell the input, or the space no such genotype.
+        InputError: If the configuration is faulty or has no data, or the space has no such genotype.
     """
     settings = load_config(config, overrides, trust_code)
     if settings.data is None:
-        raise InputError(f"{config}: without data nothing tells the size of a network's input")
+        raise InputError(f"{config}: the configuration has no data section, which sets the size of a network's input")
     data: Dataset = kind_class("data", settings.data.kind)(**settings.data.options)
     space = assembly.search_space(settings)
     if not isinstance(space, ModelSpace):
@@ -173,25 +173,29 @@ def run_target(run_dir: Path, candidate: str, trust_code: bool = False) -> Targe
 
 
 def onnx_target(path: Path, sizes: Sequence[int] | None) -> Target:
-    """Return an ONNX file; `sizes` with the batch, needed where the file leaves its own open.
+    """Return the network of an ONNX file.
+
+    Args:
+        path: The file.
+        sizes: The input's sizes with the batch; needed if the file has dynamic ones.
 
     Raises:
-        InputError: If it cannot be read or a size is missing.
+        InputError: If the file cannot be read, or a size is missing.
     """
     try:
         shape = tuple(sizes[1:]) if sizes else onnx_input_shape(path)
     except TracingError as error:
         raise InputError(str(error)) from error
     if not shape:
-        raise InputError(f"{path} leaves sizes of its input open: give them with --input, e.g. --input 1,3,224,224")
+        raise InputError(f"{path} has dynamic input sizes: give them with --input, e.g. --input 1,3,224,224")
     return Target(str(path), path, shape, sizes[0] if sizes else 1)
 
 
 def model_target(name: str, sizes: Sequence[int] | None, trust_code: bool = False) -> Target:
-    """Return the torch model that `package.module:factory` makes when it is called.
+    """Return the torch model that the function `package.module:factory` returns.
 
     Raises:
-        InputError: If the code is not trusted, cannot be imported, or makes no model.
+        InputError: If the code is not trusted, cannot be imported, or returns no model.
     """
     if not sizes or len(sizes) < 2:
         raise InputError("--model needs the input's sizes with the batch, e.g. --input 1,3,224,224")
@@ -208,9 +212,9 @@ def model_target(name: str, sizes: Sequence[int] | None, trust_code: bool = Fals
 
 
 def devices_named(names: Sequence[str], target: Target) -> dict[str, Device]:
-    """Return the devices to measure on: those of the configuration by name, or `kind:option=value,...`.
+    """Return the devices of these names: a device of the configuration, or `kind:option=value,...`.
 
-    Without names: all of the configuration, or this machine's CPU.
+    Without names: all devices of the configuration, or this machine's CPU.
 
     Raises:
         InputError: If there is no such device or option.
@@ -228,7 +232,7 @@ def _graph(target: Target, batch_size: int) -> OperatorGraph:
 
 
 def _times(target: Target, problems: list[str]) -> dict[str, float] | None:
-    """Return each module's time on this machine's CPU; a file's modules are not to be told apart when it runs."""
+    """Return each module's time on this machine's CPU; `None` for an ONNX file, which runs as a whole."""
     if isinstance(target.network, Path):
         return None
     try:
@@ -240,9 +244,9 @@ def _times(target: Target, problems: list[str]) -> dict[str, float] | None:
 
 
 def _breakdowns(target: Target, device: str, problems: list[str]) -> dict[str, MemoryBreakdown]:
-    """Return the parts of an inference and of a training step with Adam."""
+    """Return the memory breakdowns of an inference and of a training step with Adam."""
     if isinstance(target.network, Path):
-        raise InputError("--breakdown: an ONNX file runs outside torch, which alone tells its parts")
+        raise InputError("--breakdown: only torch models can be broken down, not an ONNX file")
     found: dict[str, MemoryBreakdown] = {}
     for name, optimizer in {"inference": None, "training step": torch.optim.Adam}.items():
         model = copy.deepcopy(target.network).train(optimizer is not None)

@@ -1,4 +1,4 @@
-"""How a profile is shown: tables and lines for people, plain values for programs."""
+"""A profile as tables and lines for people, and as plain values for programs."""
 
 import dataclasses
 from typing import Any
@@ -31,7 +31,7 @@ def show(console: Console, found: Profile) -> None:
 
 
 def modules_table(found: Profile) -> Table:
-    """Return the profile's rows with their totals; counts from 10,000 on are rounded."""
+    """Return the costs of each module with their totals; counts of 10,000 and more are rounded."""
     complexity = found.complexity
     mark = "+" if complexity and complexity.is_partial else ""
     footers = {
@@ -46,7 +46,7 @@ def modules_table(found: Profile) -> Table:
     table = Table(box=None, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
     for name, footer in footers.items():
         is_text = name in {"module", "output"}
-        # Where the screen is too narrow, paths give way, numbers never.
+        # On a narrow screen only module paths are folded, never numbers.
         table.add_column(
             name, footer=footer, justify="left" if is_text else "right", no_wrap=name != "module", overflow="fold"
         )
@@ -56,7 +56,7 @@ def modules_table(found: Profile) -> Table:
 
 
 def breakdown_table(name: str, found: MemoryBreakdown) -> Table:
-    """Return the parts of a process's memory, the largest first."""
+    """Return the parts of a process's memory as a table, largest first."""
     table = Table(box=None, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
     table.add_column(f"memory of {name} on {found.device}", footer="total", no_wrap=True)
     table.add_column("size", footer=readable_bytes(found.total_bytes), justify="right", no_wrap=True)
@@ -123,7 +123,7 @@ def _cells(row: ModuleCosts) -> tuple[str, ...]:
 
 
 def _shortened(module: str) -> str:
-    """Return a long dotted path without its middle: block and layer tell modules apart."""
+    """Return a long dotted path with its middle left out: its ends tell modules apart."""
     if len(module) <= _MODULE_WIDTH:
         return module
     return f"{module[: _MODULE_WIDTH // 3]}…{module[_MODULE_WIDTH // 3 + 1 - _MODULE_WIDTH :]}"

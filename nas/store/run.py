@@ -183,3 +183,12 @@ def _ends(record: Record, objectives: Sequence[Objective], *, favourable: bool) 
         best = min if (objective.direction is Direction.MINIMIZE) is favourable else max
         ends[objective.metric] = best(rounds)
     return ends
+
+
+def load_run(run_dir: Path | str) -> Run:
+    """Return a run as it stands, from its folder alone.
+
+    Raises:
+        RunFolderError: If there is none.
+    """
+    return Run.load(run_dir)

@@ -5,11 +5,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.values.objectives import Violation
-from search_spaces.base import SearchSpace
 from search_spaces.genotype import Genotype
+
+if TYPE_CHECKING:
+    from search_spaces.base import SearchSpace  # which imports torch; a record is read without
 
 
 class RecordState(StrEnum):
@@ -48,7 +50,7 @@ class Candidate:
     description: str
 
     @classmethod
-    def create(cls, space: SearchSpace, genotype: Genotype, run_seed: int) -> "Candidate":
+    def create(cls, space: "SearchSpace", genotype: Genotype, run_seed: int) -> "Candidate":
         """Return the candidate of `genotype` (made canonical here) in a run with seed `run_seed`."""
         genotype = space.canonical(genotype)
         fingerprint = space.fingerprint(genotype)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from nas import api
 from nas.analysis import Run, to_csv, to_json
 from nas.analysis.curves import CurveQuality, CurveReport
-from nas.cli.main import app
+from nas.cli.app import app
 from nas.errors import InputError
 from nas.predictors.learning_curves import CurvePredictor, LearningCurve
 from nas.values.objectives import Direction, Objective
@@ -93,8 +93,8 @@ def test_three_exact_curves_by_hand():
     [
         (trainings()[:9], "at least 10 complete candidates .*, this run has 9 of 9 complete ones"),
         ([record(i, [], 0.1) for i in range(12)], "this run has 0 of 12 complete ones"),
-        (trainings(losses=LOSSES[:, :1]), "at least 2 epochs to be told from the first, these have 1"),
-        ([*trainings(), record(40, [1.0], 0.5)], r"equally many epochs, these have \[1, 3\]"),
+        (trainings(losses=LOSSES[:, :1]), "at least 2 epochs to predict from the first, these have 1"),
+        ([*trainings(), record(40, [1.0], 0.5)], r"the same number of epochs, these have \[1, 3\]"),
         (trainings(finals=np.full(12, 0.5)), "accuracy is 0.5 for every candidate"),
     ],
 )
@@ -121,7 +121,7 @@ def test_the_command_prints_a_table_and_json(monkeypatch):
     console = Console(file=io.StringIO(), width=80)
     console.print(CurveReport.of(given).table("[red]x"))
     shown = console.file.getvalue()
-    assert "accuracy of [red]x, told from the first epochs" in shown
+    assert "accuracy of [red]x, predicted from the first epochs" in shown
     assert f"2 of 3 │      0 │ {CurveReport.of(given).qualities[1].kendall_tau:.3f}" in shown
 
 

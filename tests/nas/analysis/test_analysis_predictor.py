@@ -14,7 +14,7 @@ import nas
 from nas.analysis import predictor as report_module
 from nas.analysis.predictor import PredictorReport
 from nas.api import analyse_predictor
-from nas.cli.main import app
+from nas.cli.app import app
 from nas.errors import InputError
 from nas.predictors.base import Prediction, Predictor
 from search_spaces.spaces.integers import Integers
@@ -92,7 +92,7 @@ def test_the_command_prints_a_table_and_json(run, monkeypatch):
     console = Console(file=io.StringIO(), width=120)
     console.print(analyse_predictor(run.path, metric="gain", k=5, trust_code=True).table("[red]run"))
     shown = console.file.getvalue()
-    assert "Predictors on [red]run, each batch left out once" in shown
+    assert "Predictors on [red]run, cross-validated over batches" in shown
     assert f"{figures['qualities']['gain']['mean']['kendall_tau']:.3f}" in shown
 
 

@@ -56,7 +56,7 @@ def test_values_are_shown_with_their_units(metric, value, text):
         ({"state": RecordState.COMPLETE}, "x0=1"),
         ({"state": RecordState.FAILED, "failure": Failure("training", "loss is NaN", "")}, "training: loss is NaN"),
         ({"state": RecordState.PRUNED, "pruning": Pruning("epoch 2", "score", 0.12345)},
-         "stopped in epoch 2, behind its peers: score 0.1235"),
+         "stopped in epoch 2, below the other candidates: score 0.1235"),
         ({"state": RecordState.INFEASIBLE, "violations": (Violation("cost", 12.0, None, 10.0, 0.2),)},
          "cost = 12 is over its maximum 10"),
     ],

@@ -15,8 +15,7 @@ import onnx
 import pytest
 
 import nas
-from nas import api
-from nas.cli import main as cli
+from nas import api, cli
 from nas.store.run_folder import RunFolder
 from nas.torch_tools import load_weights
 from nas.values.records import RecordState
@@ -375,7 +374,7 @@ def test_a_fault_of_ours_shows_its_traceback(command, run, monkeypatch):
     def broken(*arguments, **options):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(cli, "front_table", broken)
+    monkeypatch.setattr("nas.analysis.tables.front_table", broken)
     code, _, err = command("show", run.path)
     assert code == 1
     assert "Traceback" in err

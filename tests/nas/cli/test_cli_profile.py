@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from latency.counting.complexity import count_model
 from latency.graph.onnx_writer import write_onnx
 from nas import load_run
-from nas.cli.main import app
+from nas.cli.app import app
 from nas.errors import InputError
 from search_spaces.spaces.nasbench201 import NasBench201
 

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from nas.cli import main as cli
+from nas import cli
 from nas.data import ImageMaskFolder, Split
 from nas.data.preparation import prepare
 from nas.data.published_layouts import PUBLISHED_LAYOUTS

@@ -12,7 +12,7 @@ from nas.data.base import Split
 from nas.data.cache import cache_examples
 from nas.data.normalization import Normalization
 from nas.errors import InputError
-from nas.export.onnx_file import ImageNetwork
+from nas.exporters.onnx_file import ImageNetwork
 from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
 from nas.pretrained.teacher import Teacher, TeacherOutputs, TeacherSpec
 from nas.search.listener import SearchListener

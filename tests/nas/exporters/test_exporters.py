@@ -11,7 +11,7 @@ import nas
 from nas.data.normalization import Normalization
 from nas.errors import ExportError, InputError
 from nas.evaluation import ModelSignature
-from nas.export import EXPORTERS, export_onnx
+from nas.exporters import EXPORTERS, export_onnx
 
 SIGNATURE = ModelSignature(1, (6, 8), 3)
 NORMALIZATION = Normalization((0.25,), (0.5,))

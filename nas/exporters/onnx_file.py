@@ -1,4 +1,4 @@
-"""A trained network as one ONNX file that takes plain images."""
+"""A trained network as one ONNX file that takes images without normalisation."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from nas.evaluation.base import ModelSignature
 
 
 class ImageNetwork(nn.Module):
-    """A network with the normalisation it was trained with put before it.
+    """A network behind the normalisation that it was trained with.
 
     Maps images `(B, C, H, W)`, float32 in 0 .. 1, to the network's logits.
     """
@@ -43,13 +43,13 @@ def export_onnx(
     class_names: Sequence[str],
     metadata: Mapping[str, str],
 ) -> OnnxFile:
-    """Write a trained network as ONNX, with a batch of any size, checked against torch.
+    """Write a trained network as ONNX with a dynamic batch size, and check its outputs against torch's.
 
-    The file's input is `image`, `(B, C, H, W)` float32 in 0 .. 1; its output `logits`. Its metadata hold the class
-    names (a JSON list) and what is given.
+    The file's input is `image`, `(B, C, H, W)` float32 in 0 .. 1; its output is `logits`. Its metadata hold the class
+    names (as a JSON list) and the given texts.
 
     Raises:
-        ExportError: If the file would not compute what the network does within 1e-4; there is none then.
+        ExportError: If the outputs differ from the network's by more than 1e-4; no file is left then.
     """
     model = ImageNetwork(network, normalization).eval()
     texts = {"class_names": json.dumps(list(class_names)), "input": "RGB or grey, 0 .. 1", **metadata}

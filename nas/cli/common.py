@@ -1,0 +1,48 @@
+"""Arguments that several commands take, and what they do alike."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+_INTERRUPTED = 130  # by convention 128 + SIGINT
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of the run.")]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, e.g. runs/quickstart.")]
+FutureRunDir = Annotated[Path | None, typer.Option("--run-dir", help="The run's folder. Default: runs/NAME.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the configuration; repeatable."),
+]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Allow importing the Python code that the configuration names.")
+]
+CandidateId = Annotated[
+    str | None, typer.Option("--candidate", metavar="ID", help="The candidate's id, or a unique prefix of it.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the full report as JSON.")]
+
+
+def print_text(console: Console, text: str) -> None:
+    """Print `text` unchanged: no markup, no colours for numbers, no line breaks inside paths."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def allow_local_modules(trust_code: bool) -> None:
+    """Let a trusted configuration name modules in the working folder, as `python -m` would."""
+    if trust_code and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+
+@contextlib.contextmanager
+def exit_on_interrupt(console: Console, message: str) -> Iterator[None]:
+    """On Ctrl-C, print `message` and exit with code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_text(console, f"\nStopped. {message}")
+        raise typer.Exit(_INTERRUPTED) from None

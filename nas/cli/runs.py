@@ -1,0 +1,86 @@
+"""Commands that show a run: show, plot. They need its folder alone, and start without torch."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from nas.cli.common import CandidateId, RunDir, TrustCode, allow_local_modules, print_text
+from nas.errors import InputError
+
+if TYPE_CHECKING:
+    from nas.store.run import Run
+
+
+class Format(StrEnum):
+    """Output formats of `nas show`."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def show(
+    run_dir: RunDir,
+    form: Annotated[Format, typer.Option("--format", help="The output format.")] = Format.TABLE,
+    all_records: Annotated[bool, typer.Option("--all", help="Show every record, not only the front.")] = False,
+    candidate: CandidateId = None,
+    drawing: Annotated[
+        Path | None, typer.Option("--draw", metavar="FILE.svg", help="Draw the network of --candidate to a file.")
+    ] = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Show a run's Pareto front, or all of its records; or draw one network."""
+    from nas.store.run import load_run
+
+    if (candidate is None) != (drawing is None):
+        raise InputError("give --candidate ID and --draw FILE.svg together")
+    if candidate is not None and drawing is not None:
+        _draw(run_dir, candidate, drawing, trust_code)
+    else:
+        _print_run(load_run(run_dir), form, all_records)
+
+
+def plot(run_dir: RunDir) -> None:
+    """Redraw a run's figures: each pair of objectives, and the hypervolume."""
+    from nas.analysis.plots import save_plots
+    from nas.store.run import load_run
+
+    run = load_run(run_dir)
+    for path in save_plots(run, run.path / "plots"):
+        print(path)
+
+
+def print_front(console: Console, run: "Run") -> None:
+    """Print a run's front as a table, and the summary below it."""
+    from nas.analysis.tables import front_table, summary_lines
+
+    console.print(front_table(run))
+    for line in summary_lines(run):
+        print_text(console, line)
+
+
+def _print_run(run: "Run", form: Format, all_records: bool) -> None:
+    from nas.analysis.tables import records_table, summary_lines, to_csv, to_json
+
+    if form is Format.JSON:
+        print(to_json(run, all_records=all_records))
+    elif form is Format.CSV:
+        print(to_csv(run, all_records=all_records), end="")
+    elif all_records:
+        console = Console()
+        console.print(records_table(run))
+        for line in summary_lines(run):
+            print_text(console, line)
+    else:
+        print_front(Console(), run)
+
+
+def _draw(run_dir: Path, candidate: str, drawing: Path, trust_code: bool) -> None:
+    from nas import api
+
+    allow_local_modules(trust_code)
+    api.draw(run_dir, candidate, drawing, trust_code=trust_code)
+    print(drawing)

@@ -1,7 +1,0 @@
-"""Trained networks as files for other runtimes."""
-
-from nas.export.onnx_file import export_onnx
-
-EXPORTERS = {"onnx": export_onnx}
-
-__all__ = ["EXPORTERS", "export_onnx"]
