@@ -3,7 +3,6 @@
 from nas.assembly.run_checks import check_files
 from nas.assembly.search import (
     checked_devices,
-    executor,
     measuring_stages,
     prepare_folder,
     search_parts,
@@ -21,7 +20,6 @@ from nas.assembly.training import (
     make_run_encoder,
     make_run_teacher,
     retraining_parts,
-    search_space,
     training_inputs,
 )
 
@@ -32,7 +30,6 @@ __all__ = [
     "check_files",
     "checked_devices",
     "distillation",
-    "executor",
     "make_run_encoder",
     "make_run_teacher",
     "measuring_stages",
@@ -40,7 +37,6 @@ __all__ = [
     "retraining_parts",
     "search_parts",
     "search_problem",
-    "search_space",
     "space_of",
     "stored_normalization",
     "stored_subject",

@@ -26,7 +26,6 @@ from nas.files import file_hash
 from nas.pretrained.encoder import PretrainedSpace, pretrain
 from nas.pretrained.features import StoredFeatures, store_features, store_views
 from nas.pretrained.teacher import LiveTeacher, Teacher, TeacherSpec, make_teacher, teacher_logits, weights_hash
-from nas.registry import kind_class
 from nas.search.listener import SearchListener
 from nas.search.parts import Thresholds
 from nas.search.retraining import RetrainingParts
@@ -41,13 +40,6 @@ from nas.values.recipes import TrainingRecipe
 from search_spaces.base import PretrainableSpace, SearchSpace
 
 _N_AT_A_TIME = 256  # decoded images in memory
-
-
-def search_space(config: RunConfig) -> SearchSpace:
-    """Return the run's search space."""
-    section = config.search_space
-    space: SearchSpace = kind_class("search_space", section.kind)(**section.options)
-    return space
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,7 @@ def training_inputs(
     if config.data is None:
         return None
     check_files(config)
-    dataset: Dataset = kind_class("data", config.data.kind)(**config.data.options)
+    dataset = config.data.instance
     dataset.check()
     fingerprint = dataset.fingerprint()
     device = resolve_device(config.training.device if config.training else "cpu")
@@ -88,7 +80,7 @@ def training_inputs(
     _check_stored(folder, "training_device", device)
     inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, artifact_cache(folder)))
     check_classes(config, inputs.setting, listener or SearchListener())
-    check_batches(config, search_space(config), inputs.setting)
+    check_batches(config, config.search_space.instance, inputs.setting)
     _check_stored(folder, "training_precision", str(inputs.setting.precision))
     folder.store.set_fact("signature", asdict(inputs.signature))
     folder.store.set_fact("normalization", asdict(inputs.setting.normalization))
@@ -109,7 +101,7 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
     setting = inputs.setting
     teacher = _made_teacher(config, setting, folder, listener)
     encoder = _encoder(config, setting, folder, listener, teacher)
-    space = search_space(config)
+    space = config.search_space.instance
     return RetrainingParts(
         space=space if encoder is None else PretrainedSpace(encoder.space, encoder.weights),
         dataset=inputs.dataset,
@@ -260,7 +252,7 @@ def candidate_training(
         interim_score=_interim_score(config, setting.task) if config.training.stopping_rule else None,
         weights=functools.partial(weights_path, folder.path),
     )
-    return PretrainedSpace(encoder.space, encoder.weights) if encoder else search_space(config), stage
+    return PretrainedSpace(encoder.space, encoder.weights) if encoder else config.search_space.instance, stage
 
 
 def _encoder(
@@ -271,7 +263,7 @@ def _encoder(
     teacher: _MadeTeacher | None,
 ) -> _Encoder | None:
     """Return the encoder that candidates start from, if there is to be one; pretrained now if no run did before."""
-    space = search_space(config)
+    space = config.search_space.instance
     if config.pretraining is None or not isinstance(space, PretrainableSpace):
         return None
     what = f"the encoder that all candidates start from ({_epochs(config.pretraining)})"
@@ -371,7 +363,10 @@ def _told(listener: SearchListener, name: str, what: str) -> dict[str, Any]:
 
 def _task(config: RunConfig, dataset: Dataset) -> Task:
     assert config.task is not None  # noqa: S101 - the reader fills it in where there is data
-    task: Task = kind_class("task", config.task.kind)(dataset.class_names, dataset.ignore_index, **config.task.options)
+    # Made here if the classes had no names yet when the configuration was read.
+    task: Task = config.task.instance or config.task.cls(
+        dataset.class_names, dataset.ignore_index, **config.task.options
+    )
     return task
 
 

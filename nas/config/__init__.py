@@ -7,10 +7,9 @@ from typing import Any
 import torch
 
 from nas.config.model import (
-    ComponentConfig,
+    Component,
     ConstraintConfig,
     ControllerConfig,
-    DeviceConfig,
     Difference,
     DistillationConfig,
     FunctionMetricConfig,
@@ -26,10 +25,9 @@ from nas.errors import InputError
 _TENSOR_CORES = (7, 0)  # the first compute capability with units for float16; bfloat16 came with 8.0
 
 __all__ = [
-    "ComponentConfig",
+    "Component",
     "ConstraintConfig",
     "ControllerConfig",
-    "DeviceConfig",
     "Difference",
     "DistillationConfig",
     "FunctionMetricConfig",

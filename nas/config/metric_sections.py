@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from latency.devices.base import Device
 from nas.config.kinds import find_object
-from nas.config.model import ConstraintConfig, DeviceConfig, FunctionMetricConfig, ObjectiveConfig
+from nas.config.model import Component, ConstraintConfig, FunctionMetricConfig, ObjectiveConfig
 from nas.config.options import (
     construct,
     is_finite_number,
@@ -57,16 +58,16 @@ class RunContext:
     task_kind: str | None
     task: Task | None
     class_names: tuple[str, ...] | None
-    devices: dict[str, DeviceConfig]
+    devices: dict[str, Component[Device]]
     has_device_faults: bool
-    default_devices: Callable[[], dict[str, DeviceConfig]]
+    default_devices: Callable[[], dict[str, Component[Device]]]
 
 
 class MetricSections(TypedDict):
     """The fields of a `RunConfig` that are read here."""
 
     metrics: dict[str, FunctionMetricConfig]
-    devices: dict[str, DeviceConfig]
+    devices: dict[str, Component[Device]]
     objectives: tuple[ObjectiveConfig, ...]
     constraints: tuple[ConstraintConfig, ...]
     reference_point: dict[str, float | None]
@@ -231,7 +232,7 @@ class MetricsReader:
         return metric_key(objective.metric, objective.device, self._measuring(objective.metric))
 
     def _measuring(self, metric: str) -> list[str]:
-        return [name for name, device in self._devices.items() if metric in device.metrics]
+        return [name for name, device in self._devices.items() if metric in device.instance.metrics]
 
     def _info(self, metric: str, path: KeyPath) -> MetricInfo | None:
         """Return what is known of `metric`, or find the fault in it; also check that it can be had here."""
@@ -318,7 +319,7 @@ class MetricsReader:
             self._fault(path, f"unknown device {device!r}.{nearest(device, known)}")
             return False
         config = self._devices.get(device)
-        if config is not None and metric not in config.metrics:
+        if config is not None and metric not in config.instance.metrics:
             measuring = self._measuring(metric)
             others = f" Those that do: {', '.join(measuring)}." if measuring else ""
             self._fault(path, f"{device!r} ({config.kind}) does not measure {metric}.{others}")

@@ -4,39 +4,53 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from latency.devices.base import Device
 from nas.config.yaml_source import key_text, to_yaml_text
+from nas.controllers.base import Controller
+from nas.data.base import Dataset
 from nas.evaluation.stopping_rules import DropRule, StoppingRule, SuccessiveHalving
+from nas.execution.base import Executor
 from nas.pretrained.teacher import TeacherSpec
 from nas.search.parts import Scheduling
+from nas.tasks.base import Task
 from nas.training.augmentation import Augmentation
 from nas.training.distillation import Distillation
 from nas.values.budgets import Budget
 from nas.values.metrics import metric_key
 from nas.values.objectives import Constraint, Direction, Objective
 from nas.values.recipes import StageRecipe, TrainingRecipe
+from search_spaces.base import SearchSpace
+
+T = TypeVar("T")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
-class ComponentConfig(_Section):
-    """A section with a kind.
+@dataclasses.dataclass(frozen=True)
+class Component(Generic[T]):
+    """A section with a kind, and the object that it describes. Equal where the file would be.
 
     Attributes:
         kind: A name in the section's registry, or a user's own class as `package.module:ClassName`.
-        options: The other arguments of its class's constructor, all of them.
+        options: The arguments of the class's constructor that the file may give, all of them.
+        cls: The class.
+        instance: The object, made once. `None` for a task whose class names cannot be read yet: its data is gone.
     """
 
     kind: str
-    options: Mapping[str, Any] = {}
+    options: Mapping[str, Any]
+    cls: type[Any] = dataclasses.field(compare=False, repr=False)
+    instance: T = dataclasses.field(compare=False, repr=False)
 
 
-class ControllerConfig(ComponentConfig):
+@dataclasses.dataclass(frozen=True)
+class ControllerConfig(Component[Controller]):
     """The controller.
 
     Attributes:
@@ -44,16 +58,6 @@ class ControllerConfig(ComponentConfig):
     """
 
     warm_start: tuple[Path, ...] = ()
-
-
-class DeviceConfig(ComponentConfig):
-    """A device.
-
-    Attributes:
-        metrics: What its class measures; not written to YAML.
-    """
-
-    metrics: frozenset[str]
 
 
 class TrainingConfig(_Section):
@@ -187,15 +191,15 @@ class RunConfig(_Section):
 
     name: str
     seed: int = 0
-    task: ComponentConfig | None = None
-    data: ComponentConfig | None = None
+    task: Component[Task | None] | None = None
+    data: Component[Dataset] | None = None
     teacher: TeacherSpec | None = None
-    search_space: ComponentConfig
+    search_space: Component[SearchSpace]
     training: TrainingConfig | None = None
     pretraining: TrainingRecipe | None = None
     augmentation: Augmentation | None = None
     distillation: DistillationConfig | None = None
-    devices: Mapping[str, DeviceConfig] = {}
+    devices: Mapping[str, Component[Device]] = {}
     metrics: Mapping[str, FunctionMetricConfig] = {}
     objectives: tuple[ObjectiveConfig, ...]
     constraints: tuple[ConstraintConfig, ...] = ()
@@ -203,7 +207,7 @@ class RunConfig(_Section):
     controller: ControllerConfig
     scheduling: Scheduling = Scheduling.GENERATIONAL
     budget: Budget = Budget()
-    execution: ComponentConfig
+    execution: Component[Executor]
     seeds_per_candidate: int = 1
     front_seeds: int = 0
     references: tuple[str, ...] = ()
@@ -211,7 +215,7 @@ class RunConfig(_Section):
 
     def metric_key(self, metric: str, device: str | None = None) -> str:
         """Return the name under which this run's records keep `metric` as measured on `device`."""
-        measuring = [name for name, config in self.devices.items() if metric in config.metrics]
+        measuring = [name for name, config in self.devices.items() if metric in config.instance.metrics]
         return metric_key(metric, device, measuring)
 
     def objective_values(self) -> tuple[Objective, ...]:
@@ -239,7 +243,7 @@ class RunConfig(_Section):
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     """Return `value` as YAML writes it."""
     match value:
-        case ComponentConfig():
+        case Component():
             own = {"warm_start": _plain(value.warm_start)} if isinstance(value, ControllerConfig) else {}
             return {"kind": value.kind, **own, **_plain(value.options)}
         case TeacherSpec():

@@ -3,14 +3,14 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from latency.devices.base import Device
 from nas.config.metric_sections import MetricSections, MetricsReader, RunContext
 from nas.config.model import (
-    ComponentConfig,
+    Component,
     ControllerConfig,
-    DeviceConfig,
     RunConfig,
     TrainingConfig,
 )
@@ -58,8 +58,9 @@ class ConfigReader(SectionReader):
             ConfigurationError: Naming all faults, by line.
         """
         sections = self._read_scalars()
-        space_config, space = self._component("search_space")
-        data_config, dataset = self._component("data")
+        space_config, data_config = self._component("search_space"), self._component("data")
+        space = space_config.instance if space_config else None
+        dataset = data_config.instance if data_config else None
         task_config, task = self._task(dataset)
         task_kind = task_config.kind if task_config else None
         context = RunContext(
@@ -116,8 +117,8 @@ class ConfigReader(SectionReader):
 
     def _component(
         self, section: str, default: Mapping[str, Any] | None = None, own: Sequence[str] = ()
-    ) -> tuple[ComponentConfig | None, object]:
-        """Return a section with a kind, and the object that its options were checked on.
+    ) -> Component[Any] | None:
+        """Return a section with a kind, and the object that it describes.
 
         Keys named in `own` are read elsewhere.
         """
@@ -128,18 +129,16 @@ class ConfigReader(SectionReader):
             self.faults.append(must_be((section,), f"a mapping{example}", raw))
         raw = self._mapping((section,), default if raw is None else raw, example)
         if raw is None:
-            return None, None
+            return None
         cls, options = self._kind_and_options((section,), raw, kinds, dict.fromkeys(own))
         if cls is None or options is None:
-            return None, None
+            return None
         return self._checked((section,), raw["kind"], cls, options)
 
-    def _checked(
-        self, path: KeyPath, kind: str, cls: type, options: Mapping[str, Any]
-    ) -> tuple[ComponentConfig | None, object]:
+    def _checked(self, path: KeyPath, kind: str, cls: type, options: Mapping[str, Any]) -> Component[Any] | None:
         made, faults = construct(lambda: cls(**options), options, path)
         self.faults += faults
-        return (None if faults else ComponentConfig(kind=kind, options=options)), made
+        return None if faults else Component(kind, options, cls, made)
 
     def _controller(self, objectives: Sequence[Objective]) -> ControllerConfig | None:
         """Return the controller, its options checked against what is optimised."""
@@ -147,20 +146,21 @@ class ConfigReader(SectionReader):
         own: dict[str, Any] = {}
         if isinstance(raw, Mapping) and raw.get("warm_start") is not None:
             values, faults = validate(
-                options_model(ControllerConfig, frozenset({"kind", "options"})),
+                options_model(ControllerConfig, frozenset({"kind", "options", "cls", "instance"})),
                 {"warm_start": raw["warm_start"]},
                 ("controller",),
             )
             own, self.faults = values or {}, self.faults + faults
-        config, controller = self._component("controller", own=("warm_start",))
-        if config is None or not isinstance(controller, Controller):
+        config: Component[Controller] | None = self._component("controller", own=("warm_start",))
+        if config is None:
             return None
+        controller = config.instance
         if not self.faults:
             _, faults = construct(lambda: controller.check_objectives(objectives), config.options, ("controller",))
             self.faults += faults
-        return ControllerConfig(kind=config.kind, options=config.options, **own)
+        return ControllerConfig(config.kind, config.options, config.cls, controller, **own)
 
-    def _task(self, dataset: object) -> tuple[ComponentConfig | None, Task | None]:
+    def _task(self, dataset: object) -> tuple[Component[Any] | None, Task | None]:
         """Return the task, by default what the data's targets are made for."""
         raw = self._mapping(("task",), self._raw.get("task"), " such as {kind: segmentation}")
         fitting = None
@@ -173,7 +173,7 @@ class ConfigReader(SectionReader):
         cls, options = self._kind_and_options(("task",), raw, self._kinds["task"])
         if cls is None or options is None:
             return None, None
-        config = ComponentConfig(kind=raw["kind"], options=options)
+        config: Component[Any] = Component(raw["kind"], options, cls, None)
         if fitting and config.kind != fitting:
             text = f"the targets of the data are made for {fitting}, not for {config.kind}."
             self._fault(("task", "kind"), f"task.kind: {text}")
@@ -183,22 +183,22 @@ class ConfigReader(SectionReader):
             return config, None
         task, faults = construct(lambda: cls(names, dataset.ignore_index, **options), options, ("task",))
         self.faults += faults
-        return config, task
+        return replace(config, instance=task), task
 
-    def _execution(self, training: TrainingConfig | None) -> ComponentConfig | None:
-        config, executor = self._component("execution", _DEFAULT_EXECUTION)
-        if training is not None and isinstance(executor, Executor):
+    def _execution(self, training: TrainingConfig | None) -> Component[Executor] | None:
+        config: Component[Executor] | None = self._component("execution", _DEFAULT_EXECUTION)
+        if training is not None and config is not None:
             try:
-                executor.check_device(training.device)
+                config.instance.check_device(training.device)
             except ValueError as error:
                 self._fault(("execution", "resources_per_candidate"), f"execution.{error}.")
         return config
 
-    def _devices(self) -> dict[str, DeviceConfig]:
+    def _devices(self) -> dict[str, Component[Device]]:
         raw = self._mapping(("devices",), self._raw.get("devices"), " such as {cpu: {kind: torch_cpu}}")
         return self._read_devices(raw or {})
 
-    def _read_devices(self, raw: Mapping[str, Any]) -> dict[str, DeviceConfig]:
+    def _read_devices(self, raw: Mapping[str, Any]) -> dict[str, Component[Device]]:
         devices = {}
         for name, section in raw.items():
             path = ("devices", name)
@@ -210,9 +210,9 @@ class ConfigReader(SectionReader):
                 continue
             cls, options = self._kind_and_options(path, section, self._kinds["devices"])
             if cls is not None and options is not None:
-                config, device = self._checked(path, section["kind"], cls, options)
-                if config is not None and isinstance(device, Device):
-                    devices[name] = DeviceConfig(kind=config.kind, options=options, metrics=device.metrics)
+                config = self._checked(path, section["kind"], cls, options)
+                if config is not None:
+                    devices[name] = config
         return devices
 
     def _check_references(self, references: tuple[str, ...], task_kind: str | None) -> None:

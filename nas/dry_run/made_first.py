@@ -93,7 +93,7 @@ class MadeFirst:
             folder: Stands for the run's; its artifacts are those of `cache`.
             cache: Knows what there is.
         """
-        parts = self._parts(assembly.search_space(self._config))
+        parts = self._parts(self._config.search_space.instance)
         n_found = self._n_found(parts, folder, cache)
         with torch_threads(self._inputs.setting.n_threads):
             missing = {part.name: part.seconds() for part in parts[n_found:]}

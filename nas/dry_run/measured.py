@@ -18,7 +18,6 @@ from nas.errors import InputError
 from nas.evaluation import Ended, Evaluator, Event, Job, Need, Stage
 from nas.execution.worker_count import available_cores
 from nas.pretrained.onnx_teacher import OnnxTeacher
-from nas.registry import kind_class
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from nas.torch_tools import torch_threads
@@ -58,8 +57,8 @@ class _DryRun:
         self._folder = folder
         self._cache = cache
         self._run = run
-        self._executor = assembly.executor(config)
-        self._space = assembly.search_space(config)
+        self._executor = config.execution.instance
+        self._space = config.search_space.instance
         self._devices = assembly.checked_devices(config, self._executor)
         start = time.perf_counter()
         self._inputs = inputs = assembly.training_inputs(config, folder)
@@ -114,10 +113,10 @@ class _DryRun:
 
     def _n_left(self) -> tuple[int, int]:
         """Return how many candidates are still to end, and how many have."""
-        controller = kind_class("controller", self._config.controller.kind)(**self._config.controller.options)
+        controller = self._config.controller.instance
         records = self._run.records if self._run else ()
         n_done = sum(record.state is not RecordState.ASKED for record in records)
-        n_left: int = controller.n_candidates - n_done
+        n_left = controller.n_candidates - n_done
         if self._config.budget.n_trained is not None:
             n_trained = self._run.usage.n_trained if self._run else 0
             n_left = min(n_left, self._config.budget.n_trained - n_trained)

@@ -28,9 +28,7 @@ from nas import assembly
 from nas.config import RunConfig, load_config
 from nas.config.kinds import find_object
 from nas.config.options import construct, nearest, options_model, validate
-from nas.data.base import Dataset
 from nas.errors import InputError
-from nas.registry import kind_class
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from search_spaces.base import ModelSpace, SearchSpace
@@ -147,8 +145,7 @@ def config_target(config: Path, genotype: str, overrides: Sequence[str] = (), tr
     settings = load_config(config, overrides, trust_code)
     if settings.data is None:
         raise InputError(f"{config}: without data nothing tells the size of a network's input")
-    data: Dataset = kind_class("data", settings.data.kind)(**settings.data.options)
-    space = assembly.search_space(settings)
+    data, space = settings.data.instance, settings.search_space.instance
     if not isinstance(space, ModelSpace):
         raise InputError(f"{config}: search_space {space.name!r} builds no networks")
     chosen = space.canonical(_genotype(space, genotype))
@@ -289,7 +286,7 @@ def _genotype(space: SearchSpace, text: str) -> Genotype:
 
 
 def _config_devices(settings: RunConfig) -> dict[str, Device]:
-    return {name: kind_class("devices", section.kind)(**section.options) for name, section in settings.devices.items()}
+    return {name: section.instance for name, section in settings.devices.items()}
 
 
 def _device(text: str, target: Target) -> Device:
