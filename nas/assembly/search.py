@@ -38,7 +38,6 @@ from nas.search.listener import SearchListener
 from nas.search.parts import SearchParts
 from nas.search.warm_start import warm_start
 from nas.store.run_folder import RunFolder, weights_path
-from nas.values.metrics import metric_info
 from nas.values.records import Candidate
 from nas.version import VERSION
 from search_spaces.base import ModelSpace, SearchSpace
@@ -204,7 +203,8 @@ def _function_stages(config: RunConfig) -> list[Stage]:
 
 def trains(config: RunConfig) -> bool:
     """Return whether some objective or constraint needs trained networks."""
-    return any((info := metric_info(key)) is not None and info.needs_training for key in _wanted_metrics(config))
+    asked = [o.metric for o in config.objectives] + [c.metric for c in config.constraints]
+    return any((info := config.metric_info(metric)) is not None and info.needs_training for metric in asked)
 
 
 def _wanted_metrics(config: RunConfig) -> set[str]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from nas.config.kinds import Component
 from nas.config.model import (
-    Component,
     ConstraintConfig,
     ControllerConfig,
     Difference,

@@ -1,52 +1,74 @@
-"""The configuration of a run as frozen values: what the YAML file says, with every default filled in."""
+"""The configuration of a run: what the YAML file says, with every default filled in and every component made."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from enum import Enum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+import torch
+from annotated_types import Ge
+from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic_core import to_jsonable_python
 
 from latency.devices.base import Device
+from nas.config.kinds import Component, KindOf, Section, find_object, trusts_code, with_instance
 from nas.config.yaml_source import key_text, to_yaml_text
 from nas.controllers.base import Controller
 from nas.data.base import Dataset
 from nas.evaluation.stopping_rules import DropRule, StoppingRule, SuccessiveHalving
 from nas.execution.base import Executor
+from nas.execution.serial import SerialExecutor
 from nas.pretrained.teacher import TeacherSpec
 from nas.search.parts import Scheduling
 from nas.tasks.base import Task
 from nas.training.augmentation import Augmentation
 from nas.training.distillation import Distillation
 from nas.values.budgets import Budget
-from nas.values.metrics import metric_key
+from nas.values.metrics import COSTS, MetricInfo, MetricSource, metric_key, split_key, table_metric
 from nas.values.objectives import Constraint, Direction, Objective
 from nas.values.recipes import StageRecipe, TrainingRecipe
 from search_spaces.base import SearchSpace
-
-T = TypeVar("T")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+from search_spaces.spaces.tabular import Tabular
 
 
-@dataclasses.dataclass(frozen=True)
-class Component(Generic[T]):
-    """A section with a kind, and the object that it describes. Equal where the file would be.
+def _is(pattern: str, words: str) -> Any:
+    """Return the annotation of text that matches `pattern`, which faults describe by `words`."""
+    return Field(pattern=f"^{pattern}$", json_schema_extra={"must_be": words})
+
+
+def _mapping(words: str) -> Any:
+    return Field(json_schema_extra={"must_be": f"a mapping {words}"})
+
+
+def _importable(name: str, info: ValidationInfo) -> str:
+    if not callable(find_object(name, trusts_code(info))):
+        raise ValueError(f"{name!r} must be a function")
+    return name
+
+
+_A_LIST = Field(json_schema_extra={"must_be": "a list"})
+
+
+class _ControllerKeys(Section):
+    """Keys of a controller's section beside its options.
 
     Attributes:
-        kind: A name in the section's registry, or a user's own class as `package.module:ClassName`.
-        options: The arguments of the class's constructor that the file may give, all of them.
-        cls: The class.
-        instance: The object, made once. `None` for a task whose class names cannot be read yet: its data is gone.
+        warm_start: Folders of earlier runs on the same space, whose best genotypes are asked for first.
     """
 
-    kind: str
-    options: Mapping[str, Any]
-    cls: type[Any] = dataclasses.field(compare=False, repr=False)
-    instance: T = dataclasses.field(compare=False, repr=False)
+    warm_start: tuple[Path, ...] | None = None
+
+
+class _TeacherKeys(Section):
+    """Keys of a teacher's section beside its options.
+
+    Attributes:
+        weights: A safetensors file with trained weights of a reference model.
+        recipe: How to train it, where it is not given trained.
+    """
+
+    weights: Path | None = None
+    recipe: TrainingRecipe | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +82,28 @@ class ControllerConfig(Component[Controller]):
     warm_start: tuple[Path, ...] = ()
 
 
-class TrainingConfig(_Section):
-    """How and where candidates are trained.
+def _controller(
+    kind: str, options: dict[str, Any], cls: type[Controller], warm_start: tuple[Path, ...] | None
+) -> ControllerConfig:
+    return ControllerConfig(kind, options, cls, cls(**options), warm_start or ())
+
+
+def _task(kind: str, options: dict[str, Any], cls: type[Task]) -> Component[Task | None]:
+    """Return the task without its object, which is made once the data's classes are known."""
+    return Component(kind, options, cls, None)
+
+
+def _teacher(
+    kind: str, options: dict[str, Any], cls: Any, weights: Path | None, recipe: TrainingRecipe | None
+) -> TeacherSpec:
+    with torch.device("meta"):  # shapes only: no memory, no initial weights
+        cls(3, 2, **options)
+    return TeacherSpec(kind, options, recipe or TeacherSpec.recipe, weights)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig(TrainingRecipe):
+    """How and where candidates are trained. What the recipe says holds for stages that don't say otherwise.
 
     Attributes:
         device: `auto` (CUDA where it is there), `cpu`, `cuda` or `cuda:N`.
@@ -79,76 +121,92 @@ class TrainingConfig(_Section):
             train the decoder alone.
         drop_rule: Which candidates are stopped between two stages, by peers of like cost; `None` for none.
         successive_halving: The same, by the share that goes on; at most one of the two is given.
-        recipe: The other keys of the section: of stages that don't say otherwise, and of retrainings.
         stages: What candidates go through; one that trains everything by the recipe where none are given.
     """
 
-    device: str = "auto"
-    n_threads_alone: int = 1
+    device: Annotated[str, _is(r"(auto|cpu|cuda(:\d+)?)", "auto, cpu, cuda or cuda:N")] = "auto"
+    n_threads_alone: Annotated[int, Ge(1)] = 1
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    resident_gib: float = 4.0
-    n_loader_workers: int = 0
-    n_views: int = 4
+    resident_gib: Annotated[float, Ge(0)] = 4.0
+    n_loader_workers: Annotated[int, Ge(0)] = 0
+    n_views: Annotated[int, Ge(1)] = 4
     drop_rule: DropRule | None = None
     successive_halving: SuccessiveHalving | None = None
-    recipe: TrainingRecipe = TrainingRecipe()
-    stages: tuple[StageRecipe, ...] = (StageRecipe(),)
+    stages: Annotated[tuple[StageRecipe, ...], Field(min_length=1)] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.stages:
+            object.__setattr__(self, "stages", (StageRecipe(**dataclasses.asdict(self.recipe)),))
+
+    @property
+    def recipe(self) -> TrainingRecipe:
+        """The section's own recipe: of stages that don't say otherwise, and of retrainings."""
+        return TrainingRecipe(**{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainingRecipe)})
 
     @property
     def stopping_rule(self) -> StoppingRule | None:
         """What ends candidates between two stages; `None` if nothing does."""
         return self.drop_rule or self.successive_halving
 
-    @property
-    def has_stages(self) -> bool:
-        """Whether a training is more than the recipe alone."""
-        return self.stages != (StageRecipe(**dataclasses.asdict(self.recipe)),)
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the section as the file writes it: stages, which have epochs of their own, or epochs."""
+        mapping: dict[str, Any] = to_jsonable_python(self)
+        is_recipe_alone = self.stages == (StageRecipe(**dataclasses.asdict(self.recipe)),)
+        del mapping["stages" if is_recipe_alone else "epochs"]
+        return {name: value for name, value in mapping.items() if value is not None}
 
 
-class DistillationConfig(_Section):
+@dataclasses.dataclass(frozen=True)
+class DistillationConfig(Distillation):
     """How candidates learn from the teacher.
 
     Attributes:
         enabled: The one switch; off, the teacher is not made.
-        method: The other keys of the section.
     """
 
     enabled: bool = True
-    method: Distillation = Distillation()
+
+    @property
+    def method(self) -> Distillation:
+        """The other keys of the section."""
+        return Distillation(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Distillation)})
 
 
-class FunctionMetricConfig(_Section):
+class FunctionMetricConfig(Section):
     """A metric that a user's Python function gives.
 
     Attributes:
         function: `package.module:function`; called with a `nas.evaluation.base.Subject`, returns a number.
         chance_level: What a candidate reaches that is no good at all; fixes the reference point.
+        unit: As people read it: `ms`, `bytes` and `count` are written in the usual way.
     """
 
-    function: str
+    function: Annotated[str, AfterValidator(_importable)]
     chance_level: float | None = None
+    unit: str = ""
 
 
-class ObjectiveConfig(_Section):
+class ObjectiveConfig(Section):
     """A metric to optimise.
 
     Attributes:
         metric: Its name.
-        device: Where it is measured, for a metric of a device.
-        direction: Which way it is better.
+        device: Where it is measured, for a metric of a device that more than one measures.
+        direction: Which way it is better; where the metric says so, it may be left out.
     """
 
     metric: str
     device: str | None = None
-    direction: Direction
+    direction: Direction | None = None
 
 
-class ConstraintConfig(_Section):
+class ConstraintConfig(Section):
     """Bounds that a metric must keep, both inclusive; at least one is given.
 
     Attributes:
         metric: Its name.
-        device: Where it is measured, for a metric of a device.
+        device: Where it is measured, for a metric of a device that more than one measures.
         min: The lower bound.
         max: The upper bound.
     """
@@ -159,7 +217,7 @@ class ConstraintConfig(_Section):
     max: float | None = None
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything that a run depends on. Made by `load_config`, which checks it as a whole.
 
     Attributes:
@@ -189,29 +247,51 @@ class RunConfig(_Section):
         tensorboard: Whether events are written for TensorBoard.
     """
 
-    name: str
+    name: Annotated[
+        str, _is("[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-', the first a letter or digit")
+    ]
     seed: int = 0
-    task: Component[Task | None] | None = None
-    data: Component[Dataset] | None = None
-    teacher: TeacherSpec | None = None
-    search_space: Component[SearchSpace]
+    task: Annotated[Component[Task | None], KindOf("task", _task)] | None = None
+    data: Annotated[Component[Dataset], KindOf("data")] | None = None
+    teacher: Annotated[TeacherSpec, KindOf("teacher", _teacher, _TeacherKeys)] | None = None
+    search_space: Annotated[Component[SearchSpace], KindOf("search_space")]
     training: TrainingConfig | None = None
     pretraining: TrainingRecipe | None = None
     augmentation: Augmentation | None = None
     distillation: DistillationConfig | None = None
-    devices: Mapping[str, Component[Device]] = {}
-    metrics: Mapping[str, FunctionMetricConfig] = {}
-    objectives: tuple[ObjectiveConfig, ...]
-    constraints: tuple[ConstraintConfig, ...] = ()
-    reference_point: Mapping[str, float | None] = {}
-    controller: ControllerConfig
+    devices: Annotated[
+        dict[str, Annotated[Component[Device], KindOf("devices")]], _mapping("such as {cpu: {kind: torch_cpu}}")
+    ] = {}
+    metrics: Annotated[dict[str, FunctionMetricConfig], _mapping("of names to functions")] = {}
+    objectives: Annotated[tuple[ObjectiveConfig, ...], _A_LIST]
+    constraints: Annotated[tuple[ConstraintConfig, ...], _A_LIST] = ()
+    reference_point: Annotated[dict[str, float | None], _mapping("of objectives to numbers")] = {}
+    controller: Annotated[ControllerConfig, KindOf("controller", _controller, _ControllerKeys)]
     scheduling: Scheduling = Scheduling.GENERATIONAL
     budget: Budget = Budget()
-    execution: Component[Executor]
-    seeds_per_candidate: int = 1
-    front_seeds: int = 0
+    execution: Annotated[Component[Executor], KindOf("execution")] = Field(
+        default_factory=lambda: with_instance("serial", {"n_threads": 1}, SerialExecutor)
+    )
+    seeds_per_candidate: Annotated[int, Ge(1)] = 1
+    front_seeds: Annotated[int, Ge(0)] = 0
     references: tuple[str, ...] = ()
     tensorboard: bool = True
+
+    def metric_info(self, metric: str) -> MetricInfo | None:
+        """Return what this run knows of a metric, `iou[CLASS]` included; `None` if nothing gives it.
+
+        Args:
+            metric: Its name, without the device that measures it.
+        """
+        name, class_name = split_key(metric)
+        if metric in self.metrics:
+            return MetricInfo(MetricSource.FUNCTION, None, self.metrics[metric].unit)
+        if self.search_space and isinstance(self.search_space.instance, Tabular):
+            return table_metric(metric)
+        scores = self.task.cls.scores if self.task and class_name is None else {}
+        if self.task and class_name is not None:
+            scores = self.task.cls.class_scores
+        return scores.get(name) or COSTS.get(metric)
 
     def metric_key(self, metric: str, device: str | None = None) -> str:
         """Return the name under which this run's records keep `metric` as measured on `device`."""
@@ -220,7 +300,8 @@ class RunConfig(_Section):
 
     def objective_values(self) -> tuple[Objective, ...]:
         """Return the objectives by the keys of records."""
-        return tuple(Objective(self.metric_key(o.metric, o.device), o.direction) for o in self.objectives)
+        sections = ((o.metric, o.device, o.direction) for o in self.objectives)
+        return tuple(Objective(self.metric_key(metric, device), way) for metric, device, way in sections if way)
 
     def constraint_values(self) -> tuple[Constraint, ...]:
         """Return the constraints by the keys of records."""
@@ -228,52 +309,30 @@ class RunConfig(_Section):
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the configuration in the shape of the YAML file, as plain values; `load_config` takes it."""
-        mapping: dict[str, Any] = {}
-        for name in type(self).model_fields:
-            plain = _plain(getattr(self, name))
-            if plain is not None:
-                mapping[name] = plain
-        return mapping
+        plain = {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+        return {name: value for name, value in plain.items() if value is not None}
 
     def to_yaml(self) -> str:
         """Return the whole configuration, defaults included, as YAML that loads to an equal one."""
         return to_yaml_text(self.to_mapping())
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
-    """Return `value` as YAML writes it."""
-    match value:
-        case Component():
-            own = {"warm_start": _plain(value.warm_start)} if isinstance(value, ControllerConfig) else {}
-            return {"kind": value.kind, **own, **_plain(value.options)}
-        case TeacherSpec():
-            trained = {"recipe": _plain(value.recipe)} if value.given is None else {}
-            own = {"kind": value.kind, "weights": _plain(value.weights)} | trained
-            return own | _plain(value.options)
-        case TrainingConfig():
-            own = {name: _plain(getattr(value, name)) for name in TrainingConfig.model_fields}
-            recipe = own.pop("recipe")
-            if value.has_stages:
-                del recipe["epochs"]  # stages have their own
-            else:
-                del own["stages"]
-            return {name: plain for name, plain in (own | recipe).items() if plain is not None}
-        case DistillationConfig():
-            return {"enabled": value.enabled, **_plain(value.method)}
-        case BaseModel():
-            fields = {name: _plain(getattr(value, name)) for name in type(value).model_fields}
-            return {name: plain for name, plain in fields.items() if plain is not None}
-        case Enum():
-            return value.value
-        case Path():
-            return str(value)
-        case Mapping():
-            return {key: _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case _ if dataclasses.is_dataclass(value):
-            return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return value
+def _plain(value: Any) -> Any:
+    """Return a part of the configuration as YAML writes it."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, TrainingConfig):
+        return value.to_mapping()
+    if isinstance(value, Section):
+        return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, Component | TeacherSpec):
+        keys: dict[str, Any] = {"warm_start": value.warm_start} if isinstance(value, ControllerConfig) else {}
+        if isinstance(value, TeacherSpec):
+            keys = {"weights": value.weights} if value.given is not None else {"recipe": value.recipe}
+        value = {"kind": value.kind, **keys, **value.options}
+    return to_jsonable_python(value)
 
 
 ABSENT = "(absent)"

@@ -26,8 +26,10 @@ from latency.profiling.profile import ModuleCosts, module_costs, module_times_s
 from latency.timing.stats import LatencyStats
 from nas import assembly
 from nas.config import RunConfig, load_config
-from nas.config.kinds import find_object
-from nas.config.options import construct, nearest, options_model, validate
+from nas.config.faults import nearest
+from nas.config.kinds import Component, find_object
+from nas.config.reader import ConfigReader
+from nas.config.yaml_source import YamlSource
 from nas.errors import InputError
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
@@ -192,9 +194,10 @@ def model_target(name: str, sizes: Sequence[int] | None, trust_code: bool = Fals
     """
     if not sizes or len(sizes) < 2:
         raise InputError("--model needs the input's sizes with the batch, e.g. --input 1,3,224,224")
-    factory, faults = find_object(name, ("--model",), trust_code)
-    if faults:
-        raise InputError("\n".join(fault.text for fault in faults))
+    try:
+        factory = find_object(name, trust_code, "--model")
+    except ValueError as error:
+        raise InputError(str(error)) from error
     try:
         model = factory()
     except Exception as error:
@@ -298,10 +301,9 @@ def _device(text: str, target: Target) -> Device:
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
         values[key.strip()] = yaml.safe_load(value)
-    path = ("--device", kind)
-    options, faults = validate(options_model(DEVICES[kind]), values, path)
-    if options is not None:
-        device, faults = construct(lambda: DEVICES[kind](**options), options, path)
-        if device is not None:
-            return device
-    raise InputError("\n".join(fault.text for fault in faults))
+    reader = ConfigReader(YamlSource.from_mapping({}))
+    read: dict[str, Component[Device]] | None = reader.section("devices", {kind: {"kind": kind, **values}})
+    if read is None:
+        faults = (fault.text.removeprefix("devices.") for fault in reader.faults)
+        raise InputError("\n".join(f"--device {text}" for text in faults))
+    return read[kind].instance

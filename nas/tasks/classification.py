@@ -7,6 +7,7 @@ import torch
 from nas.tasks.base import Scorer, Task
 from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
 from nas.tasks.mirroring import FlipPairs
+from nas.values.metrics import CLASSIFICATION_SCORES
 
 
 class Classification(Task):
@@ -25,6 +26,8 @@ class Classification(Task):
     """
 
     kind = "classification"
+    is_dense = False
+    scores = CLASSIFICATION_SCORES
     main_metric = "accuracy"
 
     def __init__(
@@ -40,11 +43,6 @@ class Classification(Task):
             raise ValueError(f"label_smoothing must be at least 0 and less than 1, got {label_smoothing}")
         self._n_classes = len(class_names)
         self._label_smoothing = label_smoothing
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """`accuracy` alone."""
-        return (self.main_metric,)
 
     def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the mean cross-entropy over the images that count; 0 if none does."""

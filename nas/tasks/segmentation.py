@@ -10,8 +10,8 @@ from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
 from nas.tasks.mirroring import FlipPairs
 from nas.tasks.region_losses import dice_loss, near_boundary
 from nas.torch_tools import constant
+from nas.values.metrics import CLASS_METRICS, SEGMENTATION_SCORES
 
-_MEAN_METRICS = ("mean_iou", "mean_f1", "mean_accuracy", "frequency_weighted_iou", "geometric_mean_score")
 _GEOMETRIC_MEAN_OF = ("mean_iou", "mean_accuracy", "frequency_weighted_iou")
 
 
@@ -57,6 +57,9 @@ class Segmentation(Task):
     """
 
     kind = "segmentation"
+    is_dense = True
+    scores = SEGMENTATION_SCORES
+    class_scores = CLASS_METRICS
     main_metric = "mean_iou"
 
     def __init__(
@@ -89,12 +92,6 @@ class Segmentation(Task):
         self._boundary_weight = boundary_weight
         self._class_weights = class_weights
         self._is_counted = np.array([include_background or name != background for name in class_names])
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The means, then IoU and F1 of each class."""
-        of_classes = (f"{metric}[{name}]" for metric in ("iou", "f1") for name in self.class_names)
-        return (*_MEAN_METRICS, *of_classes)
 
     def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the mean cross-entropy over the pixels that count, by class weight, and the terms asked for.
@@ -146,7 +143,7 @@ class Segmentation(Task):
         n_classes = len(self.class_names)
         if metric == "frequency_weighted_iou":
             return 1 / n_classes**2
-        if metric in _MEAN_METRICS:
+        if metric in self.scores:
             return 1 / int(self._is_counted.sum())
         return 1 / n_classes if metric.startswith("iou") else 2 / (n_classes + 1)
 

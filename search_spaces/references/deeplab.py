@@ -7,6 +7,7 @@ from torch import nn
 
 from search_spaces.blocks.initialization import initialize
 from search_spaces.blocks.operations import resize
+from search_spaces.references.network import ReferenceNetwork
 
 
 class _Block(NamedTuple):
@@ -43,7 +44,7 @@ _RATES = (6, 12, 18)
 _CONTEXT_CHANNELS = 256
 
 
-class DeepLabV3MobileNetV3(nn.Module):
+class DeepLabV3MobileNetV3(ReferenceNetwork):
     """DeepLabV3 at output stride 16 over MobileNetV3-Large: dilated last blocks, then pyramid pooling (ASPP).
 
     Source:
@@ -51,6 +52,8 @@ class DeepLabV3MobileNetV3(nn.Module):
         parameters of torchvision's `deeplabv3_mobilenet_v3_large` without its auxiliary head.
         Differs: `width` channels in the stem; other widths scale all channels, rounded to multiples of 8.
     """
+
+    is_dense = True
 
     def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, width: int = _STEM_CHANNELS) -> None:
         if width < 1:

@@ -13,9 +13,10 @@ from search_spaces.blocks.operations import resize
 from search_spaces.genotype import Gene, Genotype
 from search_spaces.references.deeplab import DeepLabV3MobileNetV3
 from search_spaces.references.enet import ENet
+from search_spaces.references.network import ReferenceNetwork
 
 
-class UNet(nn.Module):
+class UNet(ReferenceNetwork):
     """U-Net with batch normalisation: four halvings, skip connections, transposed convolutions.
 
     Source:
@@ -24,6 +25,8 @@ class UNet(nn.Module):
         channels at full resolution, not 64. 3x3 transposed convolutions, not 2x2. The default has
         2.16 M parameters.
     """
+
+    is_dense = True
 
     def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, width: int = 16) -> None:
         if width < 1:
@@ -53,13 +56,15 @@ class UNet(nn.Module):
         return cast(torch.Tensor, self.classifier(x))
 
 
-class ResNet(nn.Module):
+class ResNet(ReferenceNetwork):
     """ResNet for small images: a 3x3 stem and three stages of basic blocks, of which two halve.
 
     Source:
         He et al. 2016, arXiv:1512.03385, section 4.2.
         Differs: shortcuts that change the shape are 1x1 convolutions (their option B).
     """
+
+    is_dense = False
 
     def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, depth: int = 20, width: int = 16) -> None:
         if depth < 8 or depth % 6 != 2:
@@ -115,7 +120,7 @@ def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-REFERENCE_MODELS: dict[str, type[nn.Module]] = {
+REFERENCE_MODELS: dict[str, type[ReferenceNetwork]] = {
     "unet": UNet,
     "deeplabv3_mobilenetv3": DeepLabV3MobileNetV3,
     "enet": ENet,

@@ -87,7 +87,7 @@ def test_a_staged_configuration_survives_its_own_yaml(load):
             "epochs: 1}\n    - {epochs: 1, train: decoder}\nobjectives",
             r"training.stages\[2\].train must be all after stages\[1\], which changes the encoder .*, got 'decoder'",
         ),
-        ("  n_views: 2", "  resident_gib: -1", "training.resident_gib must be at least 0, got -1"),
+        ("  n_views: 2", "  resident_gib: -1", "training.resident_gib must be a finite number of at least 0, got -1"),
         ("  n_views: 2", "  successive_halving: {}", "training.successive_halving: there is a drop_rule already"),
         (
             "  n_views: 2",
