@@ -116,9 +116,9 @@ class Formatter:
             return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
         if schema.get("type") == "array":
             items = self._resolved((*schema.get("prefixItems", ()), schema.get("items", {}))[0])
-            least, noun = schema.get("minItems"), f"{_NOUNS.get(_type(items), 'item')}s"
-            count = f"{least} " if least == schema.get("maxItems") else f"at least {least} of the "
-            return f"a list of {noun if least is None else count + noun}"
+            least, noun = schema.get("minItems"), _NOUNS.get(_type(items), "item")
+            count = "" if least is None else f"{'' if least == schema.get('maxItems') else 'at least '}{least} "
+            return f"a list of {count}{noun}{'' if least == 1 else 's'}"
         return _WORDS.get(_type(schema)) or _number(schema)
 
     def _kind_fault(self, path: KeyPath, value: Any, schema: JsonSchema) -> Fault:
@@ -187,10 +187,8 @@ def _number(schema: JsonSchema) -> str:
     bounds = [f"{words} {schema[key]:g}" for key, words in _BOUNDS.items() if key in schema]
     if "maximum" in schema or "exclusiveMaximum" in schema:
         noun = noun.removeprefix("finite ")  # said by the bound
+    if step is not None:
+        noun = f"even {noun}" if step == 2 else f"multiple of {step:g}"
     if bounds == ["more than 0"]:
         noun, bounds = f"positive {noun}", []
-    if step == 2:
-        noun = f"even {noun}"
-    elif step is not None:
-        noun = f"multiple of {step:g}"
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}{' of ' if bounds else ''}{' and '.join(bounds)}"

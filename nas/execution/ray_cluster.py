@@ -9,9 +9,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
+from annotated_types import Ge, Gt
 
 from nas.errors import InputError
 from nas.evaluation.evaluator import Ended, Evaluator, Event, Job, Reading
@@ -21,6 +22,7 @@ from nas.execution.ray_devices import DeviceNodes
 from nas.execution.time_limit import START_LIMIT_S, TimeLimit
 from nas.files import atomic_path
 from nas.torch_tools import torch_threads
+from nas.values.bounds import bounded
 from nas.values.records import RecordState
 
 _DEVICE = "device:"  # begins the names of device stages, and of the resources that label their nodes
@@ -126,15 +128,14 @@ class RayExecutor(Executor):
 
     measures_apart: ClassVar[bool] = True
 
+    @bounded
     def __init__(
         self,
         address: str = "auto",
         resources_per_candidate: Mapping[str, float] | None = None,
-        n_threads: int = 1,
-        candidate_timeout_s: float | None = None,
+        n_threads: Annotated[int, Ge(1)] = 1,
+        candidate_timeout_s: Annotated[float, Gt(0)] | None = None,
     ) -> None:
-        if n_threads < 1:
-            raise ValueError(f"n_threads must be at least 1, got {n_threads}")
         needs = {"cpu": float(n_threads), **(resources_per_candidate or {})}
         if min(needs.values()) < 0 or not (needs["cpu"] or needs.get("gpu")):
             text = "must be amounts of at least 0, some cpu or gpu among them"

@@ -1,15 +1,18 @@
 """One class for each pixel."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge
 
 from nas.tasks.base import Scorer, Task
 from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
 from nas.tasks.mirroring import FlipPairs
 from nas.tasks.region_losses import dice_loss, near_boundary
 from nas.torch_tools import constant
+from nas.values.bounds import bounded
 from nas.values.metrics import CLASS_METRICS, SEGMENTATION_SCORES
 
 _GEOMETRIC_MEAN_OF = ("mean_iou", "mean_accuracy", "frequency_weighted_iou")
@@ -62,6 +65,7 @@ class Segmentation(Task):
     class_scores = CLASS_METRICS
     main_metric = "mean_iou"
 
+    @bounded
     def __init__(
         self,
         class_names: Sequence[str],
@@ -70,8 +74,8 @@ class Segmentation(Task):
         include_background: bool = True,
         background: str = "background",
         class_weights: tuple[float, ...] | None = None,
-        dice_weight: float = 0.0,
-        boundary_weight: float = 0.0,
+        dice_weight: Annotated[float, Ge(0)] = 0.0,
+        boundary_weight: Annotated[float, Ge(0)] = 0.0,
         flip_pairs: FlipPairs = (),
     ) -> None:
         super().__init__(class_names, ignore_index, flip_pairs)
@@ -85,9 +89,6 @@ class Segmentation(Task):
                 )
             if min(class_weights) <= 0:
                 raise ValueError(f"class_weights must be positive, got {list(class_weights)}")
-        for name, weight in (("dice_weight", dice_weight), ("boundary_weight", boundary_weight)):
-            if weight < 0:
-                raise ValueError(f"{name} must be at least 0, got {weight}")
         self._dice_weight = dice_weight
         self._boundary_weight = boundary_weight
         self._class_weights = class_weights

@@ -1,8 +1,10 @@
 """DeepLabV3 over MobileNetV3-Large."""
 
-from typing import NamedTuple, cast
+from typing import Annotated, NamedTuple, cast
 
 import torch
+from annotated_types import Ge
+from pydantic import validate_call
 from torch import nn
 
 from search_spaces.blocks.initialization import initialize
@@ -55,9 +57,10 @@ class DeepLabV3MobileNetV3(ReferenceNetwork):
 
     is_dense = True
 
-    def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, width: int = _STEM_CHANNELS) -> None:
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
+    @validate_call
+    def __init__(
+        self, in_channels: int, n_classes: int, *, seed: int = 0, width: Annotated[int, Ge(1)] = _STEM_CHANNELS
+    ) -> None:
         super().__init__()
         factor = width / _STEM_CHANNELS
         context = _scaled(_CONTEXT_CHANNELS, factor)

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
+from annotated_types import Ge
+from pydantic import validate_call
 from torch import nn
 
 from search_spaces.base import ModelSpace
@@ -28,9 +30,8 @@ class UNet(ReferenceNetwork):
 
     is_dense = True
 
-    def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, width: int = 16) -> None:
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
+    @validate_call
+    def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, width: Annotated[int, Ge(1)] = 16) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(5)]
         with torch.random.fork_rng(devices=[]):
@@ -66,11 +67,12 @@ class ResNet(ReferenceNetwork):
 
     is_dense = False
 
-    def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, depth: int = 20, width: int = 16) -> None:
+    @validate_call
+    def __init__(
+        self, in_channels: int, n_classes: int, *, seed: int = 0, depth: int = 20, width: Annotated[int, Ge(1)] = 16
+    ) -> None:
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"depth must be 6 n + 2 with n of at least 1, got {depth}")
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             layers: list[nn.Module] = [_conv_bn(in_channels, width, 3), nn.ReLU()]

@@ -348,7 +348,10 @@ FAULTS = [
         [("size: 8", "size: 7")],
         ["x.yaml:48: controller.population_size must be an even integer of at least 4, got 7."],
     ),
-    ([("size: 8", "size: 8.0")], ["x.yaml:48: controller.population_size must be an integer, got 8.0."]),
+    (
+        [("size: 8", "size: 8.0")],
+        ["x.yaml:48: controller.population_size must be an even integer of at least 4, got 8.0."],
+    ),
     (
         [("population_size", "populatoin_size")],
         ["x.yaml:48: controller: unknown key 'populatoin_size'. Did you mean 'population_size'?"],
@@ -365,9 +368,15 @@ FAULTS = [
         [("kind: process_pool", "kind: proces_pool")],
         ["x.yaml:51: execution.kind: unknown kind 'proces_pool'. Did you mean 'process_pool'?"],
     ),
-    ([("n_workers: 2", "n_workers: 0")], ["x.yaml:52: execution.n_workers must be at least 1, got 0."]),
-    ([("n_cells: 2", "n_cells: 0")], ["x.yaml:16: search_space.n_cells must be at least 1, got 0."]),
-    ([("image_size: 64", "image_size: big")], ["x.yaml:8: data.image_size must be an integer, got 'big'."]),
+    (
+        [("n_workers: 2", "n_workers: 0")],
+        ["x.yaml:52: execution.n_workers must be an integer of at least 1 or 'auto', got 0."],
+    ),
+    ([("n_cells: 2", "n_cells: 0")], ["x.yaml:16: search_space.n_cells must be an integer of at least 1, got 0."]),
+    (
+        [("image_size: 64", "image_size: big")],
+        ["x.yaml:8: data.image_size must be an integer of at least 32, got 'big'."],
+    ),
     (
         [("device: cpu", "device: gpu")],
         ["x.yaml:18: training.device must be auto, cpu, cuda or cuda:N, got 'gpu'."],
@@ -384,7 +393,7 @@ FAULTS = [
     ),
     (
         [("  recipe:\n    batch_size: 16", "  width: 0")],
-        ["x.yaml:12: teacher.width must be at least 1, got 0."],
+        ["x.yaml:12: teacher.width must be an integer of at least 1, got 0."],
     ),
     (
         [("  recipe:", "  weights: t\n  recipe:")],
@@ -411,7 +420,10 @@ FAULTS = [
         [("loss: kl", "loss: mes")],
         ["x.yaml:23: distillation.loss must be one of 'kl', 'mse', 'channel_wise', got 'mes'. Did you mean 'mse'?"],
     ),
-    ([("weight: 0.3", "weight: -1")], ["x.yaml:24: distillation.weight must be at least 0, got -1.0."]),
+    (
+        [("weight: 0.3", "weight: -1")],
+        ["x.yaml:24: distillation.weight must be a finite number of at least 0, got -1."],
+    ),
     ([("  include_background: true", "  background: 3")], ["x.yaml:5: task.background must be text, got 3."]),
     (
         [("  include_background: true", "  include_background: false\n  background: sky")],
@@ -430,7 +442,7 @@ FAULTS = [
     ),
     (
         [("kind: torch_cpu\n    n_threads: 1", "kind: torch_cpu\n    n_threads: 0")],
-        ["x.yaml:28: devices.cpu.n_threads must be positive, got 0."],
+        ["x.yaml:28: devices.cpu.n_threads must be a positive integer, got 0."],
     ),
     (
         [("kind: fake", "kind: fak")],
@@ -586,6 +598,7 @@ def test_all_faults_come_at_once_by_line(tmp_path: Path) -> None:
         "x.yaml:7: data.kind: unknown kind 'synthetic_face'. Did you mean 'synthetic_faces'?",
         "x.yaml:16: search_space: unknown key 'n_cell'. Did you mean 'n_cells'?",
         "x.yaml:36: objectives[1].metric: unknown metric 'latency'. Did you mean 'latency_ms'?",
+        "x.yaml:48: controller.population_size must be an even integer of at least 4, got 7.",
         "--set controller.n_generatoins=20: controller: unknown key 'n_generatoins'. Did you mean 'n_generations'?",
         "--set training.epochs=0: training.epochs must be an integer of at least 1, got 0.",
     ]

@@ -58,7 +58,7 @@ def test_options_of_execution_are_read_and_written(execution):
         ({"budget": 2}, "budget must be a mapping, got 2."),
         (
             {"execution": {"kind": "process_pool", "n_workers": "many"}},
-            "execution.n_workers must be an integer or 'auto'",
+            "execution.n_workers must be an integer of at least 1 or 'auto', got 'many'.",
         ),
         (
             {"execution": {"kind": "ray", "resources_per_candidate": {"cpu": 0}}},
