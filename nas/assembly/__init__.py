@@ -10,7 +10,7 @@ from nas.assembly.search import (
     space_of,
     stored_normalization,
     stored_subject,
-    trains,
+    trained_metrics,
 )
 from nas.assembly.training import (
     TrainingInputs,
@@ -40,6 +40,6 @@ __all__ = [
     "space_of",
     "stored_normalization",
     "stored_subject",
+    "trained_metrics",
     "training_inputs",
-    "trains",
 ]

@@ -54,6 +54,7 @@ def prepare_folder(config: RunConfig, folder: RunFolder) -> None:
     store.set_fact("name", config.name)
     store.set_fact("objectives", [asdict(objective) for objective in config.objective_values()])
     store.set_fact("constraints", [asdict(constraint) for constraint in config.constraint_values()])
+    store.set_fact("scores", trained_metrics(config))
     packages = ("torch", "numpy", "pymoo", "moocore", "onnxruntime")
     own = {"pareto-nas": VERSION, "python": platform.python_version()}
     store.set_fact("versions", {**own, **{package: version(package) for package in packages}})
@@ -76,7 +77,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     inputs = training_inputs(config, folder, listener)
     if config.budget.gpu_hours is not None and (inputs is None or inputs.setting.device == "cpu"):
         raise InputError("budget.gpu_hours: no training of this run uses a GPU; give hours or n_trained")
-    if inputs and trains(config):
+    if inputs and trained_metrics(config):
         try:
             runs_on.check_device(inputs.setting.device)  # which `auto` tells only here
         except ValueError as error:
@@ -86,7 +87,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     measuring = (*measuring_stages(config, space, signature, devices), *costs)
     working: tuple[Stage, ...] = (*_function_stages(config), *scores)
     start, files, front_training = space, tuple[Path, ...](), None
-    if inputs and trains(config):
+    if inputs and trained_metrics(config):
         start, training = candidate_training(config, inputs.setting, folder, listener)
         n_seeds = config.seeds_per_candidate
         working += (SeededStage(training, range(n_seeds)) if n_seeds > 1 else training,)
@@ -201,10 +202,10 @@ def _function_stages(config: RunConfig) -> list[Stage]:
     return [FunctionStage(name, imported(metric.function)) for name, metric in config.metrics.items()]
 
 
-def trains(config: RunConfig) -> bool:
-    """Return whether some objective or constraint needs trained networks."""
-    asked = [o.metric for o in config.objectives] + [c.metric for c in config.constraints]
-    return any((info := config.metric_info(metric)) is not None and info.needs_training for metric in asked)
+def trained_metrics(config: RunConfig) -> list[str]:
+    """Return the objectives and constraints that need trained networks."""
+    wanted = dict.fromkeys([o.metric for o in config.objectives] + [c.metric for c in config.constraints])
+    return [name for name in wanted if (info := config.metric_info(name)) is not None and info.needs_training]
 
 
 def _wanted_metrics(config: RunConfig) -> set[str]:

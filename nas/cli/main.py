@@ -18,6 +18,7 @@ from latency.profiling.plot import draw_memory
 from nas import api, assembly
 from nas.analysis import front_table, records_table, save_plots, summary_lines, to_csv, to_json
 from nas.analysis.tables import format_value
+from nas.cli.schema import schema
 from nas.config import load_config
 from nas.data.preparation import prepare
 from nas.data.published_layouts import PUBLISHED_LAYOUTS
@@ -295,6 +296,9 @@ def validate(config: ConfigFile, overrides: Overrides = None, trust_code: TrustC
     assembly.check_files(settings)
     print(f"{config}: valid. Run {settings.name!r}: {len(settings.objectives)} objectives, ", end="")
     print(f"search space {settings.search_space.kind}, controller {settings.controller.kind}.")
+
+
+app.command()(schema)
 
 
 @data_app.command("prepare")

@@ -300,8 +300,12 @@ class RunConfig(Section):
 
     def objective_values(self) -> tuple[Objective, ...]:
         """Return the objectives by the keys of records."""
-        sections = ((o.metric, o.device, o.direction) for o in self.objectives)
-        return tuple(Objective(self.metric_key(metric, device), way) for metric, device, way in sections if way)
+        units = {o.metric: info.unit for o in self.objectives if (info := self.metric_info(o.metric))}
+        return tuple(
+            Objective(self.metric_key(o.metric, o.device), o.direction, units.get(o.metric, ""))
+            for o in self.objectives
+            if o.direction
+        )
 
     def constraint_values(self) -> tuple[Constraint, ...]:
         """Return the constraints by the keys of records."""

@@ -51,6 +51,7 @@ class ConfigReader:
         self._raw = _inherited(source.data)
         self._context: dict[str, Any] = {"trust_code": trust_code, "models": {}}
         self.faults: list[Fault] = []
+        self._read: dict[str, Any] = {}  # sections without fault
 
     def read(self) -> RunConfig:
         """Return the configuration.
@@ -59,10 +60,11 @@ class ConfigReader:
             ConfigurationError: Naming all faults, by line.
         """
         given = self._given()
-        read = {name: self.section(name, self._raw[name]) for name in RunConfig.model_fields if name in given}
+        for name in (name for name in RunConfig.model_fields if name in given):
+            if (section := self.section(name, self._raw[name])) is not None:
+                self._read[name] = section
         # Where a section is faulty, its default is checked, or None; nobody gets to see that.
-        sections = {name: section for name, section in read.items() if section is not None}
-        draft = RunConfig.model_construct(**(dict.fromkeys(_REQUIRED) | sections))
+        draft = RunConfig.model_construct(**(dict.fromkeys(_REQUIRED) | self._read))
         checks = CrossChecks(draft, self._raw, given | self._misspelled(), self)
         checked = checks.checked()
         self.faults += checks.faults
@@ -82,16 +84,17 @@ class ConfigReader:
 
     def items(self, name: str) -> dict[Any, Any]:
         """Return the items of a section that are without fault, by name or index."""
-        raw = self._raw.get(name)
-        items = dict(enumerate(raw)) if isinstance(raw, list) else raw
-        if not isinstance(items, Mapping):
+        raw, read = self._raw.get(name), self._read.get(name)
+        if not raw or not isinstance(raw, list | Mapping):
             return {}
-        faulty = {fault.path[1] for fault in self.faults if fault.path[0] == name and len(fault.path) > 1}
-        sound = {key: item for key, item in items.items() if key not in faulty}
-        if any(fault.path == (name,) for fault in self.faults):
-            return {}
-        read = getattr(self._validated(name, list(sound.values()) if isinstance(raw, list) else sound), name)
-        return dict(zip(sound, read if isinstance(raw, list) else read.values(), strict=True))
+        keys: list[Any] = list(range(len(raw)) if isinstance(raw, list) else raw)
+        if read is None and not any(fault.path == (name,) for fault in self.faults):
+            faulty = {fault.path[1] for fault in self.faults if fault.path[0] == name}
+            keys = [key for key in keys if key not in faulty]
+            sound = [raw[key] for key in keys] if isinstance(raw, list) else {key: raw[key] for key in keys}
+            read = getattr(self._validated(name, sound), name)
+        items = read.values() if isinstance(read, Mapping) else read or ()
+        return dict(zip(keys, items, strict=False))
 
     def _validated(self, name: str, raw: Any) -> BaseModel:
         text = json.dumps({name: raw}, default=str)

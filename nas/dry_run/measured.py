@@ -65,7 +65,7 @@ class _DryRun:
         self._decoding_s = time.perf_counter() - start if cache.n_made else 0.0
         self._signature = inputs.signature if inputs else None
         self._stopwatch = None
-        if inputs and assembly.trains(config):
+        if inputs and assembly.trained_metrics(config):
             assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
             recipes = [*config.training.stages, *([config.pretraining] if config.pretraining else [])]
             self._stopwatch = Stopwatch(
