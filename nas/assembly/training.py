@@ -11,7 +11,6 @@ import torch
 
 from nas.assembly.run_checks import check_batches, check_classes, check_files
 from nas.config import RunConfig, resolve_device, resolve_precision
-from nas.config.model import TrainingConfig
 from nas.data.base import Dataset, IndexedDataset, Split
 from nas.data.cache import ExamplesFile, cache_examples, load_array
 from nas.data.normalization import Normalization
@@ -22,6 +21,7 @@ from nas.evaluation import (
     TrainingStage,
 )
 from nas.evaluation.stopping_rules import interim_metric
+from nas.evaluation.training_config import TrainingConfig
 from nas.files import file_hash
 from nas.pretrained.encoder import PretrainedSpace, pretrain
 from nas.pretrained.features import StoredFeatures, store_features, store_views

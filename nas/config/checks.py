@@ -3,15 +3,16 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from nas.config.faults import blamed, must_be, nearest, sentence
 from nas.config.kinds import Component
 from nas.config.metric_checks import MetricChecks
-from nas.config.model import ControllerConfig, DistillationConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from nas.config.model import ControllerConfig, DistillationConfig, ObjectiveConfig, RunConfig
 from nas.config.yaml_source import Fault, KeyPath
 from nas.data.base import Dataset, IndexedDataset
 from nas.errors import InputError
+from nas.evaluation.training_config import TrainingConfig
 from nas.pretrained.onnx_teacher import OnnxTeacher
 from nas.pretrained.teacher import TEACHERS
 from nas.tasks import TASKS, Task
@@ -24,16 +25,6 @@ _DEVICE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _NEED_DATA = ("teacher", "pretraining", "augmentation", "references")
 
 
-class SectionSource(Protocol):
-    """Reads sections; a fault is noted there."""
-
-    def section(self, name: str, raw: Any) -> Any:
-        """Return a section as `raw` gives it; `None` if there are faults."""
-
-    def items(self, name: str) -> dict[Any, Any]:
-        """Return the items of a section that are without fault, by name or index."""
-
-
 class CrossChecks:
     """Checks one configuration.
 
@@ -41,7 +32,8 @@ class CrossChecks:
         draft: What could be read; faulty sections are `None`.
         raw: The whole file as plain values.
         given: The sections that the user wrote, faulty and misspelled ones included.
-        source: Reads sections again: their sound items, and defaults.
+        read_section: Returns a section as raw values give it; notes its faults.
+        read_items: Returns the items of a section that are without fault, by name or index.
 
     Attributes:
         faults: Those found.
@@ -52,16 +44,17 @@ class CrossChecks:
         self._config = draft
         self._raw = raw
         self._given = given
-        self._source = source
+        self._read_section = read_section
+        self._read_items = read_items
 
     def checked(self) -> RunConfig:
         """Return the draft with what follows from other sections; with faults, of no use."""
         config = self._config
         dataset = config.data.instance if config.data else None
         task = self._task(dataset)
-        config = config.model_copy(update={"task": task, "devices": self._source.items("devices")})
-        metrics = MetricChecks(config, self._raw, self._given, self._report, self._source.section)
-        config = metrics.checked(self._source.items("objectives"), self._source.items("constraints"))
+        config = config.model_copy(update={"task": task, "devices": self._read_items("devices")})
+        metrics = MetricChecks(config, self._raw, self._given, self._report, self._read_section)
+        config = metrics.checked(self._read_items("objectives"), self._read_items("constraints"))
         config = config.model_copy(update={"distillation": self._distillation(config.distillation, task)})
         self._needs_data(config)
         self._check_names(config)
@@ -97,7 +90,7 @@ class CrossChecks:
         if dataset is None:
             return task
         if "task" not in self._given and fitting:
-            task = self._source.section("task", {"kind": fitting[0]})
+            task = self._read_section("task", {"kind": fitting[0]})
         if task is None:
             return None
         if task.cls.is_dense != dataset.is_dense:

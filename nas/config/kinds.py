@@ -184,7 +184,8 @@ def options_model(
             fields[parameter.name] = (annotation, ... if required else _default(cls, parameter))
         elif required:
             raise TypeError(f"{cls.__name__}.{parameter.name}: a configuration cannot give {annotation!r}")
-    model: type[BaseModel] = create_model(cls.__name__, __base__=base, __doc__=cls.__doc__, **fields)
+    texts = (inspect.cleandoc(ancestor.__doc__) for ancestor in cls.__mro__ if ancestor.__doc__)
+    model: type[BaseModel] = create_model(cls.__name__, __base__=base, __doc__="\n\n".join(texts), **fields)
     return model
 
 

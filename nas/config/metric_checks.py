@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from latency.devices.base import Device
 from nas.config.faults import blamed, nearest
@@ -20,13 +20,6 @@ M = TypeVar("M", ObjectiveConfig, ConstraintConfig)
 _DEFAULT_DEVICES = {"cpu": {"kind": "torch_cpu"}}
 
 
-class Report(Protocol):
-    """Notes a fault."""
-
-    def __call__(self, path: KeyPath, text: str, at: KeyPath | None = None) -> None:
-        """Note one of the value at `path`, whose text is about the one at `at` (by default the same)."""
-
-
 class MetricChecks:
     """Checks what one configuration says of metrics.
 
@@ -34,7 +27,7 @@ class MetricChecks:
         config: Its other sections, with the devices that are without fault.
         raw: The whole file as plain values.
         given: The sections that the user wrote, faulty and misspelled ones included.
-        report: Notes a fault.
+        report: Notes a fault: of the value at a path, with a text about that or another path.
         read_section: Returns a section as raw values give it.
     """
 
@@ -43,7 +36,7 @@ class MetricChecks:
         config: RunConfig,
         raw: Mapping[str, Any],
         given: frozenset[str],
-        report: Report,
+        report: Callable[..., None],
         read_section: Callable[[str, Any], Any],
     ) -> None:
         self._config = config

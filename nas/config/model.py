@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
@@ -12,10 +12,10 @@ from pydantic_core import to_jsonable_python
 
 from latency.devices.base import Device
 from nas.config.kinds import Component, KindOf, Section, find_object, trusts_code, with_instance
-from nas.config.yaml_source import key_text, to_yaml_text
+from nas.config.yaml_source import KeyPath, key_text, to_yaml_text
 from nas.controllers.base import Controller
 from nas.data.base import Dataset
-from nas.evaluation.stopping_rules import DropRule, StoppingRule, SuccessiveHalving
+from nas.evaluation.training_config import TrainingConfig
 from nas.execution.base import Executor
 from nas.execution.serial import SerialExecutor
 from nas.pretrained.teacher import TeacherSpec
@@ -26,7 +26,7 @@ from nas.training.distillation import Distillation
 from nas.values.budgets import Budget
 from nas.values.metrics import COSTS, MetricInfo, MetricSource, metric_key, split_key, table_metric
 from nas.values.objectives import Constraint, Direction, Objective
-from nas.values.recipes import StageRecipe, TrainingRecipe
+from nas.values.recipes import TrainingRecipe
 from search_spaces.base import SearchSpace
 from search_spaces.spaces.tabular import Tabular
 
@@ -99,62 +99,6 @@ def _teacher(
     with torch.device("meta"):  # shapes only: no memory, no initial weights
         cls(3, 2, **options)
     return TeacherSpec(kind, options, recipe or TeacherSpec.recipe, weights)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingConfig(TrainingRecipe):
-    """How and where candidates are trained. What the recipe says holds for stages that don't say otherwise.
-
-    Attributes:
-        device: `auto` (CUDA where it is there), `cpu`, `cuda` or `cuda:N`.
-        n_threads_alone: CPU threads of trainings that have the machine to themselves: teacher, pretraining,
-            retraining. A candidate's are `execution.n_threads`.
-        precision: Of convolutions and the like: `auto` takes bfloat16 on a GPU that computes in it, float16 on one that
-            has matrix units for that alone, float32 elsewhere. Weights, losses and scores are float32 always.
-        resident_gib: How much of a GPU's memory each process that trains may keep filled with examples: images of all
-            its stages, stored features, the teacher's outputs and the validation split together, in the order in which
-            they are needed; what does not fit stays memory-mapped on the host. Networks and activations come on top.
-        n_loader_workers: Processes that decode the training images from their files, batch by batch and in every epoch
-            anew, for each process that trains: for data sets that fit neither memory nor disk when decoded. 0: images
-            are decoded once, to disk.
-        n_views: Of each training image, varied by the augmentation, whose encoder features are stored for stages that
-            train the decoder alone.
-        drop_rule: Which candidates are stopped between two stages, by peers of like cost; `None` for none.
-        successive_halving: The same, by the share that goes on; at most one of the two is given.
-        stages: What candidates go through; one that trains everything by the recipe where none are given.
-    """
-
-    device: Annotated[str, _is(r"(auto|cpu|cuda(:\d+)?)", "auto, cpu, cuda or cuda:N")] = "auto"
-    n_threads_alone: Annotated[int, Ge(1)] = 1
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    resident_gib: Annotated[float, Ge(0)] = 4.0
-    n_loader_workers: Annotated[int, Ge(0)] = 0
-    n_views: Annotated[int, Ge(1)] = 4
-    drop_rule: DropRule | None = None
-    successive_halving: SuccessiveHalving | None = None
-    stages: Annotated[tuple[StageRecipe, ...], Field(min_length=1)] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.stages:
-            object.__setattr__(self, "stages", (StageRecipe(**dataclasses.asdict(self.recipe)),))
-
-    @property
-    def recipe(self) -> TrainingRecipe:
-        """The section's own recipe: of stages that don't say otherwise, and of retrainings."""
-        return TrainingRecipe(**{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainingRecipe)})
-
-    @property
-    def stopping_rule(self) -> StoppingRule | None:
-        """What ends candidates between two stages; `None` if nothing does."""
-        return self.drop_rule or self.successive_halving
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Return the section as the file writes it: stages, which have epochs of their own, or epochs."""
-        mapping: dict[str, Any] = to_jsonable_python(self)
-        is_recipe_alone = self.stages == (StageRecipe(**dataclasses.asdict(self.recipe)),)
-        del mapping["stages" if is_recipe_alone else "epochs"]
-        return {name: value for name, value in mapping.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,13 +289,7 @@ ABSENT = "(absent)"
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One key whose value differs between two configurations.
-
-    Attributes:
-        key: Its path, e.g. `"controller.n_generations"`.
-        old: Its plain value, or `ABSENT`.
-        new: Likewise.
-    """
+    """One key, e.g. `"controller.n_generations"`, whose plain value differs between two configurations."""
 
     key: str
     old: Any
@@ -364,21 +302,14 @@ class Difference:
 def differences(old: RunConfig, new: RunConfig) -> list[Difference]:
     """Return the keys whose values differ, in the order of the file. Asked before a run is resumed."""
     before, after = dict(_leaves(old.to_mapping(), ())), dict(_leaves(new.to_mapping(), ()))
-    return [
-        Difference(key, before.get(key, ABSENT), after.get(key, ABSENT))
-        for key in dict.fromkeys([*before, *after])
-        if before.get(key, ABSENT) != after.get(key, ABSENT)
-    ]
+    keys = dict.fromkeys([*before, *after])
+    pairs = [Difference(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in keys]
+    return [pair for pair in pairs if pair.old != pair.new]
 
 
-def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, Any]]:
-    children: Iterator[tuple[str | int, Any]] | None = None
-    if isinstance(value, dict):
-        children = iter(value.items())
-    elif isinstance(value, list):
-        children = iter(enumerate(value))
-    if children is None or not value:
+def _leaves(value: Any, path: KeyPath) -> Iterator[tuple[str, Any]]:
+    if not value or not isinstance(value, dict | list):
         yield key_text(path), value
         return
-    for key, child in children:
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value):
         yield from _leaves(child, (*path, key))

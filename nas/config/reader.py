@@ -65,7 +65,7 @@ class ConfigReader:
                 self._read[name] = section
         # Where a section is faulty, its default is checked, or None; nobody gets to see that.
         draft = RunConfig.model_construct(**(dict.fromkeys(_REQUIRED) | self._read))
-        checks = CrossChecks(draft, self._raw, given | self._misspelled(), self)
+        checks = CrossChecks(draft, self._raw, given | self._misspelled(), self.section, self.items)
         checked = checks.checked()
         self.faults += checks.faults
         if self.faults:

@@ -31,8 +31,8 @@ class _Described(GenerateJsonSchema):
 
 
 def _described(schema: JsonSchemaValue, cls: type) -> JsonSchemaValue:
-    documentation = inspect.getdoc(cls) or ""
-    texts = {name: text for base in reversed(cls.__mro__) for name, text in _ENTRY.findall(inspect.getdoc(base) or "")}
+    documentation = "\n\n".join(inspect.cleandoc(base.__doc__) for base in cls.__mro__ if base.__doc__)
+    texts = dict(reversed(_ENTRY.findall(documentation)))  # a class's own text before that of what it derives from
     schema["description"] = _one_line(documentation.partition("\n\n")[0])
     for name, field in schema.get("properties", {}).items():
         field.pop("title", None)

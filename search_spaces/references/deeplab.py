@@ -49,6 +49,12 @@ _CONTEXT_CHANNELS = 256
 class DeepLabV3MobileNetV3(ReferenceNetwork):
     """DeepLabV3 at output stride 16 over MobileNetV3-Large: dilated last blocks, then pyramid pooling (ASPP).
 
+    Args:
+        in_channels: Of the images.
+        n_classes: Channels of the logits.
+        seed: Of the initial weights.
+        width: Channels of the stem; all others are scaled with it.
+
     Source:
         Chen et al. 2017, arXiv:1706.05587; Howard et al. 2019, arXiv:1905.02244, table 1. With 21 classes it has the
         parameters of torchvision's `deeplabv3_mobilenet_v3_large` without its auxiliary head.

@@ -20,6 +20,12 @@ _MIDDLE = (
 class ENet(ReferenceNetwork):
     """ENet: an early halving to stride 8, bottlenecks with dilated and asymmetric convolutions, a small decoder.
 
+    Args:
+        in_channels: Of the images.
+        n_classes: Channels of the logits.
+        seed: Of the initial weights.
+        width: Channels after the first halving; a multiple of 4, more than the images have.
+
     Source:
         Paszke et al. 2016, arXiv:1606.02147, table 1; 0.37 M parameters.
         Differs: pooled positions are found again by comparing with their maximum, so that equal maxima of a

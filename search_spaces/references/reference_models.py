@@ -21,6 +21,12 @@ from search_spaces.references.network import ReferenceNetwork
 class UNet(ReferenceNetwork):
     """U-Net with batch normalisation: four halvings, skip connections, transposed convolutions.
 
+    Args:
+        in_channels: Of the images.
+        n_classes: Channels of the logits.
+        seed: Of the initial weights.
+        width: Channels at full resolution.
+
     Source:
         Ronneberger et al. 2015, arXiv:1505.04597.
         Differs: padded convolutions, so that logits have the input's size; batch normalisation; `width`
@@ -59,6 +65,13 @@ class UNet(ReferenceNetwork):
 
 class ResNet(ReferenceNetwork):
     """ResNet for small images: a 3x3 stem and three stages of basic blocks, of which two halve.
+
+    Args:
+        in_channels: Of the images.
+        n_classes: Channels of the logits.
+        seed: Of the initial weights.
+        depth: Layers with weights: 6 n + 2 for n blocks in each stage.
+        width: Channels of the first stage; each further one has twice as many.
 
     Source:
         He et al. 2016, arXiv:1512.03385, section 4.2.
