@@ -39,7 +39,14 @@ class CrossChecks:
         faults: Those found.
     """
 
-    def __init__(self, draft: RunConfig, raw: Mapping[str, Any], given: frozenset[str], source: SectionSource) -> None:
+    def __init__(
+        self,
+        draft: RunConfig,
+        raw: Mapping[str, Any],
+        given: frozenset[str],
+        read_section: Callable[[str, Any], Any],
+        read_items: Callable[[str], dict[Any, Any]],
+    ) -> None:
         self.faults: list[Fault] = []
         self._config = draft
         self._raw = raw
