@@ -21,7 +21,6 @@ from nas.exporters import EXPORTERS
 from nas.files import write_text
 from nas.listeners.console import ConsoleListener
 from nas.listeners.live import PlotListener, TensorBoardListener
-from nas.registry import kind_class
 from nas.search.listener import SearchListener
 from nas.search.loop import Search
 from nas.search.retraining import retrain as retrain_subject
@@ -325,7 +324,7 @@ def analyse_predictor(
         InputError: If there is no such run or objective, or the run is too small.
     """
     run = Run.load(run_dir)
-    space = assembly.search_space(load_config(run.path / "config.yaml", trust_code=trust_code))
+    space = load_config(run.path / "config.yaml", trust_code=trust_code).search_space.instance
     return PredictorReport.of(run, space, metric=metric, k=k)
 
 
@@ -372,9 +371,7 @@ def _is_finished(run: Run, settings: RunConfig) -> bool:
 
 
 def _n_candidates(settings: RunConfig) -> int:
-    controller = kind_class("controller", settings.controller.kind)(**settings.controller.options)
-    n_candidates: int = controller.n_candidates
-    return n_candidates
+    return settings.controller.instance.n_candidates
 
 
 def _print_finished(console: Console, run: Run) -> None:

@@ -3,7 +3,6 @@
 from nas.assembly.run_checks import check_files
 from nas.assembly.search import (
     checked_devices,
-    executor,
     measuring_stages,
     prepare_folder,
     search_parts,
@@ -11,7 +10,7 @@ from nas.assembly.search import (
     space_of,
     stored_normalization,
     stored_subject,
-    trains,
+    trained_metrics,
 )
 from nas.assembly.training import (
     TrainingInputs,
@@ -20,7 +19,6 @@ from nas.assembly.training import (
     make_run_encoder,
     make_run_teacher,
     retraining_parts,
-    search_space,
     training_inputs,
     training_plan,
 )
@@ -31,7 +29,6 @@ __all__ = [
     "check_files",
     "checked_devices",
     "distillation",
-    "executor",
     "make_run_encoder",
     "make_run_teacher",
     "measuring_stages",
@@ -39,11 +36,10 @@ __all__ = [
     "retraining_parts",
     "search_parts",
     "search_problem",
-    "search_space",
     "space_of",
     "stored_normalization",
     "stored_subject",
+    "trained_metrics",
     "training_inputs",
     "training_plan",
-    "trains",
 ]

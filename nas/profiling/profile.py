@@ -26,11 +26,11 @@ from latency.profiling.profile import ModuleCosts, module_costs, module_times_s
 from latency.timing.stats import LatencyStats
 from nas import assembly
 from nas.config import RunConfig, load_config
-from nas.config.kinds import find_object
-from nas.config.options import construct, nearest, options_model, validate
-from nas.data.base import Dataset
+from nas.config.faults import nearest
+from nas.config.kinds import Component, find_object
+from nas.config.reader import ConfigReader
+from nas.config.yaml_source import YamlSource
 from nas.errors import InputError
-from nas.registry import kind_class
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from search_spaces.base import ModelSpace, SearchSpace
@@ -147,8 +147,7 @@ def config_target(config: Path, genotype: str, overrides: Sequence[str] = (), tr
     settings = load_config(config, overrides, trust_code)
     if settings.data is None:
         raise InputError(f"{config}: the configuration has no data section, which sets the size of a network's input")
-    data: Dataset = kind_class("data", settings.data.kind)(**settings.data.options)
-    space = assembly.search_space(settings)
+    data, space = settings.data.instance, settings.search_space.instance
     if not isinstance(space, ModelSpace):
         raise InputError(f"{config}: search_space {space.name!r} builds no networks")
     chosen = space.canonical(_genotype(space, genotype))
@@ -199,9 +198,10 @@ def model_target(name: str, sizes: Sequence[int] | None, trust_code: bool = Fals
     """
     if not sizes or len(sizes) < 2:
         raise InputError("--model needs the input's sizes with the batch, e.g. --input 1,3,224,224")
-    factory, faults = find_object(name, ("--model",), trust_code)
-    if faults:
-        raise InputError("\n".join(fault.text for fault in faults))
+    try:
+        factory = find_object(name, trust_code, "--model")
+    except ValueError as error:
+        raise InputError(str(error)) from error
     try:
         model = factory()
     except Exception as error:
@@ -293,7 +293,7 @@ def _genotype(space: SearchSpace, text: str) -> Genotype:
 
 
 def _config_devices(settings: RunConfig) -> dict[str, Device]:
-    return {name: kind_class("devices", section.kind)(**section.options) for name, section in settings.devices.items()}
+    return {name: section.instance for name, section in settings.devices.items()}
 
 
 def _device(text: str, target: Target) -> Device:
@@ -305,10 +305,9 @@ def _device(text: str, target: Target) -> Device:
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
         values[key.strip()] = yaml.safe_load(value)
-    path = ("--device", kind)
-    options, faults = validate(options_model(DEVICES[kind]), values, path)
-    if options is not None:
-        device, faults = construct(lambda: DEVICES[kind](**options), options, path)
-        if device is not None:
-            return device
-    raise InputError("\n".join(fault.text for fault in faults))
+    reader = ConfigReader(YamlSource.from_mapping({}))
+    read: dict[str, Component[Device]] | None = reader.section("devices", {kind: {"kind": kind, **values}})
+    if read is None:
+        faults = (fault.text.removeprefix("devices.") for fault in reader.faults)
+        raise InputError("\n".join(f"--device {text}" for text in faults))
+    return read[kind].instance

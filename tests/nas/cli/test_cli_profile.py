@@ -164,7 +164,7 @@ def test_a_wrong_input_is_one_error(factories):
         (("CONFIG", "--genotype", "|x"), r"--genotype: an architecture string has 3 nodes"),
         (("CONFIG", "--genotype", "1,1,1,1,1,1", "--device", "fone"), r"unknown device 'fone'. Did you mean 'phone'?"),
         (("CONFIG", "--genotype", "1,1,1,1,1,1", "--device", "fake:base=1"), r"fake: unknown key 'base'"),
-        (("CONFIG", "--genotype", "1,1,1,1,1,1", "--device", "fake:spread=2"), r"fake.spread must be .* below 1"),
+        (("CONFIG", "--genotype", "1,1,1,1,1,1", "--device", "fake:spread=2"), r"fake.spread must be .* less than 1"),
         (("CONFIG", "--genotype", "1,1,1,1,1,1", "--breakdown", "cuda:99"), r"--breakdown: torch sees \d+ CUDA dev"),
         (("RUN",), r"--candidate ID must be given"),
         (("RUN", "--candidate", "zz"), r"no candidate whose id starts with 'zz'"),
