@@ -352,7 +352,7 @@ def _check_same_run(folder: RunFolder, settings: RunConfig, *, resume: bool, tru
         advice = (
             f"a resumed run may change only {', '.join(_CHANGEABLE)} (but {_FIXED})"
             if resume
-            else "choose another --run-dir, or pass --resume, which allows some changes"
+            else "choose another --run-dir, or pass --resume to go on with the changes that it allows"
         )
         raise RunFolderError(f"{path} holds a run with another configuration; {advice}:\n{shown}")
     if not resume and not _is_finished(Run.of(folder), settings):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import onnx
 import pytest
@@ -84,7 +85,8 @@ def test_an_onnx_file_with_its_plot(tmp_path):
     output = run(tmp_path / "net.onnx", "--plot", tmp_path / "memory.png", "--device", "onnxruntime:n_runs=3")
     assert "7,776" in output  # 27 * 8 * 36
     assert "latency on onnxruntime:n_runs=3: " in output
-    assert "peak 2.2 KiB of activations at operator " in output
+    # 2,304 bytes, or 8 more where onnxscript writes Flatten as Reshape with a shape
+    assert re.search(r"peak 2\.[23] KiB of activations at operator ", output)
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads(run(tmp_path / "net.onnx", "--device", "fake", "--json"))
     assert found["problems"] == ["No latency on fake: an ONNX file runs on devices of kind onnxruntime only"]
