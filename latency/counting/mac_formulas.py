@@ -1,10 +1,13 @@
-"""The multiply-adds of an operator: a literal table from its name to a formula of its tensors."""
+"""The multiply-adds of an operator: a literal table from its name to a formula of its tensors.
+
+A formula returns `None` for arguments that it does not know how to count.
+"""
 
 from collections.abc import Callable
 
 from latency.graph.operator_graph import Operator, OperatorGraph, TensorInfo
 
-Formula = Callable[[Operator, OperatorGraph], int]
+Formula = Callable[[Operator, OperatorGraph], int | None]
 
 
 def _input(operator: Operator, graph: OperatorGraph, position: int) -> TensorInfo:

@@ -5,12 +5,11 @@ These are conventions, not measurements: a kernel may fuse, reorder or vectorise
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 
+from latency.counting.mac_formulas import Formula
 from latency.graph.operator_graph import Operator, OperatorGraph
-
-Formula = Callable[[Operator, OperatorGraph], int]
 
 
 class OperationKind(StrEnum):
