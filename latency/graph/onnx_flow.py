@@ -95,7 +95,8 @@ class Walk:
         found = self._inference.infer(node, inputs)
         types = [most_closed((kind, known.get(name))) for kind, name in zip(found, names, strict=True)]
         data = self._inference.compute(node, inputs, types)
-        is_constant = bool(inputs) and all(value is None or value.is_constant for value in inputs)
+        read = inputs[:1] if node.key == ("", "CastLike") else inputs  # of the other one it takes the type
+        is_constant = bool(inputs) and all(value is None or value.is_constant for value in read)
         outputs = tuple(
             Value(name, _type_of(array) or kind, array, is_constant or array is not None) if name else None
             for name, kind, array in zip(names, types, data, strict=True)

@@ -95,13 +95,13 @@ def graph_from_onnx(
 
 
 def onnx_input_shape(path: Path | str) -> tuple[int, ...] | None:
-    """Return the sizes of an ONNX file's input without the batch; `None` where it leaves one open.
+    """Return the sizes of an ONNX file's first input without the batch; `None` where it leaves one open.
 
     Raises:
         TracingError: If the file cannot be read.
     """
     sizes = _loaded_sizes(path)
-    return tuple(sizes[1:]) if len(sizes) > 1 and all(sizes[1:]) else None
+    return tuple(sizes[1:]) if all(sizes[1:]) else None
 
 
 def onnx_batch_size(path: Path | str) -> int | None:
@@ -139,12 +139,13 @@ class _Reader:
         inputs = tuple(self._input(value) for value in self._flow.inputs)
         parameters, buffers = self._weights()
         operators = tuple(self._operators({**parameters, **buffers}))
+        outputs = tuple(self._number(value) for value in self._flow.outputs)
         return OperatorGraph(
             operators,
             tuple(self._tensors),
             tuple(self._storages),
             inputs,
-            tuple(self._number(value) for value in self._flow.outputs),
+            outputs,
             parameters,
             buffers,
             self._batch_size(),

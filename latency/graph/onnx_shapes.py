@@ -141,6 +141,8 @@ class ShapeInference:
         if name in {"Shape", "Size"}:
             return [_sizes_data(node, inputs[0])] if inputs[0] is not None else unknown
         present = [value for value in inputs if value is not None]
+        if name == "CastLike":
+            present = [present[0], *map(_one_of_its_kind, present[1:])]
         is_small = name in _GROWS_WITH_DATA or all(_is_small(kind) for kind in types)
         if not is_small or any(value.data is None for value in present):
             return unknown
@@ -162,6 +164,13 @@ class ShapeInference:
         model = onnx.helper.make_model(graph, opset_imports=self._opsets, ir_version=self._ir_version)
         results = dict(zip(names, ReferenceEvaluator(model).run(None, data), strict=True))
         return [np.asarray(results[name]) if name in results else None for name in proto.output]
+
+
+def _one_of_its_kind(value: Value) -> Value:
+    """Return a zero in place of a tensor whose element type alone matters."""
+    element_type = 0 if value.type is None else value.type.tensor_type.elem_type
+    data = np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(element_type)) if element_type else None
+    return Value(value.name, value.type, data)
 
 
 def _as_twin(proto: onnx.NodeProto, name: str, schema: Any) -> onnx.NodeProto:

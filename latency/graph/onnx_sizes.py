@@ -69,33 +69,33 @@ def _close_input(
     *,
     is_first: bool,
 ) -> None:
-    """Close one input, and note which sizes its names stand for."""
+    """Close one input, and note which sizes its names stand for. Only the first one must be as asked for."""
     dimensions = _dimensions(value)
     is_image = shape is not None and len(dimensions) == len(shape) + 1
     if shape is not None and not is_image and (is_first or not _is_known(dimensions, named)):
         raise ValueError(f"input_shape must have {len(dimensions) - 1} sizes for {path}'s {value.name!r}, got {shape}")
-    for axis, wanted in enumerate(_wanted(dimensions, shape if is_image else None, batch_size, named)):
-        dimension = dimensions[axis]
-        is_asked = is_image or (axis == 0 and is_first)
-        if dimension.dim_value == 0 and wanted is None:
+    wanted = list(_wanted(dimensions, shape if is_image else None, batch_size, named))
+    for axis, (dimension, size) in enumerate(zip(dimensions, wanted, strict=True)):
+        if _is_fixed(dimension, is_image=is_first):
+            if is_first and size is not None and dimension.dim_value != size:
+                name = "batch_size" if axis == 0 else "input_shape"
+                raise ValueError(
+                    f"{name} does not fit {path}: size {axis} of its input {value.name!r} is "
+                    f"{dimension.dim_value}, not {size}. Give the file's own sizes, or export it with open ones"
+                )
+            continue
+        if size is None:
             raise ValueError(f"input_shape must be given: {path} leaves size {axis} of its input {value.name!r} open")
-        if is_asked and wanted is not None and dimension.dim_value not in (0, wanted):
-            name = "batch_size" if axis == 0 else "input_shape"
-            raise ValueError(
-                f"{name} does not fit {path}: size {axis} of its input {value.name!r} is "
-                f"{dimension.dim_value}, not {wanted}. Give the file's own sizes, or export it with open ones"
-            )
-        if dimension.dim_value == 0:
-            if dimension.dim_param:
-                named[dimension.dim_param] = wanted
-            dimension.dim_value = wanted
+        if dimension.dim_param:
+            named[dimension.dim_param] = size
+        dimension.dim_value = size
 
 
 def _wanted(
     dimensions: Sequence[Any], shape: tuple[int, ...] | None, batch_size: int | None, named: Mapping[str, int]
 ) -> Iterator[int | None]:
     for axis, dimension in enumerate(dimensions):
-        if dimension.dim_value == 0 and dimension.dim_param in named:
+        if dimension.dim_param in named:
             yield named[dimension.dim_param]
         elif axis == 0:
             yield batch_size if batch_size is not None or dimension.dim_value else 1
@@ -104,4 +104,9 @@ def _wanted(
 
 
 def _is_known(dimensions: Sequence[Any], named: Mapping[str, int]) -> bool:
-    return all(dimension.dim_value or dimension.dim_param in named for dimension in dimensions)
+    return all(_is_fixed(dimension, is_image=False) or dimension.dim_param in named for dimension in dimensions)
+
+
+def _is_fixed(dimension: Any, *, is_image: bool) -> bool:
+    """Return whether the file tells a size; 0 is one, but some converters write it for an open size of an image."""
+    return bool(dimension.dim_value) or (dimension.HasField("dim_value") and not is_image)
