@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from latency.counting.mac_formulas import MAC_FORMULAS
@@ -129,11 +130,13 @@ def _depends_on_input(graph: OperatorGraph) -> frozenset[int]:
     return frozenset(found)
 
 
-def count_model(model: nn.Module, input_shape: tuple[int, ...]) -> Complexity:
-    """Trace `model` and count it, for one sample of `input_shape`, `(C, H, W)`.
+def count_model(
+    model: nn.Module, input_shape: tuple[int, ...], *, dtype: torch.dtype | None = None
+) -> Complexity:
+    """Trace `model` and count it, for one sample of `input_shape`, `(C, H, W)`; `dtype` as for `graph_from_torch`.
 
     Raises:
         ValueError: If `model` is in train mode, or a size is not positive.
         TracingError: If the model cannot be traced.
     """
-    return count(graph_from_torch(model, input_shape))
+    return count(graph_from_torch(model, input_shape, dtype=dtype))

@@ -18,6 +18,7 @@ def _attention(operator: Operator, graph: OperatorGraph) -> int:
 
 MAC_FORMULAS: dict[str, Formula] = {
     "aten.convolution": convolution(1),
+    "aten._convolution": convolution(1),
     "aten.linear": _linear,
     "aten.mm": product(0, 1),
     "aten.bmm": product(0, 1),

@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import nn
 
+from latency.checks import is_exported
 from latency.counting.complexity import Complexity, count, count_sample
 from latency.devices import DEVICES
 from latency.devices.base import Device
@@ -205,7 +206,7 @@ def model_target(name: str, sizes: Sequence[int] | None, trust_code: bool = Fals
         raise InputError(f"--model {name} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"--model {name} must make a torch.nn.Module, got a {type(model).__name__}")
-    return Target(name, model.eval(), tuple(sizes[1:]), sizes[0])
+    return Target(name, model if is_exported(model) else model.eval(), tuple(sizes[1:]), sizes[0])
 
 
 def devices_named(names: Sequence[str], target: Target) -> dict[str, Device]:
