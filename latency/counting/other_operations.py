@@ -109,7 +109,7 @@ _ATEN = _table(
         (OperationKind.ELEMENTWISE, _per_output(3)): "lerp lerp_",
         (OperationKind.REDUCTION, _per_input(1)): """
             sum nansum mean amax amin aminmax max min prod any all argmax argmin topk sort argsort median nanmedian
-            mode kthvalue count_nonzero cumsum cumsum_ cumprod cummax cummin trace
+            mode kthvalue count_nonzero histc bincount cumsum cumsum_ cumprod cummax cummin trace
         """,
         (OperationKind.REDUCTION, _per_input(2)): "linalg_vector_norm norm",  # power and sum
         (OperationKind.REDUCTION, _per_input(4)): "var var_mean std std_mean logsumexp logcumsumexp",

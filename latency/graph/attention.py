@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 _ATTENTION = frozenset(
     {
@@ -99,10 +100,11 @@ def _is_fused(
     """Ask torch which kernel it would run on the CPU for tensors of such sizes."""
     if not query.is_meta:
         return False
-    twins = [None if tensor is None else _on_cpu(tensor) for tensor in (query, key, value, mask)]
-    chosen = torch._fused_sdp_choice(  # type: ignore[attr-defined]
-        *twins, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-    )
+    with _disable_current_modes():  # the question is none of the model's operators
+        twins = [None if tensor is None else _on_cpu(tensor) for tensor in (query, key, value, mask)]
+        chosen = torch._fused_sdp_choice(  # type: ignore[attr-defined]
+            *twins, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
     return bool(chosen == SDPBackend.FLASH_ATTENTION.value)
 
 

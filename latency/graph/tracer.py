@@ -271,6 +271,8 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return args, kwargs, tensors
 
     def _run(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[torch.Tensor]) -> Any:
+        if self.running == "aten._grouped_mm" and tensors[0].is_meta:
+            return _grouped_product(func, args, kwargs)
         if not tensors or func._schema.is_mutable or not all(tensor.is_meta for tensor in tensors):
             return func(*args, **kwargs)
         key = (func, torch.get_default_dtype(), _key(args), _key(tuple(kwargs.items())))
@@ -286,6 +288,14 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 _KNOWN_RESULTS.clear()
             _KNOWN_RESULTS[key] = tuple((t.size(), t.stride(), t.dtype) for t in results)
         return result
+
+
+def _grouped_product(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Return the result of a grouped product, whose meta kernel takes one precision alone where the CPU's takes all."""
+    dtype = args[0].dtype
+    low = [torch.empty_like(t, dtype=torch.bfloat16) if t.is_floating_point() else t for t in args[:2]]
+    result: torch.Tensor = func(*low, *args[2:], **kwargs)
+    return torch.empty_like(result, dtype=dtype)
 
 
 def _own_their_memory(results: tuple[Any, ...], arguments: list[torch.Tensor]) -> bool:
