@@ -31,7 +31,7 @@ def compare_networks(networks: list[ForeignNetwork]) -> dict[str, Any]:
     for network in networks:
         try:
             model = network.build()
-            shape = network.input_shape or tuple(model.default_cfg["input_size"])  # type: ignore[union-attr,index]
+            shape = network.input_shape or _own_input_shape(model)
             found = count_model(model, shape, dtype=network.dtype)
             n_flops = _flops(model, shape, network.dtype)
         except Exception as error:  # noqa: BLE001 - what goes wrong with one network is its result
@@ -56,6 +56,10 @@ def compare_networks(networks: list[ForeignNetwork]) -> dict[str, Any]:
         "explained": {operator: dict(counts) for operator, counts in explained.items()},
         "failed": failed,
     }
+
+
+def _own_input_shape(model: Any) -> tuple[int, ...]:
+    return tuple(model.default_cfg["input_size"])
 
 
 def _flops(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> int:

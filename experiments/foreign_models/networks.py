@@ -92,7 +92,8 @@ def _of_transformers(n_networks: int) -> Iterator[ForeignNetwork]:
             configuration = getattr(transformers, name.removesuffix("Model") + "Config")(**options)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return getattr(transformers, name)(configuration).eval()
+                model: nn.Module = getattr(transformers, name)(configuration).eval()
+                return model
 
         return build
 

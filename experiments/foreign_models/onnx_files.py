@@ -1,5 +1,6 @@
 """ONNX files of many kinds: ONNX's own node cases, and what quantisers, optimisers and converters write."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,11 +21,12 @@ _SHAPE = (3, 16, 16)
 
 def node_cases(folder: Path, n_files: int | None) -> Iterator[tuple[str, Path]]:
     """Yield the first so many of ONNX's test cases of single operators, one file at a time."""
-    cases = [case for case in collect_testcases(None) if case.model is not None]
-    for case in cases[:n_files]:
-        path = folder / "case.onnx"
-        path.write_bytes(case.model.SerializeToString())
-        yield case.name, path
+    models = ((case.name, case.model) for case in collect_testcases(None))
+    for name, model in itertools.islice(models, n_files):
+        if model is not None:
+            path = folder / "case.onnx"
+            path.write_bytes(model.SerializeToString())
+            yield name, path
 
 
 def written_kinds(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -49,7 +51,7 @@ def _network() -> nn.Module:
     ).eval()  # fmt: skip
 
 
-class _Calibration(CalibrationDataReader):
+class _Calibration(CalibrationDataReader):  # type: ignore[misc]
     """Three random images."""
 
     def __init__(self) -> None:

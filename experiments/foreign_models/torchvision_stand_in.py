@@ -4,7 +4,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +23,7 @@ class _Placeholder(type):
 class _StandIn(ModuleType):
     """Has every name that is asked of it: a class without contents, to inherit from and to compare with."""
 
-    __path__: Sequence[str] = ()
+    __path__: MutableSequence[str] = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

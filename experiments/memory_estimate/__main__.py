@@ -1,4 +1,4 @@
-"""How near does the estimate from lifetimes come to the peak that the allocator saw? Random candidates, and attention."""
+"""How near does the estimate from lifetimes come to the peak that the allocator saw? Random networks."""
 
 import statistics
 from argparse import Namespace

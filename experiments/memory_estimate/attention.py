@@ -25,7 +25,8 @@ class AttentionBlock(nn.Module):
         n_samples, n_tokens, width = x.shape
         heads = self.qkv(self.norms[0](x)).view(n_samples, n_tokens, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
         with sdpa_kernel(SDPBackend.MATH) if self.is_plain else nullcontext():
-            mixed = functional.scaled_dot_product_attention(*heads.unbind(), is_causal=self.is_causal)
+            query, key, value = heads.unbind()
+            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=self.is_causal)
         x = x + self.out(mixed.transpose(1, 2).reshape(n_samples, n_tokens, width))
         mlp: torch.Tensor = self.mlp(self.norms[1](x))
         return x + mlp

@@ -130,9 +130,7 @@ def _depends_on_input(graph: OperatorGraph) -> frozenset[int]:
     return frozenset(found)
 
 
-def count_model(
-    model: nn.Module, input_shape: tuple[int, ...], *, dtype: torch.dtype | None = None
-) -> Complexity:
+def count_model(model: nn.Module, input_shape: tuple[int, ...], *, dtype: torch.dtype | None = None) -> Complexity:
     """Trace `model` and count it, for one sample of `input_shape`, `(C, H, W)`; `dtype` as for `graph_from_torch`.
 
     Raises:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from latency.counting.formulas import Formula, convolution, first_times_rows, input_tensor, output_tensor, product
+from latency.counting.formulas import Formula, convolution, first_times_rows, input_tensor, output_tensor
 from latency.graph.operator_graph import Operator, OperatorGraph
 
 

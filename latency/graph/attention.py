@@ -45,7 +45,7 @@ class CpuAttention(TorchFunctionMode):
             return _attention(*args, **kwargs)
         if func is functional.multi_head_attention_forward:  # calls attention from within, unseen by this mode
             module = self._current_module()
-            if isinstance(module, nn.MultiheadAttention) and _is_native(module, *args[:3], kwargs):
+            if isinstance(module, nn.MultiheadAttention) and _is_native(module, args[0], args[1], args[2], kwargs):
                 return _native(module, args[0], kwargs.get("need_weights", True), kwargs["average_attn_weights"])
             return _multi_head_attention(*args, **kwargs)
         return func(*args, **kwargs)
@@ -101,9 +101,10 @@ def _is_fused(
     if not query.is_meta:
         return False
     with _disable_current_modes():  # the question is none of the model's operators
-        twins = [None if tensor is None else _on_cpu(tensor) for tensor in (query, key, value, mask)]
-        chosen = torch._fused_sdp_choice(  # type: ignore[attr-defined]
-            *twins, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        twins = [_on_cpu(tensor) for tensor in (query, key, value)]
+        mask_twin = None if mask is None else _on_cpu(mask)
+        chosen = torch._fused_sdp_choice(
+            twins[0], twins[1], twins[2], mask_twin, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
     return bool(chosen == SDPBackend.FLASH_ATTENTION.value)
 

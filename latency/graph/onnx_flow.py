@@ -1,4 +1,4 @@
-"""What an ONNX file runs for inputs of given sizes: branches chosen and loops unrolled where this is known beforehand."""
+"""What an ONNX file runs for inputs of given sizes: branches chosen, loops unrolled, where this is known beforehand."""
 
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -29,14 +30,14 @@ _DTYPES: dict[int, torch.dtype] = {
     _TENSOR.INT32: torch.int32,
     _TENSOR.INT16: torch.int16,
     _TENSOR.INT8: torch.int8,
-    _TENSOR.INT4: torch.int4,
-    _TENSOR.INT2: torch.int2,
+    _TENSOR.INT4: torch.int4,  # type: ignore[attr-defined]
+    _TENSOR.INT2: torch.int2,  # type: ignore[attr-defined]
     _TENSOR.UINT64: torch.uint64,
     _TENSOR.UINT32: torch.uint32,
     _TENSOR.UINT16: torch.uint16,
     _TENSOR.UINT8: torch.uint8,
-    _TENSOR.UINT4: torch.uint4,
-    _TENSOR.UINT2: torch.uint2,
+    _TENSOR.UINT4: torch.uint4,  # type: ignore[attr-defined]
+    _TENSOR.UINT2: torch.uint2,  # type: ignore[attr-defined]
     _TENSOR.BOOL: torch.bool,
     _TENSOR.FLOAT8E4M3FN: torch.float8_e4m3fn,
     _TENSOR.FLOAT8E4M3FNUZ: torch.float8_e4m3fnuz,
@@ -176,6 +177,8 @@ class _Reader:
         for value in constants:
             is_parameter = value in chosen
             number = self._add(value, StorageKind.PARAMETER if is_parameter else StorageKind.BUFFER)
+            if is_parameter:
+                self._tensors[number] = replace(self._tensors[number], shape=chosen[value])
             named = parameters if is_parameter else buffers
             named[value.name if value.name not in named else f"{value.name}#{number}"] = number
         return parameters, buffers

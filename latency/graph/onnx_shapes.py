@@ -14,15 +14,14 @@ _MAX_COMPUTED_ELEMENTS = 4096
 
 # Arithmetic of sizes, computed as soon as its arguments are known. Products and convolutions of constants are not
 # among them: a runtime computes these, and they are counted.
-_COMPUTED = frozenset(
-    """
+_COMPUTED_NAMES = """
     Abs Add And Cast CastLike Ceil Clip Compress Concat ConstantOfShape CumSum Div Equal Expand EyeLike Flatten Floor
     Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg NonZero Not
     OneHot Or Pad Pow Range Reciprocal ReduceMax ReduceMin ReduceProd ReduceSum Reshape Round ScatterElements
     ScatterND Shape Sign Size Slice Split Sqrt Squeeze Sub Tile Transpose Trilu Unique Unsqueeze Where Xor
     BlackmanWindow HammingWindow HannWindow
-    """.split()
-)
+"""
+_COMPUTED = frozenset(_COMPUTED_NAMES.split())
 _GROWS_WITH_DATA = frozenset({"NonZero", "Compress", "Unique"})  # no larger than their input
 
 # What onnxruntime's own operators are, as far as sizes go.
@@ -153,9 +152,7 @@ class ShapeInference:
 
     def _run(self, proto: onnx.NodeProto, data: dict[str, Any]) -> list[np.ndarray | None]:
         given = [
-            onnx.helper.make_tensor_value_info(
-                name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-            )
+            onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
             for name, array in data.items()
         ]
         names = [name for name in proto.output if name]

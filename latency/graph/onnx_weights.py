@@ -88,21 +88,35 @@ _SETTINGS: dict[str, tuple[int, ...]] = {
 }
 
 # These hand their first argument on: what it is there for is seen at those who read the result.
-PASSED_ON = frozenset(
-    """
-    Cast Flatten Gather Identity QuantizeLinear Reshape Slice Squeeze Transpose Unsqueeze
-    """.split()
+_PASSED_ON = frozenset(
+    {
+        "Cast",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "QuantizeLinear",
+        "Reshape",
+        "Slice",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
 )
 
 
-def parameters_among(constants: Iterable[Value], steps: Sequence[Step]) -> set[Value]:
-    """Return the constants that count as parameters.
+def parameters_among(constants: Iterable[Value], steps: Sequence[Step]) -> dict[Value, tuple[int, ...]]:
+    """Return the constants that count as parameters, with the sizes of the tensors that they stand for.
 
-    These are the floating-point ones but for statistics, the scales of quantised tensors and bounds (scalars: ONNX writes
-    `x * 0.5` with one); and integers that an operator takes for weights, as those of quantised files.
+    These are the floating-point ones but for statistics, the scales of quantised tensors and bounds (scalars: ONNX
+    writes `x * 0.5` with one); and integers that an operator takes for weights, as those of quantised files.
     """
     uses = _Uses(steps)
-    return {value for value in constants if _is_parameter(value, uses)}
+    packed = {
+        step.inputs[1].origin: (int(step.node.attributes["N"]), int(step.node.attributes["K"]))
+        for step in steps
+        if step.node.key[1] == "MatMulNBits" and step.inputs[1] is not None
+    }
+    return {value: packed.get(value, value.sizes or ()) for value in constants if _is_parameter(value, uses)}
 
 
 def _is_parameter(value: Value, uses: "_Uses") -> bool:
@@ -135,7 +149,7 @@ class _Uses:
         while waiting:
             for step, position in self._readers.get(waiting.pop(), ()):
                 name, result = step.node.key[1], step.outputs[0]
-                if name in PASSED_ON and position == 0 and result is not None:
+                if name in _PASSED_ON and position == 0 and result is not None:
                     if result not in seen:
                         seen.add(result)
                         waiting.append(result)

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,20 +30,30 @@ def require_visible_weights(model: nn.Module) -> None:
         if type(module).__module__.startswith(_QUANTISED_MODULES):
             place = f"{type(module).__name__} {name!r}" if name else type(module).__name__
             raise TracingError(
-                f"cannot trace {place}: torch packs the weights of quantised modules and runs them on real numbers alone. "
-                "Profile the model that it was quantised from, or its quantised ONNX file"
+                f"cannot trace {place}: torch packs the weights of quantised modules and runs them on real numbers "
+                "alone. Profile the model that it was quantised from, or its quantised ONNX file"
             )
-    if isinstance(model, torch.jit.ScriptModule) and not any(True for _ in model.parameters()) and _holds_tensors(model):
+    if (
+        isinstance(model, torch.jit.ScriptModule)
+        and not any(True for _ in model.parameters())
+        and _holds_tensors(model)
+    ):
         raise TracingError(
             f"cannot trace {type(model).__name__}: torch.jit.freeze made constants of its weights. Profile the script "
             "that it was frozen from"
         )
 
 
+def uncompiled(model: nn.Module) -> nn.Module:
+    """Return the model that `torch.compile` was given: what runs before it is fused."""
+    inner = model._modules.get("_orig_mod")
+    return model if inner is None else inner
+
+
 def meta_script(model: torch.jit.ScriptModule) -> nn.Module:
     """Return a copy of a script without numbers: its weights can't be replaced for one call, as those of others can."""
     file = io.BytesIO()
-    torch.jit.save(model, file)  # type: ignore[no-untyped-call]
+    torch.jit.save(model, file)
     file.seek(0)
     loaded: nn.Module = torch.jit.load(file, map_location="meta")  # type: ignore[no-untyped-call]
     return loaded
@@ -58,5 +69,5 @@ def with_modules_of_weights(operators: tuple[Operator, ...], parameters: Mapping
 
 
 def _holds_tensors(model: torch.jit.ScriptModule) -> bool:
-    graph = model.inlined_graph  # type: ignore[attr-defined]  # its nodes live as long as it
+    graph: Any = model.inlined_graph  # its nodes live as long as it
     return any(node.output().type().kind() == "TensorType" for node in graph.findAllNodes("prim::Constant"))

@@ -26,7 +26,13 @@ from latency.graph.operator_graph import (
     TensorInfo,
     TensorReference,
 )
-from latency.graph.torch_forms import meta_script, require_visible_weights, weights_dtype, with_modules_of_weights
+from latency.graph.torch_forms import (
+    meta_script,
+    require_visible_weights,
+    uncompiled,
+    weights_dtype,
+    with_modules_of_weights,
+)
 
 _Layout = tuple[torch.Size, tuple[int, ...], torch.dtype]
 
@@ -46,8 +52,8 @@ def graph_from_torch(
 ) -> OperatorGraph:
     """Trace one inference of `model` on meta tensors: nothing is computed and no memory is taken.
 
-    Scripted models and exported ones are traced too; their operators belong to the module whose weights they read. Where
-    torch has several kernels for attention, the operator is the one that the CPU takes.
+    Scripted models and exported ones are traced too; their operators belong to the module whose weights they read.
+    Where torch has several kernels for attention, the operator is the one that the CPU takes.
 
     Args:
         model: In eval mode, on any device. Left as it was.
@@ -72,6 +78,7 @@ def trace_inference(model: nn.Module, shape: tuple[int, ...], *, dtype: torch.dt
     Raises:
         TracingError: As `graph_from_torch` says.
     """
+    model = uncompiled(model)
     require_visible_weights(model)
     recorder = OperatorRecorder()
     traced = meta_script(model) if isinstance(model, torch.jit.ScriptModule) else model

@@ -68,7 +68,7 @@ def _takes_onednn(image: TensorInfo, weight: TensorInfo, operator: Operator, n_t
     Source:
         `ConvParams::use_mkldnn` in torch's `aten/src/ATen/native/Convolution.cpp`, 2.13.
     """
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):  # type: ignore[attr-defined]
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):  # type: ignore[no-untyped-call]
         return False
     kernel = weight.shape[2:]
     steps: Sequence[int] = [*operator.attributes["stride"], *operator.attributes["dilation"]]
@@ -84,13 +84,15 @@ def _takes_onednn(image: TensorInfo, weight: TensorInfo, operator: Operator, n_t
 
 
 def _onednn_bytes(image: TensorInfo, weight: TensorInfo, output: TensorInfo, operator: Operator) -> int:
-    """Return the bytes of copies in which channels lie in blocks: first of all three, then of what the result needs.
+    """Return the bytes of copies in which channels lie in blocks: first of all three, then of the result alone.
 
-    A first layer's few channels are read as they lie; a transposed convolution keeps its image to the end.
+    A first layer's few channels are read as they lie. A transposed convolution copies its result twice.
     """
+    if operator.attributes["transposed"]:
+        return 2 * output.n_elements * image.dtype.itemsize
     block = 16 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 8
-    groups, is_transposed = int(operator.attributes["groups"]), bool(operator.attributes["transposed"])
-    is_read_in_place = groups == 1 and image.shape[1] < block and not is_transposed
+    groups = int(operator.attributes["groups"])
+    is_read_in_place = groups == 1 and image.shape[1] < block
     blocked_image = 0 if is_read_in_place else _in_blocks(image.shape, 1, block)
     blocked_output = _in_blocks(output.shape, 1, block)
     blocked_weight = weight.n_elements
@@ -99,7 +101,7 @@ def _onednn_bytes(image: TensorInfo, weight: TensorInfo, output: TensorInfo, ope
     if groups == 1 and not is_read_in_place:
         blocked_weight = blocked_weight // weight.shape[1] * _rounded(weight.shape[1], block)
     at_work = blocked_image + blocked_weight + blocked_output
-    copying_back = blocked_output + output.n_elements + (blocked_image if is_transposed else 0)
+    copying_back = blocked_output + output.n_elements
     return (max(at_work, copying_back) - output.n_elements) * image.dtype.itemsize
 
 
