@@ -1,4 +1,4 @@
-"""A module called torchvision, where the real one cannot be imported: enough for `import timm`, which calls none of it."""
+"""A module called torchvision, where the real one cannot be imported: enough for `import timm`, which calls nothing."""
 
 import importlib.abc
 import importlib.machinery

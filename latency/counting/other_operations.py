@@ -79,8 +79,8 @@ _ATEN = _table(
         (OperationKind.NORMALISATION, _per_output(4)): "_fused_rms_norm",  # square, sum, division, scale
         (OperationKind.ACTIVATION, _per_output(1)): """
             relu relu_ relu6 relu6_ leaky_relu leaky_relu_ prelu _prelu_kernel elu elu_ celu celu_ selu selu_ gelu
-            gelu_ silu silu_ mish mish_ sigmoid sigmoid_ log_sigmoid_forward hardsigmoid hardsigmoid_ hardswish hardswish_
-            hardtanh hardtanh_ tanh tanh_ softplus threshold threshold_ glu clamp clamp_ clamp_min clamp_min_
+            gelu_ silu silu_ mish mish_ sigmoid sigmoid_ log_sigmoid_forward hardsigmoid hardsigmoid_ hardswish
+            hardswish_ hardtanh hardtanh_ tanh tanh_ softplus threshold threshold_ glu clamp clamp_ clamp_min clamp_min_
             clamp_max clamp_max_ rrelu_with_noise hardshrink softshrink logit
         """,
         # largest, difference, exponential, sum, division
@@ -100,8 +100,8 @@ _ATEN = _table(
             sqrt sqrt_ rsqrt rsqrt_ pow pow_ square square_ reciprocal reciprocal_ maximum minimum fmax fmin floor
             floor_ ceil round round_ trunc frac sign sgn sin cos sin_ cos_ tan asin acos atan atan2 sinh cosh asinh
             acosh atanh erf erfc erfinv sinc hypot xlogy logaddexp lgamma digamma special_i0 copysign heaviside
-            floor_divide remainder fmod where masked_fill masked_fill_ eq ne lt le gt ge logical_and logical_or logical_not
-            logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor bitwise_left_shift bitwise_right_shift __and__
+            floor_divide remainder fmod where masked_fill masked_fill_ eq ne lt le gt ge logical_and logical_or
+            logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor bitwise_left_shift bitwise_right_shift __and__
             __or__ __xor__ __lshift__ __rshift__ isnan isinf isfinite isposinf isneginf nan_to_num angle complex polar
             bucketize searchsorted
         """,

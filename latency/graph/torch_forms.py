@@ -46,8 +46,7 @@ def require_visible_weights(model: nn.Module) -> None:
 
 def uncompiled(model: nn.Module) -> nn.Module:
     """Return the model that `torch.compile` was given: what runs before it is fused."""
-    inner = model._modules.get("_orig_mod")
-    return model if inner is None else inner
+    return dict(model.named_children()).get("_orig_mod", model)
 
 
 def meta_script(model: torch.jit.ScriptModule) -> nn.Module:
