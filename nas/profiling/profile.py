@@ -11,12 +11,13 @@ import torch
 import yaml
 from torch import nn
 
-from latency.counting.complexity import Complexity, count
+from latency.checks import is_exported
+from latency.counting.complexity import Complexity, count, count_sample
 from latency.devices import DEVICES
 from latency.devices.base import Device
 from latency.devices.onnx_device import OnnxDevice
 from latency.errors import DeviceUnavailableError, LatencyError, TracingError
-from latency.graph.onnx_reader import graph_from_onnx, onnx_input_shape
+from latency.graph.onnx_reader import graph_from_onnx, onnx_batch_size, onnx_input_shape
 from latency.graph.operator_graph import OperatorGraph
 from latency.graph.tracer import graph_from_torch
 from latency.inference import torch_threads
@@ -105,19 +106,19 @@ def profile(
     complexity, memory = None, None
     modules: tuple[ModuleCosts, ...] = ()
     try:
-        graph, sample = _graph(target, target.batch_size), _graph(target, 1)
+        graph, complexity = _graph_and_counts(target)
     except TracingError as error:
         problems.append(f"Not counted: {error}")
     except ValueError as error:
         if not isinstance(target.network, Path):
             raise InputError(str(error)) from error
-        problems.append(f"Not counted: {error}")  # a file with a fixed batch size still runs with that one
+        problems.append(f"Not counted: {error}")
     else:
-        complexity, memory = count(sample), estimate_peak_memory(graph)
+        memory = estimate_peak_memory(graph)
         modules = module_costs(graph, complexity, module_times_s=_times(target, problems), depth=depth)
         if complexity.is_partial:
             names = ", ".join(complexity.uncounted)
-            problems.append(f"The counts are partial: no formula for {names}")
+            problems.append(f"The counts are partial: no formula, or sizes that depend on data, for {names}")
     latencies = {}
     for name, device in devices.items():
         try:
@@ -183,11 +184,12 @@ def onnx_target(path: Path, sizes: Sequence[int] | None) -> Target:
     """
     try:
         shape = tuple(sizes[1:]) if sizes else onnx_input_shape(path)
+        batch_size = sizes[0] if sizes else onnx_batch_size(path) or 1
     except TracingError as error:
         raise InputError(str(error)) from error
-    if not shape:
+    if shape is None:
         raise InputError(f"{path} has dynamic input sizes: give them with --input, e.g. --input 1,3,224,224")
-    return Target(str(path), path, shape, sizes[0] if sizes else 1)
+    return Target(str(path), path, shape, batch_size)
 
 
 def model_target(name: str, sizes: Sequence[int] | None, trust_code: bool = False) -> Target:
@@ -208,7 +210,7 @@ def model_target(name: str, sizes: Sequence[int] | None, trust_code: bool = Fals
         raise InputError(f"--model {name} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"--model {name} must make a torch.nn.Module, got a {type(model).__name__}")
-    return Target(name, model.eval(), tuple(sizes[1:]), sizes[0])
+    return Target(name, model if is_exported(model) else model.eval(), tuple(sizes[1:]), sizes[0])
 
 
 def devices_named(names: Sequence[str], target: Target) -> dict[str, Device]:
@@ -225,10 +227,16 @@ def devices_named(names: Sequence[str], target: Target) -> dict[str, Device]:
     return {name: target.devices[name] if name in target.devices else _device(name, target) for name in names}
 
 
-def _graph(target: Target, batch_size: int) -> OperatorGraph:
-    if isinstance(target.network, Path):
-        return graph_from_onnx(target.network, target.input_shape, batch_size=batch_size)
-    return graph_from_torch(target.network, target.input_shape, batch_size=batch_size)
+def _graph_and_counts(target: Target) -> tuple[OperatorGraph, Complexity]:
+    """Return the operators of the batch and the counts of one sample."""
+    network, shape = target.network, target.input_shape
+    if isinstance(network, nn.Module):
+        graph = graph_from_torch(network, shape, batch_size=target.batch_size)
+        return graph, count(graph if graph.batch_size == 1 else graph_from_torch(network, shape))
+    graph = graph_from_onnx(network, shape or None, batch_size=target.batch_size)
+    if onnx_batch_size(network) is None:
+        return graph, count(graph_from_onnx(network, shape or None, batch_size=1))
+    return graph, count_sample(graph)
 
 
 def _times(target: Target, problems: list[str]) -> dict[str, float] | None:

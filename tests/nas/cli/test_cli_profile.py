@@ -92,16 +92,19 @@ def test_an_onnx_file_with_its_plot(tmp_path):
     assert found["problems"] == ["No latency on fake: an ONNX file runs on devices of kind onnxruntime only"]
 
 
-def test_an_onnx_file_for_a_fixed_batch_is_measured_with_that_batch(tmp_path):
+def test_an_onnx_file_for_a_fixed_batch_is_counted_and_measured_with_that_batch(tmp_path):
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 2, 3]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, path := tmp_path / "four.onnx")
-    found = json.loads(run(path, "--input", "4,2,3", "--device", "onnxruntime:n_runs=3", "--json"))
-    assert found["latency"]["onnxruntime:n_runs=3"]["conditions"]["batch_size"] == 4
-    assert found["problems"][0].startswith("Not counted: batch_size does not fit")
+    for arguments in ((), ("--input", "4,2,3")):
+        found = json.loads(run(path, *arguments, "--device", "onnxruntime:n_runs=3", "--json"))
+        assert found["latency"]["onnxruntime:n_runs=3"]["conditions"]["batch_size"] == 4
+        assert (found["batch_size"], found["input_shape"], found["problems"]) == (4, [2, 3], [])
+        assert found["other_operations"] == {"activation": 6}  # of one sample
+        assert found["memory"]["bytes_by_kind"]["activation"] == 4 * 24
     with pytest.raises(InputError, match=r"size 0 of its input 'x' is 4, not 1"):
-        run(path)
+        run(path, "--input", "1,2,3", "--device", "onnxruntime:n_runs=3")
 
 
 def test_an_importable_model(factories):
