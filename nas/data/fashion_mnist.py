@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from nas.data.base import Dataset, Examples, Split
-from nas.data.files import FaultList, hash_files, root_or_default
+from nas.data.faults import FaultList
+from nas.data.files import hash_files, root_or_default
 from nas.errors import DataError
 
 _CLASS_NAMES = (
