@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from latency.devices.base import Device
@@ -20,6 +21,7 @@ from nas.config.training_sections import TrainingReader
 from nas.config.yaml_source import KeyPath, YamlSource
 from nas.controllers.base import Controller
 from nas.data.base import Dataset
+from nas.data.files import absolute_root
 from nas.errors import InputError
 from nas.execution.base import Executor
 from nas.registry import KINDS, Kinds
@@ -35,6 +37,7 @@ _SECTIONS = frozenset(RunConfig.model_fields) - set(_SCALARS)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DEVICE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _DEFAULT_DEVICE = {"cpu": {"kind": "torch_cpu"}}
+MAX_SEED = 2**32 - 1  # what every library that is seeded takes
 _DEFAULT_EXECUTION = {"kind": "serial"}
 
 
@@ -106,6 +109,9 @@ class ConfigReader(SectionReader):
         if isinstance(name, str) and not _FILE_NAME.fullmatch(name):
             what = "letters, digits, '.', '_' and '-', the first a letter or digit"
             self.faults.append(must_be(("name",), what, name))
+        seed = (values or {}).get("seed", 0)
+        if not 0 <= seed <= MAX_SEED:
+            self.faults.append(must_be(("seed",), f"an integer of 0 .. {MAX_SEED}", seed))
         for key, least in (("seeds_per_candidate", 1), ("front_seeds", 0)):
             value = (values or {}).get(key, least)
             if value < least:
@@ -137,6 +143,8 @@ class ConfigReader(SectionReader):
     def _checked(
         self, path: KeyPath, kind: str, cls: type, options: Mapping[str, Any]
     ) -> tuple[ComponentConfig | None, object]:
+        if path == ("data",) and isinstance(root := options.get("root"), Path):
+            options = {**options, "root": absolute_root(root)}
         made, faults = construct(lambda: cls(**options), options, path)
         self.faults += faults
         return (None if faults else ComponentConfig(kind=kind, options=options)), made
