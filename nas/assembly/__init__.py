@@ -1,5 +1,6 @@
 """Makes the parts of a run from its configuration: the only package that knows both."""
 
+from nas.assembly.class_checks import check_data
 from nas.assembly.run_checks import check_files
 from nas.assembly.search import (
     checked_devices,
@@ -29,6 +30,7 @@ __all__ = [
     "TrainingInputs",
     "artifact_cache",
     "candidate_training",
+    "check_data",
     "check_files",
     "checked_devices",
     "distillation",

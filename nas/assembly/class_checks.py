@@ -28,14 +28,14 @@ def check_classes(
     A class without a target has no score of its own: a network that never names it gets none, any other gets 0.
 
     Raises:
-        DataError: If a split shows fewer than two classes, or validation one that training does not.
-        InputError: If an objective or a constraint is on a class that validation does not show, naming all.
+        DataError: If a split shows fewer than two classes.
+        InputError: If an objective or a constraint is on a class that a split does not show, naming all.
     """
     on_message(counts.line(task.class_names, task.ignore_index, is_dense=is_dense))
-    faults = [*_too_few(task, counts), *_never_trained(task, counts)]
-    if faults:
+    if faults := _too_few(task, counts):
         raise DataError(faults)
-    _check_judged(config, task, counts.validation)
+    for split, of_split in ((Split.TRAIN, counts.train), (Split.VALIDATION, counts.validation)):
+        _check_judged(config, task, split, of_split)
     for text in (*_without_examples(task, counts), *_too_small(counts.validation.n_examples, is_dense=is_dense)):
         on_message(text)
 
@@ -96,24 +96,17 @@ def _too_few(task: Task, counts: SplitCounts) -> list[DataFault]:
     return faults
 
 
-def _never_trained(task: Task, counts: SplitCounts) -> list[DataFault]:
-    unknown = (_known(task) & counts.train.absent) - counts.validation.absent
-    if not unknown or len(_known(task) - counts.train.absent) < 2:
-        return []
-    text = f"the validation split shows {shown_classes(task.class_names, unknown)}, the training split does not"
-    return [DataFault("data", text, remedy="no network can learn that: add training images of it, or take it out")]
-
-
-def _check_judged(config: RunConfig, task: Task, validation: ClassCounts) -> None:
-    absent = {task.class_names[index] for index in validation.absent}
+def _check_judged(config: RunConfig, task: Task, split: Split, counts: ClassCounts) -> None:
+    absent = {task.class_names[index] for index in counts.absent}
     judged = [objective.metric for objective in config.objective_values()]
     judged += [constraint.metric for constraint in config.constraint_values()]
     faulty = [metric for metric in dict.fromkeys(judged) if _class_of(metric) in absent]
     if faulty:
         names = dict.fromkeys(str(_class_of(metric)) for metric in faulty)
         raise InputError(
-            f"objectives and constraints must be on classes that the validation split shows, got {', '.join(faulty)}: "
-            f"it shows nothing of {', '.join(names)} that counts. Add such validation images, or take other metrics"
+            f"objectives and constraints must be on classes that the {split.value} split shows, got "
+            f"{', '.join(faulty)}: it shows nothing of {', '.join(names)} that counts. Add such {split.value} images, "
+            "or take other metrics"
         )
 
 
@@ -127,9 +120,15 @@ def _without_examples(task: Task, counts: SplitCounts) -> list[str]:
     texts = []
     nowhere = _known(task) & counts.train.absent & counts.validation.absent
     unjudged = (_known(task) & counts.validation.absent) - nowhere
+    unlearned = (_known(task) & counts.train.absent) - nowhere
     if nowhere:
         names = shown_classes(task.class_names, nowhere)
         texts.append(f"No image of training or validation shows {names}: networks never learn that.")
+    if unlearned:
+        names = shown_classes(task.class_names, unlearned)
+        texts.append(
+            f"The training split shows nothing of {names}, the validation split does: every network fails there."
+        )
     if unjudged:
         names = shown_classes(task.class_names, unjudged)
         texts.append(f"The validation split shows nothing of {names}: no score tells how well networks know that.")

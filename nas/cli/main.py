@@ -18,6 +18,7 @@ from latency.profiling.plot import draw_memory
 from nas import api, assembly
 from nas.analysis import front_table, records_table, save_plots, summary_lines, to_csv, to_json
 from nas.analysis.tables import format_value
+from nas.cli.init import init
 from nas.config import load_config
 from nas.data.preparation import prepare
 from nas.data.published_layouts import PUBLISHED_LAYOUTS
@@ -34,6 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+app.command()(init)
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -288,13 +291,22 @@ def profile(
 
 
 @app.command()
-def validate(config: ConfigFile, overrides: Overrides = None, trust_code: TrustCode = False) -> None:
+def validate(
+    config: ConfigFile,
+    look_at_data: Annotated[bool, typer.Option("--data", help="Look at the data's files too.")] = False,
+    overrides: Overrides = None,
+    trust_code: TrustCode = False,
+) -> None:
     """Check a configuration, and list all its faults."""
     _allow_local_modules(trust_code)
     settings = load_config(config, overrides or (), trust_code)
     assembly.check_files(settings)
     print(f"{config}: valid. Run {settings.name!r}: {len(settings.objectives)} objectives, ", end="")
     print(f"search space {settings.search_space.kind}, controller {settings.controller.kind}.")
+    if look_at_data:
+        assembly.check_data(settings, print)
+    elif settings.data is not None:
+        print("The files of the data were not looked at: --data does that.")
 
 
 @data_app.command("prepare")

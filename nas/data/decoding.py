@@ -179,6 +179,20 @@ def probe_image(source: Source) -> None:
         pass
 
 
+def size_and_channels(source: Source) -> tuple[tuple[int, int], int]:
+    """Return height and width of an image as it is shown, and 1 if it is grey, else 3, from its header.
+
+    Raises:
+        DataError: If there is none that can be read.
+    """
+    with _opened(source) as image:
+        is_grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+        height, width = image.height, image.width
+        if _may_be_turned(source, image) and _orientation(image) >= 5:
+            height, width = width, height
+    return (height, width), 1 if is_grey else 3
+
+
 def is_read_anew(source: Source, *, is_mask: bool) -> bool:
     """Whether an image is read otherwise than by versions before 0.4, which knew neither orientation nor profiles.
 

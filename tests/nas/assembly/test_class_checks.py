@@ -154,9 +154,21 @@ def test_a_validation_split_of_one_class_is_refused():
         told(torch.tensor([0, 1]), torch.tensor([1, 1]), ["cat", "dog"], is_dense=False)
 
 
-def test_a_class_that_only_validation_shows_is_refused():
-    with pytest.raises(DataError, match="the validation split shows cow, the training split does not; no network can"):
-        told(torch.tensor([0, 1]), torch.tensor([0, 1, 2]), ["cat", "dog", "cow"], is_dense=False)
+def test_a_class_that_only_validation_shows_is_told():
+    messages = told(torch.tensor([0, 1]), torch.tensor([0, 1, 2] * 200), ["cat", "dog", "cow"], is_dense=False)
+    assert messages[1:] == [
+        "The training split shows nothing of cow, the validation split does: every network fails there."
+    ]
+
+
+def test_a_class_that_is_judged_must_be_trained():
+    config = load_config(CONFIG | {"objectives": [{"metric": "iou[mouth]"}, {"metric": "n_params"}]})
+    names = SyntheticFaces().class_names
+    mouth = names.index("mouth")
+    splits = (masks((0, 1)), masks((0, 1), (0, mouth)))
+    counts = SplitCounts(*(ClassCounts.of([targets], len(names), None) for targets in splits))
+    with pytest.raises(InputError, match=r"must be on classes that the train split shows, got iou\[mouth\]"):
+        check_classes(config, Segmentation(names), counts, lambda text: None, is_dense=True)
 
 
 def test_a_class_without_any_example_is_told():
