@@ -105,7 +105,8 @@ def _lines_of_group(members: Sequence[DataFault], at_most: int = _MAX_LISTED) ->
     if len(members) <= at_most:
         lines = [str(fault) for fault in members]
     elif first.group:
-        lines = [f"{len(members)} {first.group} (first: {first})"]
+        _, _, said = first.text.partition(" ")
+        lines = [f"{len(members)} {first.group} (first: {first.where if said in first.group else first})"]
     else:
         lines = [f"{first.where} and {len(members) - 1} more: {first.text}" if first.where else first.text]
     if first.remedy:

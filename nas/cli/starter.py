@@ -11,7 +11,6 @@ _N_PASSES = 4000  # images that a candidate sees in its quick training, about
 _MAX_EPOCHS = 20
 _LONGEST_SIDE = {True: 128, False: 64}  # of segmentation, of classification
 _STEP = {True: 16, False: 8}
-_BATCH_SIZE = 16
 
 
 def starter_config(found: Inspection, name: str, device: str, source: str) -> str:
@@ -24,7 +23,7 @@ def starter_config(found: Inspection, name: str, device: str, source: str) -> st
         source: What was looked at, for the heading.
     """
     epochs = min(max(round(_N_PASSES / found.n_train), 1), _MAX_EPOCHS)
-    batch_size = max(2, min(_BATCH_SIZE, found.n_train // 2))
+    batch_size = 64 if found.n_train > _N_PASSES else max(2, min(16, found.n_train // 4 * 2))
     recipe = f"batch_size: {batch_size}"
     sections = _segmentation(epochs, recipe) if found.is_dense else _classification(epochs, recipe)
     score = "mean_iou" if found.is_dense else "accuracy"

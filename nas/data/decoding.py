@@ -203,8 +203,8 @@ def is_read_anew(source: Source, *, is_mask: bool) -> bool:
     try:
         with _opened(source) as image:
             profile = image.info.get("icc_profile") if not is_mask else None
-            turned = _may_be_turned(source, image) and _orientation(image) != 1
             shallow = is_mask and _shallow_factor(image) != 1
+            turned = _may_be_turned(source, image) and _orientation(image) != 1
             if not (turned or shallow or profile or (image.has_transparency_data and not is_mask)):
                 return False
             image.load()
@@ -341,7 +341,7 @@ def _check_mask(source: Source, image: Any) -> None:
 def _mask_values(source: Source, image: Any) -> np.ndarray:
     """Return `(H, W)` integers, or `(H, W, 3)` colours."""
     _check_mask(source, image)
-    orientation, factor = _orientation(image), _shallow_factor(image)
+    factor, orientation = _shallow_factor(image), _orientation(image)  # in this order: the second may decode
     image.load()
     if image.mode == "F":
         raise _refused(source, "holds floating-point numbers, must hold class indices")

@@ -236,7 +236,7 @@ class ImageFolder(IndexedDataset):
             return
         for path in visible(root, left_out):
             if not path.is_dir() or split_of(path.name) is None:
-                left_out.add("files or folders of no split", path)
+                left_out.add("of no split", path)
 
     def _list_items(self, folder: Path, left_out: LeftOut) -> list[_Item]:
         """Return a split's images, sorted by class and name.
@@ -248,7 +248,7 @@ class ImageFolder(IndexedDataset):
         folders = _class_folders(folder)
         for path in visible(folder, left_out):
             if not path.is_dir():
-                left_out.add("files beside the folders of classes", path)
+                left_out.add("beside the folders of classes", path)
         for name in sorted(folders.keys() - set(self._class_names)):
             faults.add(
                 folders[name],

@@ -24,7 +24,7 @@ _LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "y")
 _IMAGE_COLUMNS = ("img", "image", "images", "picture", "photo", "bytes")
 _MAX_CLASSES = 64
 _N_SIZES = 100  # images whose size is looked at
-_TEST_FRACTION = 0.1
+_N_MANY = 1000
 _N_FOR_TEST = 10  # images from which on some are set aside for the test
 _IGNORED = 255
 
@@ -85,7 +85,7 @@ def _look_at_masks(layout: Layout) -> Inspection:
     options: dict[str, Any] = {"root": str(root), **layout.options}
     remarks: dict[str, str] = {}
     classes = _classes_of_masks(root, learned, remarks)
-    options |= classes | _test_share(layout, len(train))
+    options |= classes | _shares(layout, len(train))
     size, _ = _sizes([pair.image for pair in train])
     return Inspection(layout.kind, options, len(train), size, tuple(classes["class_names"]), remarks)
 
@@ -169,7 +169,7 @@ def _look_at_classes(layout: Layout) -> Inspection:
     size, channels = _sizes(images)
     names = tuple(path.name for path in folders)
     options: dict[str, Any] = {"root": str(root), **layout.options, **({"in_channels": 1} if channels == 1 else {})}
-    options |= _test_share(layout, len(images))
+    options |= _shares(layout, len(images))
     return Inspection(layout.kind, options, len(images), size, names)
 
 
@@ -196,7 +196,7 @@ def _look_at_parquet(layout: Layout) -> Inspection:
     size, channels = _sizes(encoded)
     options: dict[str, Any] = {"root": str(root), **layout.options, **given}
     options |= {"in_channels": 1} if channels == 1 else {}
-    options |= _test_share(layout, n)
+    options |= _shares(layout, n)
     return Inspection(layout.kind, options, n, size, found, remarks)
 
 
@@ -205,8 +205,11 @@ def _chosen(columns: Sequence[str], usual: Sequence[str]) -> str | None:
     return next((by_name[name] for name in usual if name in by_name), columns[0] if columns else None)
 
 
-def _test_share(layout: Layout, n_train: int) -> dict[str, Any]:
-    return {} if Split.TEST in layout.splits or n_train < _N_FOR_TEST else {"test_fraction": _TEST_FRACTION}
+def _shares(layout: Layout, n_train: int) -> dict[str, Any]:
+    """Return the options by which splits are set aside that the data has not: more of few images than of many."""
+    validation = {} if Split.VALIDATION in layout.splits or n_train >= _N_MANY else {"validation_fraction": 0.2}
+    test = {} if Split.TEST in layout.splits or n_train < _N_FOR_TEST else {"test_fraction": 0.1}
+    return validation | test
 
 
 def _sizes(sources: Sequence[Path | bytes]) -> tuple[tuple[int, int], int]:

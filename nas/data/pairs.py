@@ -108,7 +108,7 @@ class PairPatterns:
         split_tops = {top for top in tops if SPLIT in top}
         for path in visible(root, left_out):
             if not self._is_read(path, tops):
-                left_out.add("files or folders of no split", path)
+                left_out.add("of no split", path)
             elif path.is_dir() and len(split_tops) == 1 and self.images.count("/") == 1:
                 self._add_beside(path, left_out)
 
@@ -116,7 +116,7 @@ class PairPatterns:
         names = {pattern.rpartition("/")[2].casefold() for pattern in (self.images, self.mask_folder)}
         for path in visible(folder, left_out) if split_of(folder.name) is not Split.TEST else ():
             if path.name.casefold() not in names:
-                left_out.add("files or folders beside images and masks", path)
+                left_out.add("beside images and masks", path)
 
     def _is_read(self, path: Path, tops: set[str]) -> bool:
         known = {

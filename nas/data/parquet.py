@@ -134,9 +134,9 @@ class ParquetImages(Dataset):
         read = {path for paths in files.values() for path in paths}
         for path in visible(folder, left_out):
             if path not in read and path.suffix == ".parquet":
-                left_out.add("Parquet files whose names are of no split", path)
+                left_out.add("named as no split", path)
             elif path.is_file() and path not in read:
-                left_out.add("other files", path)
+                left_out.add("of another kind", path)
         return tuple(line for line in (rule, left_out.line(), self._note_on_names()) if line)
 
     def _note_on_names(self) -> str | None:
@@ -268,11 +268,11 @@ class ParquetImages(Dataset):
     def _read(self, split: Split) -> list["_Row"]:
         """Return all rows of a split's files, undecoded."""
         faults, rows = FaultList(), list[_Row]()
-        class_names = self.class_names
+        class_names = faults.attempt(lambda: self.class_names)
         for path in self._files(split):
-            labels = faults.attempt(functools.partial(self._labels, path, class_names))
+            labels = class_names and faults.attempt(functools.partial(self._labels, path, class_names))
             images = faults.attempt(functools.partial(read_images, path, self._image_column))
-            if labels is not None and images is not None:
+            if labels and images is not None:
                 numbered = enumerate(zip(images, labels, strict=True))
                 rows += [_Row(path, number, image, label) for number, (image, label) in numbered]
         if not faults and not rows:

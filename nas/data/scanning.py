@@ -53,12 +53,12 @@ class LeftOut:
         """Return one line that tells of it all; `None` if nothing was left out."""
         parts = []
         for kind, paths in list(self.kinds.items())[:_MAX_KINDS]:
-            names = shown_list(shown_path(path) for path in paths[:2]) + (", ..." if len(paths) > 2 else "")
-            parts.append(f"{len(paths)} {kind} ({names})")
+            names = shown_list(shown_path("/".join(path.parts[-2:])) for path in paths[:2])
+            parts.append(f"{len(paths)} {kind} ({names}{', ...' if len(paths) > 2 else ''})")
         if n_more := sum(map(len, list(self.kinds.values())[_MAX_KINDS:])):
-            parts.append(f"{n_more} other files")
+            parts.append(f"{n_more} others")
         if self.n_system:
-            parts.append(f"{self.n_system} hidden or system files")
+            parts.append(f"{self.n_system} hidden or of the operating system")
         return f"Left out: {'; '.join(parts)}." if parts else None
 
 
@@ -107,13 +107,13 @@ def list_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     for path in visible(folder, left_out):
         suffix = path.suffix.lower()
         if path.is_dir():
-            left_out.add("folders inside folders of images", path)
+            left_out.add("inside folders of images as folders of their own", path)
         elif suffix in image_suffixes() and path.is_file():
             images.append(path)
         elif suffix in image_suffixes():
-            left_out.add("images that are no files", path)
+            left_out.add("called as images but no files", path)
         else:
-            what = f"{suffix} files" if suffix else "files without a suffix"
+            what = f"of suffix {suffix}" if suffix else "without a suffix"
             left_out.add(f"{what}, {_HINTS[suffix]}" if suffix in _HINTS else what, path)
     return images
 
