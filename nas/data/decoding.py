@@ -194,7 +194,7 @@ def size_and_channels(source: Source) -> tuple[tuple[int, int], int]:
 
 
 def is_read_anew(source: Source, *, is_mask: bool) -> bool:
-    """Whether an image is read otherwise than by versions before 0.4, which knew neither orientation nor profiles.
+    """Whether an image is read otherwise than by earlier versions, which knew neither orientation nor profiles.
 
     Only then is it more than a file's content that a cache key has to tell.
     """

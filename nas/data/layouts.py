@@ -75,12 +75,11 @@ def find_layout(root: Path) -> Layout | None:
             splits = frozenset(split for path in files if (split := split_of(path.stem)) is not None)
             own = {} if Split.TRAIN in splits else {"train_file": files[0].name if len(files) == 1 else "*.parquet"}
             return Layout("parquet", folder, own, splits)
-    places = _places(root)
-    found = _with_masks(root, places) or _with_classes(root, places)
     inner = folders_in(root)
-    if found is None and len(inner) == 1:  # an archive that was unpacked into a folder of its own
-        return find_layout(inner[0])
-    return found
+    if len(inner) == 1 and split_of(inner[0].name) is None and not _images(root):
+        return find_layout(inner[0])  # an archive that was unpacked into a folder of its own
+    places = _places(root)
+    return _with_masks(root, places) or _with_classes(root, places)
 
 
 def advice(root: Path) -> str:
