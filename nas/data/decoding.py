@@ -73,7 +73,7 @@ def decode_image(source: Source, on_note: Note | None = None) -> Image.Image:
 
     Args:
         source: A file, or a file's content.
-        on_note: Called with what is doubtful about it, in words that follow "images".
+        on_note: Called with what is doubtful about it, in words that follow "images that".
 
     Raises:
         DataError: If it cannot be decoded, or holds floating-point numbers.
@@ -294,7 +294,7 @@ def _of_8_bits(source: Source, image: Image.Image, on_note: Note | None) -> Imag
     if values.min() < 0 or values.max() >= 1 << 16:
         raise _refused(source, f"holds values up to {values.max()}, must hold 8 or 16 bits a channel")
     if on_note is not None and 0 < values.max() < _DARK_BELOW:
-        on_note("have 16 bits and use the lowest 12 at most: they are read nearly black, as viewers show them")
+        on_note("have 16 bits and use the lowest 12 at most, read nearly black as viewers show them")
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 

@@ -112,7 +112,7 @@ class ImageFolder(IndexedDataset):
         Raises:
             DataError: Naming all faults that were found.
         """
-        faults, notes = FaultList(), NoteList("images")
+        faults, notes = FaultList(), NoteList("Images")
         for split in (Split.TRAIN, Split.VALIDATION):
             for path, _ in self._scanned.items[split]:
                 faults.attempt(functools.partial(decode_image, path, functools.partial(notes.add, path)))
@@ -263,7 +263,9 @@ class ImageFolder(IndexedDataset):
             for path in list_images(folders[name], left_out)
         ]
         if not items:
-            faults.add(folder, "holds no images in folders of classes", remedy=advice(expand_root(self._root)))
+            is_train = folder == self._own_folder(Split.TRAIN)
+            remedy = advice(expand_root(self._root)) if is_train else "add images to it, or remove the folder"
+            faults.add(folder, "holds no images in folders of classes", remedy=remedy)
         faults.raise_if_any()
         return items
 

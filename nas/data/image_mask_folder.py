@@ -111,7 +111,7 @@ class ImageMaskFolder(IndexedDataset):
         Raises:
             DataError: Naming all faults that were found: partners that are missing, and pairs that are broken.
         """
-        faults, notes = FaultList(), NoteList("images")
+        faults, notes = FaultList(), NoteList("Images")
         scan = self._scan(faults)
         for split in (Split.TRAIN, Split.VALIDATION):
             for pair in scan.pairs[split]:

@@ -175,7 +175,9 @@ def _look_at_classes(layout: Layout) -> Inspection:
 
 def _look_at_parquet(layout: Layout) -> Inspection:
     root, pattern = layout.root, layout.options.get("train_file")
-    of_train = [path for path in visible(root) if path.suffix == ".parquet" and split_of(path.stem) is Split.TRAIN]
+    of_train = [
+        path for path in visible(root) if path.suffix.lower() == ".parquet" and split_of(path.stem) is Split.TRAIN
+    ]
     files = of_train if pattern is None else sorted(root.glob(pattern))
     images, labels = columns_of(files[0])
     image = _chosen(images, _IMAGE_COLUMNS)

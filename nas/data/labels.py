@@ -1,8 +1,7 @@
 """From the labels in a file, numbers or texts, to the indices of classes."""
 
+from collections import Counter
 from collections.abc import Sequence
-
-import numpy as np
 
 from nas.data.faults import shown_list, shown_path
 from nas.data.parquet_columns import Labels, shown_labels
@@ -28,7 +27,7 @@ def infer_classes(labels: Labels, where: str) -> tuple[str, ...]:
     numbers = [int(value) for value in found]
     if numbers == list(range(len(numbers))):
         return tuple(map(str, numbers))
-    counts = dict(zip(*np.unique(np.asarray(labels), return_counts=True), strict=True))
+    counts = Counter(labels)
     rare = [f"{value} in {counts[value]} row{'s' if counts[value] > 1 else ''}" for value in numbers[-2:]]
     remedy = "give data.class_names, or correct the labels"
     if len(numbers) <= _MAX_LISTED:

@@ -68,9 +68,9 @@ def find_layout(root: Path) -> Layout | None:
         DataError: If a folder cannot be listed.
     """
     if root.is_file():
-        return Layout("parquet", root.parent, {"train_file": root.name}) if root.suffix == ".parquet" else None
+        return Layout("parquet", root.parent, {"train_file": root.name}) if root.suffix.lower() == ".parquet" else None
     for folder in (root, root / "data"):
-        files = [path for path in visible(folder) if path.suffix == ".parquet"] if folder.is_dir() else []
+        files = [path for path in visible(folder) if path.suffix.lower() == ".parquet"] if folder.is_dir() else []
         if files:
             splits = frozenset(split for path in files if (split := split_of(path.stem)) is not None)
             own = {} if Split.TRAIN in splits else {"train_file": files[0].name if len(files) == 1 else "*.parquet"}

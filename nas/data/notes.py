@@ -9,7 +9,7 @@ class NoteList:
     """Collects notes on files.
 
     Args:
-        noun: What the files are, in the plural.
+        noun: What the files are, in the plural, with a capital.
     """
 
     def __init__(self, noun: str) -> None:
@@ -17,9 +17,11 @@ class NoteList:
         self._files: dict[str, list[str]] = {}
 
     def add(self, where: Path | str, note: str) -> None:
-        """Add what is doubtful about a file, in words that follow the noun."""
+        """Add what is doubtful about a file, in words that follow "images that"."""
         self._files.setdefault(note, []).append(shown_path(where))
 
     def lines(self) -> tuple[str, ...]:
         """Return a line for each kind of note."""
-        return tuple(f"{len(files)} {self._noun} {note} (first: {files[0]})." for note, files in self._files.items())
+        return tuple(
+            f"{self._noun} that {note}: {len(files)} (first: {files[0]})." for note, files in self._files.items()
+        )

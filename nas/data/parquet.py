@@ -133,7 +133,7 @@ class ParquetImages(Dataset):
         folder, left_out = self._folder, LeftOut()
         read = {path for paths in files.values() for path in paths}
         for path in visible(folder, left_out):
-            if path not in read and path.suffix == ".parquet":
+            if path not in read and path.suffix.lower() == ".parquet":
                 left_out.add("named as no split", path)
             elif path.is_file() and path not in read:
                 left_out.add("of another kind", path)
@@ -252,7 +252,7 @@ class ParquetImages(Dataset):
         return [
             path
             for path in visible(self._folder)
-            if path.suffix == ".parquet" and split_of(path.stem) is split and path not in taken
+            if path.suffix.lower() == ".parquet" and split_of(path.stem) is split and path not in taken
         ]
 
     def _files(self, split: Split) -> list[Path]:
@@ -315,7 +315,7 @@ def _for_each(rows: Sequence[_Row], read: Callable[[bytes], Value]) -> list[Valu
 
 
 def _is_of_parquet(folder: Path) -> bool:
-    return folder.is_dir() and any(path.suffix == ".parquet" for path in visible(folder))
+    return folder.is_dir() and any(path.suffix.lower() == ".parquet" for path in visible(folder))
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -107,7 +107,7 @@ def list_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     for path in visible(folder, left_out):
         suffix = path.suffix.lower()
         if path.is_dir():
-            left_out.add("inside folders of images as folders of their own", path)
+            left_out.add("subfolders of a folder of images, not looked into", path)
         elif suffix in image_suffixes() and path.is_file():
             images.append(path)
         elif suffix in image_suffixes():
