@@ -1,5 +1,6 @@
 """Images and masks whose names go together, in the folders that two patterns say."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -166,7 +167,7 @@ class PairPatterns:
         hint = self._affix_hint(alone, without)
         for name in alone:
             expected = mask_folder / f"{before}{name}{after}.png"
-            near = next((masks[other] for other in without if name in other or other in name), None) if hint else None
+            near = next((masks[other] for other in without if _is_near(name, other)), None)
             beside = f", near it is {shown_path(near.name)}" if near is not None else ""
             faults.add(
                 images[name],
@@ -193,9 +194,17 @@ class PairPatterns:
         return f'if these are their masks, write `data: {{masks: "{pattern}"}}`'
 
 
+def _is_near(name: str, other: str) -> bool:
+    """Whether two names may be meant to be equal: but for capitals, or for what is added to the one."""
+    name, other = name.casefold(), other.casefold()
+    return name == other or (min(len(name), len(other)) > 2 and (name in other or other in name))
+
+
 def _by_name(names: Mapping[Path, str], faults: FaultList) -> dict[str, Path]:
+    """Return paths by names, in which equal letters have equal codes: macOS writes accents apart."""
     found: dict[str, Path] = {}
-    for path, name in names.items():
+    for path, written in names.items():
+        name = unicodedata.normalize("NFC", written)
         if name in found:
             faults.add(
                 path,

@@ -98,6 +98,21 @@ def test_images_and_masks_without_a_partner_are_named(tmp_path):
     )
 
 
+def test_accents_that_are_written_apart_make_no_other_name(tmp_path):
+    save_pair(tmp_path / "train", "x", np.zeros((4, 4)))
+    save(tmp_path / "train" / "images" / "\u00e9.png", np.zeros((4, 4, 3)))
+    save(tmp_path / "train" / "masks" / "e\u0301.png", np.zeros((4, 4)))
+    assert len(masks_of(tmp_path).load(Split.TRAIN)) == 1
+
+
+def test_the_near_file_is_named(tmp_path):
+    save_pair(tmp_path / "train", "x", np.zeros((4, 4)))
+    save(tmp_path / "train" / "images" / "photo.png", np.zeros((4, 4, 3)))
+    save(tmp_path / "train" / "masks" / "Photo.png", np.zeros((4, 4)))
+    with pytest.raises(DataError, match=r"photo.png: has no mask \S+/train/masks/photo.png, near it is Photo.png"):
+        masks_of(tmp_path).check()
+
+
 def test_an_image_that_is_there_twice(tmp_path):
     save_pair(tmp_path / "train", "x", np.zeros((4, 4)))
     save(tmp_path / "train" / "images" / "x.jpg", np.zeros((4, 4, 3)))
