@@ -1,4 +1,4 @@
-"""Networks of other libraries with random weights: the 200 of timm with the fewest parameters, and 20 of transformers."""
+"""Networks of other libraries, random weights: the 200 of timm with the fewest parameters, and 20 of transformers."""
 
 import warnings
 from collections.abc import Callable, Iterator
