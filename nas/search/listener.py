@@ -51,6 +51,9 @@ class SearchListener:
     def on_message(self, text: str) -> None:
         """Something that a person should know."""
 
+    def on_progress(self, name: str, n_done: int, n_total: int) -> None:
+        """Work of that name before the first candidate went on; it is complete when `n_done` is `n_total`."""
+
     def on_epoch(self, candidate: str, epoch: EpochSummary) -> None:
         """A running training finished an epoch."""
 

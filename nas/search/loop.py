@@ -315,11 +315,23 @@ class Search:
             )
             self._store.set_fact("reference_point", point)
 
-    def _sample_costs(self) -> list[dict[str, float]]:
+    def _sample_costs(self, metrics: frozenset[str]) -> list[dict[str, float]]:
         parts = self.parts
-        sample = sample_costs(parts.problem, (parts.measuring, parts.working), parts.executor, self._say)
-        self._store.set_fact("reference_sample", sample)
+        sample = sample_costs(
+            parts.problem,
+            (parts.measuring, parts.working),
+            parts.executor,
+            metrics=metrics,
+            stored=self._store.fact("reference_sample") or (),
+            store=lambda rows: self._store.set_fact("reference_sample", rows),
+            say=self._say,
+            on_progress=self._tell_progress,
+        )
         return [row["metrics"] for row in sample]
+
+    def _tell_progress(self, name: str, n_done: int, n_total: int) -> None:
+        for listener in self._listeners:
+            listener.on_progress(name, n_done, n_total)
 
     def _confirm_front(self) -> None:
         parts = self.parts

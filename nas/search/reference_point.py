@@ -14,7 +14,7 @@ def choose_reference_point(
     *,
     given: Mapping[str, float],
     chance_levels: Mapping[str, float],
-    sample: Callable[[], Sequence[Mapping[str, float]]],
+    sample: Callable[[frozenset[str]], Sequence[Mapping[str, float]]],
 ) -> dict[str, float]:
     """Return the worst value of interest of each objective, in the metric's own units.
 
@@ -26,7 +26,7 @@ def choose_reference_point(
         constraints: Their bounds.
         given: By metric, from the configuration.
         chance_levels: By metric, from the task.
-        sample: Measures random genotypes; called at most once, and only when nothing else tells.
+        sample: Measures these metrics of random genotypes; called at most once, and only when nothing else tells.
 
     Raises:
         EvaluationError: If no genotype of the sample could be measured.
@@ -51,7 +51,7 @@ def choose_reference_point(
         if value is not None:
             point[objective.metric] = value
     if unknown := [objective for objective in objectives if objective.metric not in point]:
-        measured = sample()
+        measured = sample(frozenset(objective.metric for objective in unknown))
         for objective in unknown:
             point[objective.metric] = _beyond_worst(objective, measured)
     return point
