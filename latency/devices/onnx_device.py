@@ -19,7 +19,7 @@ from latency.checks import require_eval_mode, require_input_shape, require_posit
 from latency.devices.base import Device, MemoryReading
 from latency.errors import DeviceUnavailableError, MeasurementError, OnnxExportError, UnsupportedMeasurementError
 from latency.graph.onnx_writer import write_onnx_to_measure
-from latency.inference import example_input, failures_explained, processor_name
+from latency.inference import example_input, failures_explained, pci_bus_id, processor_name
 from latency.timing.calls import time_until_stable
 from latency.timing.clocks import cpu_conditions, cuda_conditions, interruption_counter
 from latency.timing.stats import LatencyStats
@@ -49,6 +49,7 @@ class OnnxDevice(Device):
         n_threads: Of onnxruntime's operators on the CPU.
         execution_provider: What runs the graph; operators that it does not have run on the CPU.
         precision: Of weights, images and activations; the exported graph is converted.
+        index: Which of the CUDA devices that this process sees, for cuda and tensorrt.
         n_runs: Timed inferences, at most.
         relative_interval: Enough inferences are timed when the 95 % interval of their median is at most this share
             of it wide; a reading that stays wider is repeated once. `None` to time `n_runs`, once.
@@ -63,6 +64,7 @@ class OnnxDevice(Device):
     n_threads: int = 1
     execution_provider: Literal["cpu", "cuda", "tensorrt", "coreml"] = "cpu"
     precision: Literal["float32", "float16"] = "float32"
+    index: int = 0
     n_runs: int = 200
     relative_interval: float | None = 0.02
     n_warmup: int | None = None
@@ -81,6 +83,10 @@ class OnnxDevice(Device):
             raise ValueError(f"execution_provider must be one of {known}, got {self.execution_provider!r}")
         if self.precision not in ("float32", "float16"):
             raise ValueError(f"precision must be float32 or float16, got {self.precision!r}")
+        if self.index < 0 or (self.index > 0 and self.execution_provider not in _ON_CUDA):
+            raise ValueError(
+                f"index must be at least 0, and 0 unless execution_provider is cuda or tensorrt, got {self.index}"
+            )
         if self.n_warmup is not None and self.n_warmup < 0:
             raise ValueError(f"n_warmup must be at least 0, got {self.n_warmup}")
 
@@ -131,7 +137,7 @@ class OnnxDevice(Device):
                 n_runs=self.n_runs,
                 n_warmup=self.n_warmup,
                 time_limit_s=self.time_limit_s,
-                n_interruptions=None if self.execution_provider in _ON_CUDA else interruption_counter(),
+                n_interruptions=None if self._on_cuda else interruption_counter(),
             )
         conditions = self._conditions(input_shape) | {"providers_used": session.get_providers()}
         return LatencyStats.from_reading(times, n_readings, self.relative_interval, conditions)
@@ -153,7 +159,7 @@ class OnnxDevice(Device):
         options.log_severity_level = 3
         provider = _PROVIDERS[self.execution_provider]
         source = str(path) if self.precision == "float32" else _as_float16(path)
-        session = onnxruntime.InferenceSession(source, options, providers=[provider])
+        session = onnxruntime.InferenceSession(source, options, providers=[(provider, self._provider_options)])
         # onnxruntime goes on with the CPU when a provider's libraries cannot be loaded, and only logs it.
         if provider not in session.get_providers():
             raise DeviceUnavailableError(
@@ -162,27 +168,35 @@ class OnnxDevice(Device):
             )
         return session
 
+    @property
+    def _on_cuda(self) -> bool:
+        return self.execution_provider in _ON_CUDA
+
+    @property
+    def _provider_options(self) -> dict[str, int]:
+        return {"device_id": self.index} if self._on_cuda else {}
+
     def _call(self, session: Any, shape: tuple[int, ...]) -> Callable[[], object]:
         """Return one inference with its input in place, after a first one under the time limit."""
         given = session.get_inputs()
         if len(given) != 1 or given[0].type not in _INPUT_TYPES:
             kinds = ", ".join(f"{one.name}: {one.type}" for one in given)
             raise MeasurementError(f"the graph must have one floating-point input, got {kinds or 'none'}")
-        where = "cuda" if self.execution_provider in _ON_CUDA else "cpu"
+        where = ("cuda" if self._on_cuda else "cpu", self.index)
         image = _numbers(shape).astype(_INPUT_TYPES[given[0].type])
         binding = session.io_binding()
-        binding.bind_ortvalue_input(given[0].name, onnxruntime.OrtValue.ortvalue_from_numpy(image, where, 0))
+        binding.bind_ortvalue_input(given[0].name, onnxruntime.OrtValue.ortvalue_from_numpy(image, *where))
         for output in session.get_outputs():
-            binding.bind_output(output.name, where)
+            binding.bind_output(output.name, *where)
         with _terminated_after(self.time_limit_s) as options:
             session.run_with_iobinding(binding, options)
         return lambda: session.run_with_iobinding(binding)
 
     def _conditions(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
-        on_cuda = self.execution_provider in _ON_CUDA
+        torch_sees_it = self._on_cuda and torch.cuda.device_count() > self.index
         return {
-            "device": "cuda:0" if on_cuda else "cpu",
-            "processor": torch.cuda.get_device_name(0) if on_cuda and torch.cuda.is_available() else processor_name(),
+            "device": f"cuda:{self.index}" if self._on_cuda else "cpu",
+            "processor": torch.cuda.get_device_name(self.index) if torch_sees_it else processor_name(),
             "runtime": "onnxruntime",
             "onnxruntime_version": onnxruntime.__version__,
             "execution_provider": _PROVIDERS[self.execution_provider],
@@ -194,8 +208,13 @@ class OnnxDevice(Device):
             "input_shape": [int(size) for size in input_shape],
             "n_threads": self.n_threads,
             "cache": "warm",
-            **(cuda_conditions(0) if on_cuda else cpu_conditions()),
+            **self._clock_conditions(torch_sees_it),
         }
+
+    def _clock_conditions(self, torch_sees_it: bool) -> dict[str, Any]:
+        if not self._on_cuda:
+            return cpu_conditions()
+        return cuda_conditions(pci_bus_id(self.index)) if torch_sees_it else {}
 
 
 @contextmanager

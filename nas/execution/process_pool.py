@@ -1,6 +1,7 @@
 """Several candidates side by side, each in a process of its own, on this machine."""
 
 import atexit
+import contextlib
 import math
 import multiprocessing
 import os
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
@@ -33,8 +34,9 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         self.gpu = gpu
         # No daemon: those may have no children, which streamed images need. It ends with this process all the same.
-        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads, gpu))
-        self.process.start()
+        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads))
+        with _showing_only(gpu):
+            self.process.start()
         atexit.register(self.stop)
         theirs.close()
         self.job: Job | None = None
@@ -238,6 +240,24 @@ def visible_gpus() -> list[str]:
     return names[:n_gpus] or [str(index) for index in range(n_gpus)]
 
 
+@contextlib.contextmanager
+def _showing_only(gpu: str | None) -> Iterator[None]:
+    """Let processes that are started in the block see only that GPU; `None` to let them see what this one does.
+
+    They are born with it: a worker may use CUDA while it imports, or while its evaluator is unpickled.
+    """
+    before = os.environ.get(_VISIBLE)
+    if gpu is not None:
+        os.environ[_VISIBLE] = gpu
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[_VISIBLE] = before
+        else:
+            os.environ.pop(_VISIBLE, None)
+
+
 def free_gpu_bytes(device: str) -> int:
     """Return the memory that is free on the fullest GPU that trainings on `device` use: `cuda` is all, `cuda:N` one."""
     _, _, index = device.partition(":")
@@ -253,12 +273,10 @@ def _exit_reason(code: int | None) -> str:
     return f"with exit code {code}{hint}"
 
 
-def _work(connection: "Connection[Any, Any]", evaluator: Evaluator, n_threads: int, gpu: str | None) -> None:
+def _work(connection: "Connection[Any, Any]", evaluator: Evaluator, n_threads: int) -> None:
     """Evaluate jobs until the parent goes away. Runs in the worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if gpu is not None:
-        os.environ[_VISIBLE] = gpu  # before anything asks CUDA what there is
     try:
         with torch_threads(n_threads):
             while True:
