@@ -70,11 +70,13 @@ def softmax(operator: str) -> Translation:
 def attention(nodes: Nodes, call: Call) -> str:
     """Write scaled dot-product attention as products and a softmax."""
     query, key = call["query"], call["key"]
-    call.require(not call["is_causal"], "a causal mask")
     scale = call["scale"] or 1 / math.sqrt(query.shape[-1])
     axes = [*range(len(key.shape) - 2), len(key.shape) - 1, len(key.shape) - 2]
     scaled = nodes.add("Mul", query, nodes.constant(scale, query.dtype))
     scores = nodes.add("MatMul", scaled, nodes.add("Transpose", key, perm=axes))
+    if call["is_causal"]:
+        mask = torch.full((query.shape[-2], key.shape[-2]), -math.inf).triu(1)
+        scores = nodes.add("Add", scores, nodes.constant(mask.tolist(), query.dtype))
     if call["attn_mask"] is not None:
         scores = nodes.add("Add", scores, call["attn_mask"])
     return nodes.add("MatMul", nodes.add("Softmax", scores, axis=-1), call["value"])

@@ -121,6 +121,7 @@ SHAPES = {
     "transpose": lambda x: x.transpose(-1, 1),
     "unbind": lambda x: x.unbind(1)[2] - x.unbind(1)[0],
     "unsqueeze": lambda x: x.unsqueeze(2) * 1.0,
+    "_unsafe_view": lambda x: aten._unsafe_view(x, [len(x), 64]),
     "view": lambda x: x.reshape(len(x), -1),
     "the batch joined with channels": lambda x: x.reshape(len(x) * 2, 2, 4, 4).mean((1, 2, 3)),
     "pixel_shuffle": lambda x: F.pixel_shuffle(x, 2),
@@ -162,6 +163,11 @@ LAYERS = {
     "attention": Function(lambda x: F.scaled_dot_product_attention(x, 2 * x, x + 1)),
     "fused attention": Function(lambda x: aten._scaled_dot_product_flash_attention_for_cpu(x, 2 * x, x + 1)[0]),
     "masked attention": Buffers(lambda x, mask: F.scaled_dot_product_attention(x, x, x, attn_mask=mask), mask=MASK),
+    "causal attention": Function(lambda x: F.scaled_dot_product_attention(x, 2 * x, x + 1, is_causal=True)),
+    "causal fused attention": Function(
+        lambda x: aten._scaled_dot_product_flash_attention_for_cpu(x, 2 * x, x + 1, 0.0, True)[0]
+    ),
+    "safe softmax": Function(lambda x: aten._safe_softmax(x, -1)),
     "bmm": Function(lambda x: torch.bmm(x[:, 0], x[:, 1])),
     "baddbmm": Function(lambda x: torch.baddbmm(x[:, 2], x[:, 0], x[:, 1])),
     "mm": WithWeights(lambda x, w: x.flatten(1) @ w, (64, 3)),
