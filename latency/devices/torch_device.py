@@ -19,6 +19,7 @@ from latency.inference import (
     example_input,
     failures_explained,
     interrupted_after,
+    pci_bus_id,
     placed,
     processor_name,
     torch_threads,
@@ -279,7 +280,8 @@ class TorchCudaDevice(_TorchDevice):
                 call()
         torch.cuda.current_stream(self._device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # By itself torch captures on a stream of whichever device was current at the process's first capture.
+        with torch.cuda.graph(graph, stream=stream):
             call()
         return graph.replay
 
@@ -311,5 +313,5 @@ class TorchCudaDevice(_TorchDevice):
             "timer": "cuda_events",
             "cuda_graph": self.cuda_graph,
             "l2_cache": self.l2_cache,
-            **cuda_conditions(self.index),
+            **cuda_conditions(pci_bus_id(self.index)),
         }

@@ -1,12 +1,14 @@
 """A process that evaluates candidates: started by spawning, given one job at a time, ended with its parent."""
 
 import atexit
+import contextlib
 import math
 import multiprocessing
 import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -42,8 +44,9 @@ class WorkerProcess:
         self.connection, theirs = context.Pipe()
         self.gpu = gpu
         # No daemon: those may have no children, which streamed images need. It ends with this process all the same.
-        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads, gpu))
-        self.process.start()
+        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads))
+        with _showing_only(gpu):
+            self.process.start()
         atexit.register(self.stop)
         theirs.close()
         self.job: Job | None = None
@@ -77,12 +80,28 @@ class WorkerProcess:
         return f"with exit code {code}{hint}"
 
 
-def _work(connection: "Connection[Any, Any]", evaluator: Evaluator, n_threads: int, gpu: str | None) -> None:
+@contextlib.contextmanager
+def _showing_only(gpu: str | None) -> Iterator[None]:
+    """Let processes that are started in the block see only that GPU; `None` to let them see all that this one sees.
+
+    They are born with it: a worker may use CUDA while it imports, or while its evaluator is unpickled.
+    """
+    before = os.environ.get(VISIBLE_GPUS)
+    if gpu is not None:
+        os.environ[VISIBLE_GPUS] = gpu
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[VISIBLE_GPUS] = before
+        else:
+            os.environ.pop(VISIBLE_GPUS, None)
+
+
+def _work(connection: "Connection[Any, Any]", evaluator: Evaluator, n_threads: int) -> None:
     """Evaluate jobs until the parent goes away. Runs in the worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if gpu is not None:
-        os.environ[VISIBLE_GPUS] = gpu  # before anything asks CUDA what there is
     try:
         with torch_threads(n_threads):
             while True:

@@ -51,6 +51,9 @@ class SearchListener:
     def on_message(self, text: str) -> None:
         """A message to the user."""
 
+    def on_progress(self, name: str, n_done: int, n_total: int) -> None:
+        """Work of that name before the first candidate went on; it is complete when `n_done` is `n_total`."""
+
     def on_epoch(self, candidate: str, epoch: EpochSummary) -> None:
         """A running training finished an epoch."""
 
@@ -79,6 +82,11 @@ class ListenerGroup(SearchListener):
         """Pass it on."""
         for listener in self._listeners:
             listener.on_message(text)
+
+    def on_progress(self, name: str, n_done: int, n_total: int) -> None:
+        """Pass it on."""
+        for listener in self._listeners:
+            listener.on_progress(name, n_done, n_total)
 
     def on_epoch(self, candidate: str, epoch: EpochSummary) -> None:
         """Pass it on."""

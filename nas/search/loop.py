@@ -47,7 +47,7 @@ class Search:
         """
         self._store.set_fact("finished_size", 0)
         with self._parts.executor:
-            fix_reference_point(self._parts, self._store, self._listener.on_message)
+            fix_reference_point(self._parts, self._store, self._listener)
             self._parts.controller.setup(self._parts.problem)
             stored = self._store.records(confirmed=False)
             progress = SearchProgress(self._parts, self._folder, stored)

@@ -75,6 +75,22 @@ def is_given_bad_data(subject):
     raise DataError(["images/x.png: unreadable"])
 
 
+class SeesGpus:
+    """Tells which GPUs were to be seen when it was unpickled, which may already initialise CUDA."""
+
+    def __init__(self):
+        self.seen = ""
+
+    def __setstate__(self, state):
+        self.seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+    def __getstate__(self):
+        return {"seen": self.seen}
+
+    def __call__(self, subject):
+        return float(self.seen or "nan")
+
+
 def evaluator(*functions):
     stages = tuple(FunctionStage(function.__name__, function) for function in functions)
     return Evaluator({SPACE.name: SPACE}, stages, None, frozenset(f.__name__ for f in functions))
@@ -391,3 +407,19 @@ def test_serial_is_in_this_process():
 
     run(SerialExecutor(), evaluator(process), jobs(2))
     assert seen == [os.getpid()] * 2
+
+
+@pytest.mark.parametrize("before", [None, "4,5"])
+def test_a_worker_sees_its_gpu_alone_before_anything_is_unpickled(monkeypatch, before):
+    monkeypatch.setattr(process_pool, "visible_gpus", lambda: ["5", "4"])
+    if before is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    stage = FunctionStage("gpu", SeesGpus())
+    work = Evaluator({SPACE.name: SPACE}, (stage,), None, frozenset({"gpu"}), device="cuda")
+    events = run(ProcessPoolExecutor(n_workers=2), work, jobs(2))
+    seen = {event.observations[0].value for event in events if isinstance(event, Reading)}
+    assert seen <= {4.0, 5.0}
+    assert len(seen) > 0
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
