@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -127,3 +128,16 @@ def _fastest_precision(device: str) -> str:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bfloat16"
         return "float16" if torch.cuda.get_device_capability() >= _TENSOR_CORES else "float32"
+
+
+@contextlib.contextmanager
+def no_waiting() -> Iterator[None]:
+    """Raise a `RuntimeError` in the block where the host would wait for a CUDA device."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode")  # that it does not find every wait
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
