@@ -194,7 +194,7 @@ def test_after_a_capture_that_failed_training_goes_on_as_if_there_had_been_none(
     states = []
     for way in ("found before", "fails in the capture", "operator by operator"):
         if way == "fails in the capture":
-            monkeypatch.setattr("nas.training.step._no_waiting", contextlib.nullcontext)
+            monkeypatch.setattr("nas.training.step.no_waiting", contextlib.nullcontext)
         elif way == "operator by operator":
             monkeypatch.setattr("nas.training.engine.fastest_step", lambda step, example, n_steps: step)
         model = Waiting()
