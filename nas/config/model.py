@@ -264,6 +264,12 @@ class RunConfig(Section):
             if o.direction
         )
 
+    @property
+    def metric_keys(self) -> tuple[str, ...]:
+        """The metrics of objectives and constraints by the keys of records, each once."""
+        keys = [o.metric for o in self.objective_values()] + [c.metric for c in self.constraint_values()]
+        return tuple(dict.fromkeys(keys))
+
     def constraint_values(self) -> tuple[Constraint, ...]:
         """Return the constraints by the keys of records."""
         return tuple(Constraint(self.metric_key(c.metric, c.device), c.min, c.max) for c in self.constraints)
