@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Unit
 from pydantic.dataclasses import dataclass as options
 from torch import nn
 
@@ -70,7 +70,7 @@ class OnnxDevice(Device):
     n_runs: Annotated[int, Gt(0)] = 200
     relative_interval: Annotated[float, Gt(0)] | None = 0.02
     n_warmup: Annotated[int, Ge(0)] | None = None
-    time_limit_s: Annotated[float, Gt(0)] = 30.0
+    time_limit_s: Annotated[float, Gt(0), Unit("s")] = 30.0
 
     def __post_init__(self) -> None:
         if self.index > 0 and self.execution_provider not in _ON_CUDA:

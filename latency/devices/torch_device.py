@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Unit
 from pydantic.dataclasses import dataclass as options
 from torch import nn
 
@@ -168,7 +168,7 @@ class TorchCpuDevice(_TorchDevice):
     n_runs: Annotated[int, Gt(0)] = 200
     relative_interval: Annotated[float, Gt(0)] | None = 0.02
     n_warmup: Annotated[int, Ge(0)] | None = None
-    time_limit_s: Annotated[float, Gt(0)] = 30.0
+    time_limit_s: Annotated[float, Gt(0), Unit("s")] = 30.0
     channels_last: bool = False
 
     def check(self) -> None:
@@ -227,7 +227,7 @@ class TorchCudaDevice(_TorchDevice):
     n_runs: Annotated[int, Gt(0)] = 500
     relative_interval: Annotated[float, Gt(0)] | None = 0.01
     n_warmup: Annotated[int, Ge(0)] | None = None
-    time_limit_s: Annotated[float, Gt(0)] = 30.0
+    time_limit_s: Annotated[float, Gt(0), Unit("s")] = 30.0
     channels_last: bool = False
     cuda_graph: bool = False
     l2_cache: Literal["warm", "cold"] = "warm"

@@ -125,7 +125,7 @@ def validate(
 
     allow_local_modules(trust_code)
     settings = load_config(config, overrides or (), trust_code)
-    assembly.check_files(settings)
+    assembly.check_teacher_file(settings)
     print(f"{config}: valid. Run {settings.name!r}: {len(settings.objectives)} objectives, ", end="")
     print(f"search space {settings.search_space.kind}, controller {settings.controller.kind}.")
     if look_at_data:

@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Unit
 
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.events import Ended, Event, Job, Reading
@@ -45,7 +45,7 @@ class ProcessPoolExecutor(Executor):
         self,
         n_workers: Annotated[int, Ge(1)] | Literal["auto"] = 2,
         n_threads: Annotated[int, Ge(1)] = 1,
-        candidate_timeout_s: Annotated[float, Gt(0)] | None = None,
+        candidate_timeout_s: Annotated[float, Gt(0), Unit("s")] | None = None,
     ) -> None:
         self._fixed_n_workers = None if n_workers == "auto" else n_workers
         self._n_threads = n_threads

@@ -5,7 +5,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from nas.errors import RunFolderError
+from nas.errors import InputError, RunFolderError
 from nas.files import atomic_path, write_text
 from nas.store.artifacts import ArtifactCache
 from nas.store.run_store import RunStore
@@ -89,6 +89,21 @@ class RunFolder:
     def set_configuration(self, text: str) -> None:
         """Keep the run's configuration, YAML, complete with defaults."""
         write_text(self.path / "config.yaml", text)
+
+    def check_fact(self, key: str, value: str) -> None:
+        """Check what every training rests on against the stored fact: records under different ones don't compare.
+
+        Raises:
+            InputError: If the run was started with another value.
+        """
+        stored = self.store.fact(key)
+        if stored is None:
+            self.store.set_fact(key, value)
+        elif stored != value:
+            raise InputError(
+                f"{self.path}: {key.replace('_', ' ')} is not what this run was started with "
+                f"({stored[:12]} then, {value[:12]} now); restore it, or start another run"
+            )
 
     def weights(self, candidate: str, training: str = "quick") -> Path:
         """Return where a candidate's weights are kept, by training: `"quick"` or `"retrained"`."""
