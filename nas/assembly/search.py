@@ -74,6 +74,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     except SearchSpaceError as error:
         raise InputError(f"search_space: {error}") from error
     runs_on = executor(config)
+    runs_on.prepare()
     devices = checked_devices(config, runs_on)
     inputs = training_inputs(config, folder, listener)
     if config.budget.gpu_hours is not None and (inputs is None or inputs.setting.device == "cpu"):
@@ -105,7 +106,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     if inputs:
         chance_levels |= {metric: inputs.setting.task.chance_level(metric) for metric in inputs.setting.task.metrics}
     controller: Controller = kind_class("controller", config.controller.kind)(**config.controller.options)
-    problem = search_problem(config, space, signature)
+    problem = search_problem(config, space, signature, runs_on)
     if runs := config.controller.warm_start:
         n_first = max(controller.batch_size, _MIN_WARM_START)
         problem = replace(problem, first=warm_start(folder, runs, space, problem.objectives, n_first))
@@ -220,7 +221,9 @@ def _wanted_metrics(config: RunConfig) -> set[str]:
     return {o.metric for o in config.objective_values()} | {c.metric for c in config.constraint_values()}
 
 
-def search_problem(config: RunConfig, space: SearchSpace, signature: ModelSignature | None) -> SearchProblem:
+def search_problem(
+    config: RunConfig, space: SearchSpace, signature: ModelSignature | None, runs_on: Executor
+) -> SearchProblem:
     """Return the problem with what can be known before anything is measured: a table's costs, counts and bounds."""
     objectives, constraints = config.objective_values(), config.constraint_values()
     if isinstance(space, Tabular):
@@ -228,6 +231,6 @@ def search_problem(config: RunConfig, space: SearchSpace, signature: ModelSignat
         keeps = bounds_check(known, constraints, space.costs)
         return SearchProblem(space, objectives, config.seed, keeps, known)
     if isinstance(space, ModelSpace) and signature is not None:
-        keeps = bounds_check(CountedCosts(space, signature), constraints, COMPLEXITY_METRICS)
+        keeps = bounds_check(CountedCosts(space, signature, runs_on.call), constraints, COMPLEXITY_METRICS)
         return SearchProblem(space, objectives, config.seed, keeps)
     return SearchProblem(space, objectives, config.seed)

@@ -79,7 +79,7 @@ def parts(controller=None, **changes):
         controller=controller or Nsga2(population_size=6, n_generations=4),
         measuring=Evaluator(spaces, (Cost(),), None, is_last=False),
         working=Evaluator(spaces, (FunctionStage("score", score),), None, frozenset({"cost", "score"})),
-        executor=SerialExecutor(),
+        executor=SerialExecutor(isolated=False),  # stages keep a log in this process
         given_reference_point={"score": -5.0},
     )
     return dataclasses.replace(made, **changes)
