@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 from nas.errors import MachineError, NasError
 
+GO_ON = "give the same command again (nas search with --resume)"
+"""Ends the texts of faults of the machine."""
+
 _MAX_REASON = 2_000  # characters that are kept of an error's text
 _MAX_TRACEBACK = 20_000
 
@@ -34,6 +37,13 @@ _ADVICE = {
     errno.ENFILE: "close other programs' files, or raise the system's limit of open files",
 }
 """Errors of a system that are the machine's wherever they occur, and what helps."""
+
+_TEXTS = {os.strerror(code): code for code in _ADVICE} | {
+    "database or disk is full": errno.ENOSPC,  # SQLite's words
+    "attempt to write a readonly database": errno.EROFS,
+    "disk I/O error": errno.EIO,
+}
+"""What libraries say that raise errors of their own."""
 
 _ADVICE_BY_PLACE = {
     errno.ENOENT: "put back what was moved or deleted",
@@ -94,7 +104,7 @@ def is_machine_fault(error: BaseException) -> bool:
 def machine_error(what: str, error: BaseException) -> MachineError:
     """Return the `MachineError` that tells of `error`: what failed, why, what to mend."""
     advice = next((advice for link in _chain(error) if (advice := _advice(link))), "mend that")
-    return MachineError(f"{what}: {reason_of(error)}. No candidate is to blame; {advice}, then go on with --resume")
+    return MachineError(f"{what}: {reason_of(error)}. No candidate is to blame; {advice}, then {GO_ON}")
 
 
 @contextlib.contextmanager
@@ -135,4 +145,4 @@ def _advice(error: BaseException) -> str | None:
 
 def _errno_in(text: str) -> int | None:
     """Return the error of the system that a library tells of in words."""
-    return next((code for code in _ADVICE if os.strerror(code) in text), None)
+    return next((code for known, code in _TEXTS.items() if known in text), None)

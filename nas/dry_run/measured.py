@@ -138,13 +138,13 @@ class _DryRun:
     def _sampled(self) -> tuple[list[Genotype], int]:
         """Return a few genotypes inside the bounds on counts, and how many were drawn for them."""
         rng = np.random.default_rng([self._config.seed, 2])
-        is_inside = assembly.search_problem(self._config, self._space, self._signature, self.executor).keeps_cheap_bounds
+        problem = assembly.search_problem(self._config, self._space, self._signature, self.executor)
         found: dict[Genotype, None] = {}
         n_drawn = 0
         while len(found) < _N_SAMPLES and n_drawn < _MAX_DRAWS:
             genotype = self._space.canonical(self._space.sample(rng))
             n_drawn += 1
-            if is_inside(genotype):
+            if problem.keeps_cheap_bounds(genotype):
                 found[genotype] = None
         if not found:
             raise InputError(

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from nas.errors import MachineError
 from nas.evaluation.evaluator import Evaluator
-from nas.faults import blaming_machine
+from nas.faults import GO_ON, blaming_machine
 
 _SCARCE = 0.05  # share of the memory, below which what is left is too little
 
@@ -61,8 +61,8 @@ def _check_share(free: int, total: int, where: str, reason: str) -> None:
     if free < _SCARCE * total:
         raise MachineError(
             f"an attempt was lost ({reason}), and though its process is gone, {where} has {free / 2**30:.2f} GiB of "
-            f"{total / 2**30:.2f} GiB of memory free. No candidate is to blame; end what else uses memory there, or use "
-            "fewer workers, then go on with --resume"
+            f"{total / 2**30:.2f} GiB of memory free. No candidate is to blame; end what else uses memory there, or "
+            f"use fewer workers, then {GO_ON}"
         )
 
 

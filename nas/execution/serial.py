@@ -52,8 +52,8 @@ class SerialExecutor(Executor):
         self._pool.run(evaluator, jobs, on_event)
 
     def measure(self, evaluator: Evaluator, jobs: Sequence[Job], on_event: Callable[[Event], None]) -> None:
-        """Evaluate `jobs`, which is what `run` does."""
-        self.run(evaluator, jobs, on_event)
+        """Evaluate `jobs`."""
+        SerialExecutor.run(self, evaluator, jobs, on_event)
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
         """Call `function` in the process of candidates."""

