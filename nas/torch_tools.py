@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nas.errors import InputError
+from nas.faults import blaming_machine
 from nas.files import atomic_path
 
 _TENSOR_CORES = (7, 0)  # the first compute capability with units for float16; bfloat16 came with 8.0
@@ -87,13 +88,14 @@ def _differences(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch
 
 
 def load_part(module: nn.Module, path: Path) -> None:
-    """Load into `module` its weights from a safetensors file that may hold others too.
+    """Load into `module` its weights from an artifact that may hold others too.
 
     Raises:
-        OSError: If the file cannot be read.
+        MachineError: If the file cannot be read.
         RuntimeError: If a weight is missing or has another shape, naming it.
     """
-    state: dict[str, torch.Tensor] = load_file(path)
+    with blaming_machine(f"{path} cannot be read"):
+        state: dict[str, torch.Tensor] = load_file(path)
     module.load_state_dict({name: state[name] for name in module.state_dict().keys() & state.keys()})
 
 

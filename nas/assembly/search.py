@@ -73,6 +73,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     except SearchSpaceError as error:
         raise InputError(f"search_space: {error}") from error
     runs_on = config.execution.instance
+    runs_on.prepare()
     devices = checked_devices(config, runs_on)
     inputs = training_inputs(config, folder, listener)
     if config.budget.gpu_hours is not None and (inputs is None or inputs.setting.device == "cpu"):
@@ -103,7 +104,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     }
     if inputs:
         chance_levels |= {metric: inputs.setting.task.chance_level(metric) for metric in inputs.setting.task.metrics}
-    problem = search_problem(config, space, signature)
+    problem = search_problem(config, space, signature, runs_on)
     if runs := config.controller.warm_start:
         n_first = max(controller.batch_size, _MIN_WARM_START)
         problem = replace(problem, first=warm_start(folder, runs, space, problem.objectives, n_first))
@@ -208,7 +209,9 @@ def trained_metrics(config: RunConfig) -> list[str]:
     return [name for name in wanted if (info := config.metric_info(name)) is not None and info.needs_training]
 
 
-def search_problem(config: RunConfig, space: SearchSpace, signature: ModelSignature | None) -> SearchProblem:
+def search_problem(
+    config: RunConfig, space: SearchSpace, signature: ModelSignature | None, runs_on: Executor
+) -> SearchProblem:
     """Return the problem with what can be known before anything is measured: a table's costs, counts and bounds."""
     objectives, constraints = config.objective_values(), config.constraint_values()
     if isinstance(space, Tabular):
@@ -216,6 +219,6 @@ def search_problem(config: RunConfig, space: SearchSpace, signature: ModelSignat
         keeps = bounds_check(known, constraints, space.costs)
         return SearchProblem(space, objectives, config.seed, keeps, known)
     if isinstance(space, ModelSpace) and signature is not None:
-        keeps = bounds_check(CountedCosts(space, signature), constraints, COMPLEXITY_METRICS)
+        keeps = bounds_check(CountedCosts(space, signature, runs_on.call), constraints, COMPLEXITY_METRICS)
         return SearchProblem(space, objectives, config.seed, keeps)
     return SearchProblem(space, objectives, config.seed)

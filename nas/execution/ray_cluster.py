@@ -98,7 +98,7 @@ class RayExecutor(Executor):
         for job in jobs:
             last.run(job, on_event)
 
-    def at_device(self, stage: str, function: Callable[..., T], *arguments: object) -> T:
+    def at_device(self, stage: str, function: Callable[..., T], *arguments: object, isolated: bool = False) -> T:
         """Call `function` on a node with that device, where nothing else runs meanwhile, and return its result.
 
         When the node goes away, the call is made again once it is back.
@@ -107,7 +107,7 @@ class RayExecutor(Executor):
             InputError: If no such node was ever there, it offers places to trainings, or the call was lost too often.
         """
         if not stage.startswith(_DEVICE):
-            return function(*arguments)
+            return self.call(function, *arguments) if isolated else function(*arguments)
         self._connect()
         return self._device_nodes.call(stage, function, *arguments)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from nas.faults import blaming_machine
 from nas.files import atomic_path, write_json
 
 
@@ -73,8 +74,10 @@ class ArtifactCache:
         paths = self.paths(kinds, depends_on, suffix)
         if all(path.exists() for path in paths):
             return paths, False
-        self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{paths[0]}.lock"), contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(blaming_machine(f"{paths[0]} cannot be made", OSError))
+            self.root.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(f"{paths[0]}.lock"))
             if all(path.exists() for path in paths):
                 return paths, False
             for kind, path in zip(kinds, paths, strict=True):

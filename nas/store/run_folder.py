@@ -6,11 +6,13 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from nas.errors import InputError, RunFolderError
+from nas.faults import blaming_machine
 from nas.files import atomic_path, write_text
 from nas.store.artifacts import ArtifactCache
 from nas.store.run_store import RunStore
 
 _STORE = "store.sqlite"
+_LOCK = ".lock"
 
 
 _FOLDERS = ("weights", "plots", "exports")
@@ -59,8 +61,14 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{path}: the folder of a run cannot be made here: {error}") from error
         lock = _locked(path)
-        store = path / _STORE
-        return cls(path, RunStore(store) if store.exists() else _new_store(store), lock, artifacts)
+        try:
+            file = path / _STORE
+            store = RunStore(file) if file.exists() else _new_store(file)
+            store.watch((path, path / "weights", path / _LOCK))
+        except BaseException:
+            lock.release()
+            raise
+        return cls(path, store, lock, artifacts)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -87,8 +95,14 @@ class RunFolder:
         self.store.forget_facts()
 
     def set_configuration(self, text: str) -> None:
-        """Keep the run's configuration, YAML, complete with defaults."""
-        write_text(self.path / "config.yaml", text)
+        """Keep the run's configuration, YAML, complete with defaults.
+
+        Raises:
+            MachineError: If it cannot be written.
+        """
+        path = self.path / "config.yaml"
+        with blaming_machine(f"{path} cannot be written"):
+            write_text(path, text)
 
     def check_fact(self, key: str, value: str) -> None:
         """Check what every training rests on against the stored fact: records under different ones don't compare.
@@ -111,9 +125,11 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the store and let others write."""
-        self.store.close()
-        if self._lock is not None:
-            self._lock.release()
+        try:
+            self.store.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +156,7 @@ def weights_path(run: Path, candidate: str, training: str = "quick") -> Path:
 
 
 def _locked(path: Path) -> FileLock:
-    lock = FileLock(path / ".lock")
+    lock = FileLock(path / _LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -72,7 +72,7 @@ def sampled(stages, disk=None, *, metrics=("slow",), keeps=lambda genotype: True
     return sample_costs(
         SearchProblem(SPACE, OBJECTIVES, seed=3, keeps_cheap_bounds=keeps),
         (Evaluator({SPACE.name: SPACE}, tuple(stages), None, is_last=False),),
-        SerialExecutor(),
+        SerialExecutor(isolated=False),
         metrics=frozenset(metrics),
         stored=disk.rows,
         store=disk.store,
