@@ -16,6 +16,7 @@ from nas.data.cache import ExamplesFile, load_array, new_array, write_examples
 from nas.files import load_part
 from nas.tasks.base import Task
 from nas.training_data import FeatureData
+from nas.training_layout import lay_out
 from nas.training_setting import TrainingSetting
 from search_spaces.base import PretrainableSpace, StagedNetwork
 
@@ -109,7 +110,7 @@ def store_features(
     network = space.build_for_pretraining(in_channels=setting.in_channels, n_classes=setting.n_classes, seed=0)
     assert isinstance(network, StagedNetwork)  # noqa: S101 - stated in the space's contract
     load_part(network.encoder, weights)
-    network.to(setting.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    lay_out(network, setting.device).eval()
     images = views.load().images
     shapes = _shapes(network, setting, images[:1])
 

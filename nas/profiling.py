@@ -1,5 +1,6 @@
 """What `nas profile` shows: one network's costs by module, its latency on devices, its memory over the operators."""
 
+import contextlib
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from nas.config.options import construct, nearest, options_model, validate
 from nas.data.base import Dataset
 from nas.errors import InputError
 from nas.store import RunFolder
+from nas.training_layout import RightGradients
 from search_spaces.base import ModelSpace, SearchSpace
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Genotype
@@ -245,9 +247,10 @@ def _breakdowns(target: Target, device: str, problems: list[str]) -> dict[str, M
     for name, optimizer in {"inference": None, "training step": torch.optim.Adam}.items():
         model = copy.deepcopy(target.network).train(optimizer is not None)
         try:
-            found[name] = memory_breakdown(
-                model, target.input_shape, batch_size=target.batch_size, device=device, optimizer=optimizer
-            )
+            with contextlib.nullcontext() if optimizer is None else RightGradients():
+                found[name] = memory_breakdown(
+                    model, target.input_shape, batch_size=target.batch_size, device=device, optimizer=optimizer
+                )
         except DeviceUnavailableError as error:
             raise InputError(f"--breakdown: {error}") from error
         except (LatencyError, ValueError, RuntimeError) as error:

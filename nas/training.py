@@ -16,6 +16,7 @@ from nas.normalization import Normalization
 from nas.student import Student
 from nas.tasks.base import Task
 from nas.training_data import FeatureData, TrainingData, as_current
+from nas.training_layout import lay_out
 from nas.training_step import EagerStep, Step, fastest_step, gradient_scaler
 
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
@@ -123,7 +124,7 @@ def train(
 
     On stored features (`FeatureData`) all but the encoder of a `StagedNetwork` is trained. Equal arguments give equal
     weights on one machine with one thread count (on a CPU bit for bit): the order of the images and the model's own
-    randomness come from `seed` alone.
+    randomness come from `seed` alone. Between CPUs of other instruction sets results differ by rounding.
 
     Args:
         model: Maps normalised images to logits.
@@ -151,8 +152,8 @@ def train(
         raise ValueError("teacher cannot be asked about stored features: give its logits of their views with the data")
     device = data.device
     if teacher is not None:
-        teacher.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        lay_out(teacher, device).eval()
+    lay_out(model, device).train()
     student = Student(model, data, recipe.auxiliary_weight, seed, precision)
     batch_size = min(recipe.batch_size, len(data))
     n_steps = len(data) // batch_size
@@ -209,7 +210,7 @@ def predict(
     """
     if model.training:
         raise ValueError("model must be in eval mode; call model.eval()")
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    lay_out(model, device)
     batch_size = batch_size or scoring_batch_size(device, images.shape[-2] * images.shape[-1])
     for start in range(0, len(images), batch_size):
         yield model(normalization(images[start : start + batch_size].to(device)))

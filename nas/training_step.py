@@ -13,6 +13,7 @@ from nas.distillation import Distillation
 from nas.student import Student
 from nas.tasks.base import Task
 from nas.training_data import Batch
+from nas.training_layout import GradientGuard
 
 _N_WARM_UP = 3  # runs before a capture: what libraries set up at first use must not be captured
 _log = logging.getLogger(__name__)
@@ -52,16 +53,18 @@ class EagerStep:
         self._task = task
         self._distillation = distillation
         self._teacher = teacher
+        self._guard = GradientGuard(student.modules())
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return the losses before the update."""
         losses = self.student.losses(self._taught(batch), self._task, self._distillation)
         self.optimizer.zero_grad(set_to_none=True)
+        loss = losses.sum() if self.scaler is None else self.scaler.scale(losses.sum())
+        with self._guard.backward_pass():
+            loss.backward()  # type: ignore[no-untyped-call]
         if self.scaler is None:
-            losses.sum().backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         else:  # a fused optimiser skips the step on the device where a gradient overflowed: nothing waits
-            self.scaler.scale(losses.sum()).backward()  # type: ignore[no-untyped-call]
             self.scaler.step(self.optimizer)
             self.scaler.update()
         return losses.detach()

@@ -12,7 +12,8 @@ LAYERS = {
     "components": {
         "files", "store", "artifacts", "data", "tasks", "teacher", "onnx_teacher", "pretraining", "distillation",
         "training", "training_step", "constants", "training_data", "training_setting", "student", "averaging",
-        "normalization", "augmentation", "features", "stopping_rules", "controllers", "predictors",
+        "training_layout", "convolution_scan", "normalization", "augmentation", "features", "stopping_rules",
+        "controllers", "predictors",
         "learning_curves", "proxies", "streaming",
     },
     "search": {
