@@ -1,8 +1,9 @@
 """How networks lie in memory while they are trained, and the guard that keeps their gradients right in that layout.
 
 oneDNN, torch's library for convolutions on CPUs, writes past its workspace when it computes the weight gradient of a
-strided 1x1 convolution of fewer than 8 channels in channels_last memory on a processor with AVX2 and no AVX-512: the
-process crashes, hangs or goes on with a wrong gradient (https://github.com/uxlfoundation/oneDNN/issues/6035).
+strided 1x1 convolution of few channels in channels_last memory: fewer than 8 on a processor with AVX2, fewer than 16 on
+one with AVX-512 if images are large enough. The process crashes, hangs or goes on with a wrong gradient
+(https://github.com/uxlfoundation/oneDNN/issues/6035).
 `python -m nas.convolution_scan` shows which convolutions fail on a machine.
 """
 
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_N_SAFE_CHANNELS = 8  # oneDNN's block of channels under AVX2
+_N_SAFE_CHANNELS = 16  # oneDNN's block of channels under AVX-512; under AVX2 it is 8
 _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward.default
 
 
