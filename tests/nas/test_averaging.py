@@ -12,6 +12,8 @@ from nas.tasks import Classification
 from nas.training import TrainingRecipe, train
 from nas.training_data import ImageData
 
+pytestmark = pytest.mark.trains
+
 TASK = Classification(("dark", "bright"))
 
 

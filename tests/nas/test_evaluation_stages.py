@@ -26,6 +26,8 @@ from nas.training import StageRecipe, score, train
 from nas.training_setting import TrainingSetting
 from search_spaces import Integers, NasBench201
 
+pytestmark = pytest.mark.trains
+
 SPACE = NasBench201(width=4, cells_per_stage=1)
 SIGNATURE = ModelSignature(1, (8, 8), 3)
 TASK = Classification(("a", "b", "c"))

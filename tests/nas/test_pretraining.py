@@ -13,6 +13,8 @@ from nas.tasks import Segmentation
 from nas.training import TrainingRecipe
 from search_spaces import SegmentationCell
 
+pytestmark = pytest.mark.trains
+
 SPACE = SegmentationCell(n_cells=1, n_branches=1)
 RECIPE = TrainingRecipe(epochs=1, batch_size=4)
 SIZES = {"in_channels": 3, "n_classes": 8, "seed": 5}

@@ -20,6 +20,8 @@ from nas.tasks import Classification
 from nas.training import TrainingRecipe, score
 from search_spaces import NasBench201
 
+pytestmark = pytest.mark.trains
+
 SPACE = NasBench201(width=4, cells_per_stage=1)
 CANDIDATE = Candidate.create(SPACE, SPACE.genotype((1, 2, 3, 1, 0, 4)), 0)
 

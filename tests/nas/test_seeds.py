@@ -19,6 +19,8 @@ from nas.store import CONFIRMATION, RunFolder
 from nas.training import EpochSummary
 from search_spaces.integers import Integers
 
+pytestmark = pytest.mark.trains
+
 SPACE = Integers(n_genes=3, n_values=4)
 
 

@@ -23,6 +23,8 @@ from nas.tasks import Classification
 from nas.training import TrainingRecipe, train
 from nas.training_data import ImageData
 
+pytestmark = pytest.mark.trains
+
 TASK = Classification(("cat", "dog"))
 VARIED = Augmentation(flip=True, scale=(0.8, 1.2), brightness=0.3)
 YAML = """\

@@ -19,6 +19,8 @@ from nas.tasks import Classification, Segmentation
 from nas.teacher import TeacherSpec, make_teacher, teacher_logits
 from nas.training import TrainingRecipe, predict
 
+pytestmark = pytest.mark.trains
+
 SPEC = TeacherSpec("resnet", {"depth": 8, "width": 4}, TrainingRecipe(epochs=2, batch_size=8))
 
 

@@ -16,6 +16,8 @@ from nas.training import TrainingRecipe, _one_cycle, predict, score, scoring_bat
 from nas.training_data import ImageData, TrainingData
 from nas.training_step import gradient_scaler
 
+pytestmark = pytest.mark.trains
+
 CLASSES = ("dark", "bright")
 TASK = Classification(CLASSES)
 RECIPE = TrainingRecipe(epochs=3, batch_size=16)

@@ -14,6 +14,8 @@ from nas.training import TrainingRecipe, train
 from nas.training_data import ImageData
 from nas.training_step import EagerStep, GraphedStep
 
+pytestmark = pytest.mark.trains
+
 TASK = Classification(("dark", "bright"))
 
 
