@@ -219,6 +219,7 @@ def weights(run):
     return {path.name: path.read_bytes() for path in (run / "weights").iterdir()}
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     "n_workers", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
 )
@@ -229,6 +230,7 @@ def test_3_neither_order_nor_number_of_workers_changes_anything(tiny_config, tin
     assert weights(run.path) == weights(tiny_run)
 
 
+@pytest.mark.trains
 def test_3_the_seed_alone_decides(tiny_config, tiny_run, tmp_path):
     torch.manual_seed(123)
     np.random.seed(123)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from latency.counting.complexity import count_model
+from nas.training.layout import RightGradients
 
 _EPSILON = 1e-6
 
@@ -61,7 +62,8 @@ def synflow(model: nn.Module, images: Tensor) -> float:
     with _without_normalization(model):
         ones = torch.ones(1, *images.shape[1:], dtype=torch.float64, device=images.device)
         parameters = list(model.parameters())
-        gradients = torch.autograd.grad(model(ones).sum(), parameters, allow_unused=True)
+        with RightGradients():
+            gradients = torch.autograd.grad(model(ones).sum(), parameters, allow_unused=True)
     flow = sum(float((p.detach() * g).sum()) for p, g in zip(parameters, gradients, strict=True) if g is not None)
     return float(torch.tensor(flow, dtype=torch.float64).clamp(min=1e-300).log())
 
@@ -102,7 +104,8 @@ def gradient_norm(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """
     model = copy.deepcopy(model).train()
     loss = functional.cross_entropy(model(images), labels)
-    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    with RightGradients():
+        gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
     return sum(float(gradient.norm()) for gradient in gradients if gradient is not None)
 
 

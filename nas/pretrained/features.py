@@ -18,6 +18,7 @@ from nas.pretrained.teacher import TeacherOutputs
 from nas.pretrained.views import Views, decoded, n_views
 from nas.torch_tools import load_part
 from nas.training.batches import FeatureData
+from nas.training.layout import lay_out
 from search_spaces.base import StagedNetwork
 
 _N_AT_A_TIME = 64  # images
@@ -126,7 +127,7 @@ class Features(Artifact):
     def _untrained(self) -> StagedNetwork:
         network = self.encoder.untrained(seed=0)
         assert isinstance(network, StagedNetwork)  # noqa: S101 - stated in the space's contract
-        network.to(self.setting.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        lay_out(network, self.setting.device).eval()
         return network
 
     @torch.inference_mode()

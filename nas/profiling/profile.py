@@ -1,5 +1,6 @@
 """The profile of one network: costs by module, latency on devices, memory over the operators."""
 
+import contextlib
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ from nas.config.yaml_source import YamlSource
 from nas.errors import InputError
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
+from nas.training.layout import RightGradients
 from search_spaces.base import ModelSpace, SearchSpace
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Genotype
@@ -259,9 +261,10 @@ def _breakdowns(target: Target, device: str, problems: list[str]) -> dict[str, M
     for name, optimizer in {"inference": None, "training step": torch.optim.Adam}.items():
         model = copy.deepcopy(target.network).train(optimizer is not None)
         try:
-            found[name] = memory_breakdown(
-                model, target.input_shape, batch_size=target.batch_size, device=device, optimizer=optimizer
-            )
+            with contextlib.nullcontext() if optimizer is None else RightGradients():
+                found[name] = memory_breakdown(
+                    model, target.input_shape, batch_size=target.batch_size, device=device, optimizer=optimizer
+                )
         except DeviceUnavailableError as error:
             raise InputError(f"--breakdown: {error}") from error
         except (LatencyError, ValueError, RuntimeError) as error:

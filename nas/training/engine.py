@@ -11,6 +11,7 @@ from nas.torch_tools import as_current
 from nas.training.averaging import MovingAverage, recompute_batch_norm
 from nas.training.batches import FeatureData, TrainingData
 from nas.training.distillation import Distillation
+from nas.training.layout import lay_out
 from nas.training.step import EagerStep, Step, fastest_step, gradient_scaler
 from nas.training.student import Student
 from nas.values.recipes import EpochSummary, TrainingRecipe
@@ -36,7 +37,7 @@ def train(
 
     On stored features (`FeatureData`) all but the encoder of a `StagedNetwork` is trained. Equal arguments give equal
     weights on one machine with one thread count (on a CPU bit for bit): the order of the images and the model's own
-    randomness come from `seed` alone.
+    randomness come from `seed` alone. Between CPUs of other instruction sets results differ by rounding.
 
     Args:
         model: Maps normalised images to logits.
@@ -64,8 +65,8 @@ def train(
         raise ValueError("teacher cannot be asked about stored features: give its logits of their views with the data")
     device = data.device
     if teacher is not None:
-        teacher.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        lay_out(teacher, device).eval()
+    lay_out(model, device).train()
     student = Student(model, data, recipe.auxiliary_weight, seed, precision)
     batch_size = min(recipe.batch_size, len(data))
     n_steps = len(data) // batch_size

@@ -9,6 +9,7 @@ from nas.data.base import Examples
 from nas.data.normalization import Normalization
 from nas.errors import EvaluationError
 from nas.tasks.base import Task
+from nas.training.layout import lay_out
 
 _N_SCORED_AT_A_TIME = 64  # images, at least
 
@@ -40,7 +41,7 @@ def predict(
     """
     if model.training:
         raise ValueError("model must be in eval mode; call model.eval()")
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    lay_out(model, device)
     batch_size = batch_size or scoring_batch_size(device, images.shape[-2] * images.shape[-1])
     for start in range(0, len(images), batch_size):
         yield model(normalization(images[start : start + batch_size].to(device)))

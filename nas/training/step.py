@@ -11,6 +11,7 @@ from nas.tasks.base import Task
 from nas.torch_tools import no_waiting
 from nas.training.batches import Batch
 from nas.training.distillation import Distillation
+from nas.training.layout import GradientGuard
 from nas.training.student import Student
 
 _N_WARM_UP = 3  # runs before a capture: what libraries set up at first use must not be captured
@@ -51,16 +52,18 @@ class EagerStep:
         self._task = task
         self._distillation = distillation
         self._teacher = teacher
+        self._guard = GradientGuard(student.modules())
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return the losses before the update."""
         losses = self.student.losses(self._taught(batch), self._task, self._distillation)
         self.optimizer.zero_grad(set_to_none=True)
+        loss = losses.sum() if self.scaler is None else self.scaler.scale(losses.sum())
+        with self._guard.backward_pass():
+            loss.backward()  # type: ignore[no-untyped-call]
         if self.scaler is None:
-            losses.sum().backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         else:  # a fused optimiser skips the step on the device where a gradient overflowed: nothing waits
-            self.scaler.scale(losses.sum()).backward()  # type: ignore[no-untyped-call]
             self.scaler.step(self.optimizer)
             self.scaler.update()
         return losses.detach()

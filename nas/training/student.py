@@ -69,6 +69,12 @@ class Student:
         if self._heads is not None:
             yield from self._heads.buffers()
 
+    def modules(self) -> Iterator[nn.Module]:
+        """Yield all modules, those of the auxiliary heads too."""
+        yield from self._model.modules()
+        if self._heads is not None:
+            yield from self._heads.modules()
+
     def trained_modules(self) -> Iterator[nn.Module]:
         """Yield the network's modules that are in train mode."""
         return (module for module in self._model.modules() if module.training)

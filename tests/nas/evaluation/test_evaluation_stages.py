@@ -29,6 +29,8 @@ from nas.values.recipes import StageRecipe
 from nas.values.records import Candidate, Pruning, RecordState
 from search_spaces import Integers, NasBench201
 
+pytestmark = pytest.mark.trains
+
 SPACE = NasBench201(width=4, cells_per_stage=1)
 SIGNATURE = ModelSignature(1, (8, 8), 3)
 TASK = Classification(("a", "b", "c"))

@@ -20,6 +20,8 @@ from nas.values.recipes import EpochSummary
 from nas.values.records import Candidate, Observation
 from search_spaces.spaces.integers import Integers
 
+pytestmark = pytest.mark.trains
+
 SPACE = Integers(n_genes=3, n_values=4)
 
 

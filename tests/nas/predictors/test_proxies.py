@@ -7,6 +7,8 @@ from torch import nn
 from nas.predictors.proxies import az_nas, gradient_norm, naswot, primary_blocks, synflow, zero_cost_proxies
 from search_spaces import NasBench201
 
+pytestmark = pytest.mark.trains
+
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 3])
 

@@ -23,6 +23,8 @@ from nas.training.student import Student
 from nas.values.recipes import TrainingRecipe
 from search_spaces import NasBench201, SegmentationCell
 
+pytestmark = pytest.mark.trains
+
 SPACE = SegmentationCell(n_cells=2, n_branches=1)
 RECIPE = TrainingRecipe(epochs=1, batch_size=4)
 PAIRS = (("left_eye", "right_eye"), ("left_brow", "right_brow"))

@@ -21,6 +21,8 @@ from nas.torch_tools import load_weights, save_weights
 from nas.training.scoring import predict
 from nas.values.recipes import TrainingRecipe
 
+pytestmark = pytest.mark.trains
+
 SPEC = TeacherSpec("resnet", {"depth": 8, "width": 4}, TrainingRecipe(epochs=2, batch_size=8))
 
 

@@ -21,6 +21,8 @@ from nas.values.recipes import TrainingRecipe
 from nas.values.records import Candidate, RecordState
 from search_spaces import NasBench201
 
+pytestmark = pytest.mark.trains
+
 SPACE = NasBench201(width=4, cells_per_stage=1)
 CANDIDATE = Candidate.create(SPACE, SPACE.genotype((1, 2, 3, 1, 0, 4)), 0)
 

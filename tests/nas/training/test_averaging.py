@@ -13,6 +13,8 @@ from nas.training.engine import train
 from nas.training.student import Student
 from nas.values.recipes import TrainingRecipe
 
+pytestmark = pytest.mark.trains
+
 TASK = Classification(("dark", "bright"))
 
 

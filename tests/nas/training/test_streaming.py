@@ -24,6 +24,8 @@ from nas.training.streaming import StreamData
 from nas.values.recipes import TrainingRecipe
 from nas.values.records import RecordState
 
+pytestmark = pytest.mark.trains
+
 TASK = Classification(("cat", "dog"))
 VARIED = Augmentation(flip=True, scale=(0.8, 1.2), brightness=0.3)
 YAML = """\

@@ -19,6 +19,8 @@ from nas.training.scoring import predict, score, scoring_batch_size
 from nas.training.step import gradient_scaler
 from nas.values.recipes import TrainingRecipe
 
+pytestmark = pytest.mark.trains
+
 CLASSES = ("dark", "bright")
 TASK = Classification(CLASSES)
 RECIPE = TrainingRecipe(epochs=3, batch_size=16)

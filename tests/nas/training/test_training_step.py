@@ -16,6 +16,8 @@ from nas.training.student import Student
 from nas.values.recipes import TrainingRecipe
 from search_spaces.base import StagedNetwork
 
+pytestmark = pytest.mark.trains
+
 TASK = Classification(("dark", "bright"))
 
 
