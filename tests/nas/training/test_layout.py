@@ -21,7 +21,7 @@ from nas.values.recipes import TrainingRecipe
 
 pytestmark = pytest.mark.trains
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 N_STEPS = 10
 
 
