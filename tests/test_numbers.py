@@ -67,7 +67,7 @@ def test_a_search_gives_the_numbers_that_it_always_gave(name, tmp_path):
     if machine() == golden["machine"]:
         assert found == expected
         return
-    # Another processor or library rounds otherwise, and trainings of a few steps go apart: costs are equal all the same.
+    # Another processor or library rounds otherwise, and trainings of a few steps go apart: costs are equal anyway.
     assert len(found) == len(expected)
     for (genes, state, metrics), (known_genes, known_state, known) in zip(found[:6], expected[:6], strict=True):
         assert (genes, state, metrics.keys()) == (known_genes, known_state, known.keys())
