@@ -4,6 +4,7 @@ from nas.assembly.run_checks import check_files
 from nas.assembly.search import (
     checked_devices,
     executor,
+    load_candidate,
     measuring_stages,
     prepare_folder,
     search_parts,
@@ -32,6 +33,7 @@ __all__ = [
     "checked_devices",
     "distillation",
     "executor",
+    "load_candidate",
     "make_run_encoder",
     "make_run_teacher",
     "measuring_stages",

@@ -219,7 +219,7 @@ class TrainingStage(Stage):
                 self._end_if_behind(subject, on_the_way)
         scores = self._scores(model)
         if self._weights is not None:
-            save_weights(model, self._weights(subject.candidate.id))
+            save_weights(model, self._weights(subject.candidate.id), with_checksum=True)
         extra = {"distillation_ratio": summary.distillation_ratio} if self._distillation else {}
         conditions = {"epochs": n_epochs, "device": self._setting.device}
         return [*on_the_way, *subject.observe(self.name, {**scores, **extra}, conditions)]

@@ -6,7 +6,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from nas.errors import RunFolderError
-from nas.files import atomic_path, write_text
+from nas.files import atomic_path, remove_leftovers, write_text
 from nas.store.artifacts import ArtifactCache
 from nas.store.run_store import RunStore
 
@@ -59,6 +59,8 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{path}: the folder of a run cannot be made here: {error}") from error
         lock = _locked(path)
+        for place in (path, *(path / name for name in _FOLDERS), path.parent, path.parent / "artifacts"):
+            remove_leftovers(place)
         store = path / _STORE
         return cls(path, RunStore(store) if store.exists() else _new_store(store), lock, artifacts)
 
