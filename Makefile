@@ -50,9 +50,9 @@ docs: .venv/installed-docs
 	$(BIN)/python docs/prepare.py
 	$(BIN)/zensical build --strict --clean
 
-# Old libraries beside the newest ones of theirs are full of deprecated calls: these warnings are no errors here.
+# Old libraries warn of newer ones: warnings are no errors here.
 check-lowest: .venv-lowest/installed
-	.venv-lowest/bin/python -m pytest -n auto -m "not slow" -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
+	.venv-lowest/bin/python -m pytest -n auto -m "not slow" -W default
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

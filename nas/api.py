@@ -20,7 +20,6 @@ from nas.exporters import EXPORTERS
 from nas.files import temporary_name, write_text
 from nas.listeners.console import ConsoleListener
 from nas.listeners.live import PlotListener, TensorBoardListener
-from nas.registry import kind_class
 from nas.search.listener import SearchListener
 from nas.search.loop import Search
 from nas.search.retraining import retrain as retrain_subject
@@ -324,7 +323,7 @@ def analyse_predictor(
         InputError: If there is no such run or objective, or the run is too small.
     """
     run = Run.load(run_dir)
-    space = assembly.search_space(load_config(run.path / "config.yaml", trust_code=trust_code))
+    space = load_config(run.path / "config.yaml", trust_code=trust_code).search_space.instance
     return PredictorReport.of(run, space, metric=metric, k=k)
 
 
@@ -352,7 +351,7 @@ def _check_same_run(folder: RunFolder, settings: RunConfig, *, resume: bool, tru
         advice = (
             f"a resumed run may change only {', '.join(_CHANGEABLE)} (but {_FIXED})"
             if resume
-            else "choose another --run-dir, or pass --resume, which allows some changes"
+            else "choose another --run-dir, or pass --resume to go on with the changes that it allows"
         )
         raise RunFolderError(f"{path} holds a run with another configuration; {advice}:\n{shown}")
     if not resume and not _is_finished(Run.of(folder), settings):
@@ -371,9 +370,7 @@ def _is_finished(run: Run, settings: RunConfig) -> bool:
 
 
 def _n_candidates(settings: RunConfig) -> int:
-    controller = kind_class("controller", settings.controller.kind)(**settings.controller.options)
-    n_candidates: int = controller.n_candidates
-    return n_candidates
+    return settings.controller.instance.n_candidates
 
 
 def _print_finished(console: Console, run: Run) -> None:

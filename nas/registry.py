@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from latency.devices import DEVICES
 from latency.devices.base import Device
 from nas.controllers import CONTROLLERS
 from nas.controllers.base import Controller
 from nas.data import DATASETS
 from nas.data.base import Dataset
-from nas.execution import EXECUTORS
+from nas.execution import EXECUTORS, Executor
 from nas.pretrained.teacher import TEACHERS
-from nas.tasks import TASKS
+from nas.tasks import TASKS, Task
 from search_spaces import SEARCH_SPACES
 from search_spaces.base import SearchSpace
 
@@ -24,44 +26,25 @@ class Kinds:
 
     Attributes:
         classes: Those built in, by name.
-        base: What a user's own class must derive from; `None` where there is no such thing.
+        base: What a user's own class must derive from.
         supplied: Parameters of their constructors that the program gives.
     """
 
     classes: Mapping[str, type]
-    base: type | None = None
+    base: type
     supplied: frozenset[str] = frozenset()
 
 
 KINDS: dict[str, Kinds] = {
-    "task": Kinds(TASKS, supplied=frozenset({"class_names", "ignore_index"})),
+    "task": Kinds(TASKS, Task, supplied=frozenset({"class_names", "ignore_index"})),
     "data": Kinds(DATASETS, Dataset),
-    "teacher": Kinds(TEACHERS, supplied=frozenset({"in_channels", "n_classes", "seed"})),
+    "teacher": Kinds(TEACHERS, nn.Module, supplied=frozenset({"in_channels", "n_classes", "seed"})),
     "search_space": Kinds(SEARCH_SPACES, SearchSpace),
     "devices": Kinds(DEVICES, Device),
     "controller": Kinds(CONTROLLERS, Controller),
-    "execution": Kinds(EXECUTORS),
+    "execution": Kinds(EXECUTORS, Executor),
 }
 """By section of the configuration."""
-
-
-REFERENCE_TASKS = {
-    "unet": "segmentation",
-    "deeplabv3_mobilenetv3": "segmentation",
-    "enet": "segmentation",
-    "resnet": "classification",
-}
-"""The task that each reference model does."""
-
-
-def kind_class(section: str, kind: str) -> type[Any]:
-    """Return the class that a checked configuration names; `nas.assembly` makes objects of it.
-
-    Raises:
-        KeyError: If there is no such kind or section.
-        ImportError: If a user's own module is gone since the check.
-    """
-    return imported(kind) if ":" in kind else KINDS[section].classes[kind]
 
 
 def imported(name: str) -> Any:

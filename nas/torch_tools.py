@@ -15,6 +15,8 @@ from torch import nn
 from nas.errors import DamagedFileError, InputError
 from nas.files import atomic_path, require_regular
 
+_TENSOR_CORES = (7, 0)  # the first compute capability with units for float16; bfloat16 came with 8.0
+
 
 @functools.lru_cache(maxsize=256)
 def constant(values: tuple[float, ...] | tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
@@ -148,3 +150,36 @@ def load_part(module: nn.Module, path: Path) -> None:
     """
     state = read_weights(path)
     module.load_state_dict({name: state[name] for name in module.state_dict().keys() & state.keys()})
+
+
+def resolve_device(device: str) -> str:
+    """Return the torch device that `training.device` means on this machine: `auto` takes CUDA if it can.
+
+    Raises:
+        InputError: If CUDA, or that CUDA device, is asked for and is not here.
+    """
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda" if n_cuda else "cpu"
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= n_cuda:
+        raise InputError(
+            f"training.device {device!r} is not here: torch {torch.__version__} sees {n_cuda} CUDA devices; "
+            "use auto or cpu"
+        )
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> torch.dtype:
+    """Return what `training.precision` means for trainings on `device`, from `resolve_device`."""
+    if precision == "auto":
+        precision = _fastest_precision(device)
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def _fastest_precision(device: str) -> str:
+    if not device.startswith("cuda"):
+        return "float32"
+    with torch.cuda.device(device):
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bfloat16"
+        return "float16" if torch.cuda.get_device_capability() >= _TENSOR_CORES else "float32"

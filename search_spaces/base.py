@@ -15,12 +15,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import ConfigDict
 from torch import nn
 
 from search_spaces.cell_graph import CellGraph
 from search_spaces.drawing.svg import draw_lines
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Gene, Genotype
+
+OPTIONS = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""How pydantic reads the fields of a space: its options, with bounds in their types."""
 
 
 class SearchSpace(ABC):

@@ -27,6 +27,9 @@ def test_the_walkthrough_runs_as_written(tmp_path, monkeypatch):
     assert states.keys() == {"complete", "infeasible"}
     assert all(record.metrics["n_activations"] <= 3 for record in run.front)
     assert max(record.metrics["accuracy"] for record in run.front) > 0.8
+    assert [(o.metric, str(o.direction)) for o in run.objectives[1:]] == [("brier", "minimize"), ("n_macs", "minimize")]
+    assert all(0 < record.metrics["brier"] < 0.5 for record in run.front if record.metrics["accuracy"] > 0.8)
+    assert run.reference_point["brier"] == 0.5
     infeasible = [record for record in run.records if record.violations]
     assert all("accuracy" not in record.metrics for record in infeasible)
     monkeypatch.delitem(sys.modules, "my_task", raising=False)

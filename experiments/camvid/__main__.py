@@ -12,7 +12,6 @@ from experiments.common import parser, report
 from nas import assembly
 from nas.config import RunConfig, load_config
 from nas.evaluation.stages import DeviceStage, confirm
-from nas.registry import kind_class
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from nas.values.records import Observation, Record
@@ -68,7 +67,7 @@ def latencies(run: Run, records: Sequence[Record]) -> dict[str, Observation]:
     """Return the latencies by candidate, measured side by side: a search measures only its front like that."""
     config = load_config(run.path / "config.yaml")
     name, device = next(iter(config.devices.items()))
-    stage = DeviceStage(name, kind_class("devices", device.kind)(**device.options), {_LATENCY: _LATENCY})
+    stage = DeviceStage(name, device.instance, {_LATENCY: _LATENCY})
     with RunFolder.read(run.path) as folder:
         subjects = [assembly.stored_subject(config, folder, record.candidate) for record in records]
     return {candidate: observed[0] for candidate, observed in confirm(stage, subjects, _N_ROUNDS).items()}

@@ -58,7 +58,7 @@ class Comparison:
             raise ValueError("config must have data, training and a teacher")
         self._setting, self._recipe = inputs.setting, config.training.recipe
         self._distillation = assembly.distillation(config)
-        plan = assembly.training_plan(config, assembly.search_space(config), self._setting, folder.artifacts)
+        plan = assembly.training_plan(config, config.search_space.instance, self._setting, folder.artifacts)
         assert plan.teacher and plan.outputs  # noqa: S101 - the configurations distil, from stored outputs
         plan.teacher.make(listener)
         self._teacher = plan.teacher.load().to(self._setting.device)

@@ -178,7 +178,7 @@ def main() -> None:
     options = arguments.parse_args()
     recipes = configurations(options.n_train, options.epochs)
     recipes = {name: recipes[name] for name in options.recipes}
-    space = assembly.search_space(load_config(next(iter(recipes.values()))))
+    space = load_config(next(iter(recipes.values()))).search_space.instance
     rng = np.random.default_rng(0)
     sampled = dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(2 * options.n_candidates))
     genotypes = list(sampled)[: options.n_candidates]

@@ -23,7 +23,7 @@ def scores(config_file: Path, overrides: list[str], folder: Path, n_candidates: 
     with RunFolder.write(folder) as run:
         parts = assembly.search_parts(config, run)
         rng = np.random.default_rng(config.seed)
-        space = assembly.search_space(config)
+        space = config.search_space.instance
         genotypes = dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(4 * n_candidates))
         kept = [genotype for genotype in genotypes if parts.problem.keeps_cheap_bounds(genotype)]
         jobs = [Job(Candidate.create(space, genotype, config.seed)) for genotype in kept[:n_candidates]]

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from latency.counting.mac_formulas import MAC_FORMULAS
@@ -76,31 +77,42 @@ def count(graph: OperatorGraph) -> Complexity:
     """
     if graph.batch_size != 1:
         raise ValueError(f"graph must be traced with a batch of 1, got {graph.batch_size}")
+    return count_sample(graph)
+
+
+def count_sample(graph: OperatorGraph) -> Complexity:
+    """Count one sample of a batch of any size, for a file that fixes its batch.
+
+    What operators compute from the batch is divided by its size; one whose work is no multiple of it is uncounted.
+    """
     by_operator: Counter[str] = Counter()
     by_module: Counter[str] = Counter()
     others: Counter[str] = Counter()
     others_by_module: Counter[str] = Counter()
     uncounted = set()
-    for operator in graph.operators:
-        if formula := MAC_FORMULAS.get(operator.name):
-            n_macs = formula(operator, graph)
-            by_operator[operator.name] += n_macs
-            by_module[operator.module] += n_macs
-        elif row := OTHER_OPERATIONS.get(operator.name):
-            kind, formula = row
-            n_operations = formula(operator, graph)
-            others[kind.value] += n_operations
-            others_by_module[operator.module] += n_operations
-        elif operator.name not in WITHOUT_OPERATIONS:
+    of_batch = _depends_on_input(graph) if graph.batch_size > 1 else frozenset()
+    for index, operator in enumerate(graph.operators):
+        if operator.name in WITHOUT_OPERATIONS:
+            continue
+        kind, formula = OTHER_OPERATIONS.get(operator.name, (None, MAC_FORMULAS.get(operator.name)))
+        work = None if formula is None or operator.has_open_sizes else formula(operator, graph)
+        n_samples = graph.batch_size if index in of_batch else 1
+        if work is None or work % n_samples:
             uncounted.add(operator.name)
+        elif kind is None:
+            by_operator[operator.name] += work // n_samples
+            by_module[operator.module] += work // n_samples
+        else:
+            others[kind.value] += work // n_samples
+            others_by_module[operator.module] += work // n_samples
     params_by_module: Counter[str] = Counter()
     for name, tensor in graph.parameters.items():
         params_by_module[name.rpartition(".")[0]] += graph.tensors[tensor].n_elements
     return Complexity(
         n_params=params_by_module.total(),
         n_macs=by_operator.total(),
-        macs_by_operator=dict(by_operator),
-        macs_by_module=dict(by_module),
+        macs_by_operator=dict(+by_operator),
+        macs_by_module=dict(+by_module),
         params_by_module=dict(params_by_module),
         uncounted=tuple(sorted(uncounted)),
         other_operations=dict(+others),
@@ -108,11 +120,21 @@ def count(graph: OperatorGraph) -> Complexity:
     )
 
 
-def count_model(model: nn.Module, input_shape: tuple[int, ...]) -> Complexity:
-    """Trace `model` and count it, for one sample of `input_shape`, `(C, H, W)`.
+def _depends_on_input(graph: OperatorGraph) -> frozenset[int]:
+    """Return the indices of the operators that read the input or what was computed from it."""
+    reached, found = set(graph.inputs), set()
+    for index, operator in enumerate(graph.operators):
+        if not reached.isdisjoint(operator.inputs):
+            found.add(index)
+            reached.update(operator.outputs)
+    return frozenset(found)
+
+
+def count_model(model: nn.Module, input_shape: tuple[int, ...], *, dtype: torch.dtype | None = None) -> Complexity:
+    """Trace `model` and count it, for one sample of `input_shape`, `(C, H, W)`; `dtype` as for `graph_from_torch`.
 
     Raises:
         ValueError: If `model` is in train mode, or a size is not positive.
         TracingError: If the model cannot be traced.
     """
-    return count(graph_from_torch(model, input_shape))
+    return count(graph_from_torch(model, input_shape, dtype=dtype))

@@ -5,9 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pydantic import ConfigDict
 from torch import nn
 
 from latency.timing.stats import LatencyStats
+
+OPTIONS = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""How pydantic reads the fields of a device: its options, with bounds in their types."""
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,20 @@
 """A device without a clock, for tests and for trying out a configuration."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from annotated_types import Ge, Gt, Lt
+from pydantic.dataclasses import dataclass as options
 from torch import nn
 
-from latency.checks import require_positive
 from latency.counting.complexity import count
-from latency.devices.base import Device, MemoryReading
+from latency.devices.base import OPTIONS, Device, MemoryReading
 from latency.errors import MeasurementError, TracingError
 from latency.graph.operator_graph import OperatorGraph, StorageKind
 from latency.graph.tracer import graph_from_torch
 from latency.timing.stats import LatencyStats
 
 
-@dataclass(frozen=True)
+@options(frozen=True, config=OPTIONS)
 class FakeDevice(Device):
     """Works readings out from what a model is: equal models get equal readings, anywhere and always.
 
@@ -32,18 +32,11 @@ class FakeDevice(Device):
 
     metrics: ClassVar[frozenset[str]] = frozenset({"latency_ms", "peak_memory_bytes"})
 
-    batch_size: int = 1
-    base_ms: float = 0.1
-    ms_per_operator: float = 0.01
-    macs_per_ms: float = 1e7
-    spread: float = 0.0
-
-    def __post_init__(self) -> None:
-        require_positive(batch_size=self.batch_size, base_ms=self.base_ms, macs_per_ms=self.macs_per_ms)
-        if self.ms_per_operator < 0:
-            raise ValueError(f"ms_per_operator must be at least 0, got {self.ms_per_operator}")
-        if not 0 <= self.spread < 1:
-            raise ValueError(f"spread must be at least 0 and below 1, got {self.spread}")
+    batch_size: Annotated[int, Gt(0)] = 1
+    base_ms: Annotated[float, Gt(0)] = 0.1
+    ms_per_operator: Annotated[float, Ge(0)] = 0.01
+    macs_per_ms: Annotated[float, Gt(0)] = 1e7
+    spread: Annotated[float, Ge(0), Lt(1)] = 0.0
 
     def check(self) -> None:
         """Pass: it is everywhere."""

@@ -5,18 +5,19 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from annotated_types import Ge, Gt
+from pydantic.dataclasses import dataclass as options
 from torch import nn
 
-from latency.checks import require_eval_mode, require_input_shape, require_positive
-from latency.devices.base import Device, MemoryReading
+from latency.checks import require_eval_mode, require_input_shape
+from latency.devices.base import OPTIONS, Device, MemoryReading
 from latency.errors import DeviceUnavailableError, MeasurementError, OnnxExportError, UnsupportedMeasurementError
 from latency.graph.onnx_writer import write_onnx
 from latency.inference import example_input, failures_explained, processor_name
@@ -34,7 +35,7 @@ _ON_CUDA = ("cuda", "tensorrt")
 _INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
-@dataclass(frozen=True)
+@options(frozen=True, config=OPTIONS)
 class OnnxDevice(Device):
     """onnxruntime on this machine; each model is exported first, which takes seconds.
 
@@ -56,30 +57,14 @@ class OnnxDevice(Device):
 
     metrics: ClassVar[frozenset[str]] = frozenset({"latency_ms"})
 
-    batch_size: int = 1
-    n_threads: int = 1
+    batch_size: Annotated[int, Gt(0)] = 1
+    n_threads: Annotated[int, Gt(0)] = 1
     execution_provider: Literal["cpu", "cuda", "tensorrt", "coreml"] = "cpu"
     precision: Literal["float32", "float16"] = "float32"
-    n_runs: int = 200
-    relative_interval: float | None = 0.02
-    n_warmup: int | None = None
-    time_limit_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        require_positive(
-            batch_size=self.batch_size,
-            n_threads=self.n_threads,
-            n_runs=self.n_runs,
-            relative_interval=self.relative_interval,
-            time_limit_s=self.time_limit_s,
-        )
-        if self.execution_provider not in _PROVIDERS:
-            known = ", ".join(_PROVIDERS)
-            raise ValueError(f"execution_provider must be one of {known}, got {self.execution_provider!r}")
-        if self.precision not in ("float32", "float16"):
-            raise ValueError(f"precision must be float32 or float16, got {self.precision!r}")
-        if self.n_warmup is not None and self.n_warmup < 0:
-            raise ValueError(f"n_warmup must be at least 0, got {self.n_warmup}")
+    n_runs: Annotated[int, Gt(0)] = 200
+    relative_interval: Annotated[float, Gt(0)] | None = 0.02
+    n_warmup: Annotated[int, Ge(0)] | None = None
+    time_limit_s: Annotated[float, Gt(0)] = 30.0
 
     def check(self) -> None:
         """See `Device.check`."""

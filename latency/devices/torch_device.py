@@ -5,13 +5,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt
+from pydantic.dataclasses import dataclass as options
 from torch import nn
 
-from latency.checks import require_eval_mode, require_input_shape, require_positive
-from latency.devices.base import Device, MemoryReading
+from latency.checks import require_eval_mode, require_input_shape
+from latency.devices.base import OPTIONS, Device, MemoryReading
 from latency.errors import DeviceUnavailableError
 from latency.inference import (
     example_input,
@@ -141,20 +143,8 @@ class _TorchDevice(Device):
             **self._own_conditions(),
         }
 
-    def _check_options(self) -> None:
-        require_positive(
-            batch_size=self.batch_size,
-            n_runs=self.n_runs,
-            relative_interval=self.relative_interval,
-            time_limit_s=self.time_limit_s,
-        )
-        if self.precision not in _DTYPES:
-            raise ValueError(f"precision must be one of {', '.join(_DTYPES)}, got {self.precision!r}")
-        if self.n_warmup is not None and self.n_warmup < 0:
-            raise ValueError(f"n_warmup must be at least 0, got {self.n_warmup}")
 
-
-@dataclass(frozen=True)
+@options(frozen=True, config=OPTIONS)
 class TorchCpuDevice(_TorchDevice):
     """torch on this machine's processor, its caches warm from the call before.
 
@@ -171,18 +161,14 @@ class TorchCpuDevice(_TorchDevice):
         channels_last: Whether images and weights lie in memory as `(B, H, W, C)`; takes 4-D inputs.
     """
 
-    batch_size: int = 1
-    n_threads: int = 1
+    batch_size: Annotated[int, Gt(0)] = 1
+    n_threads: Annotated[int, Gt(0)] = 1
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
-    n_runs: int = 200
-    relative_interval: float | None = 0.02
-    n_warmup: int | None = None
-    time_limit_s: float = 30.0
+    n_runs: Annotated[int, Gt(0)] = 200
+    relative_interval: Annotated[float, Gt(0)] | None = 0.02
+    n_warmup: Annotated[int, Ge(0)] | None = None
+    time_limit_s: Annotated[float, Gt(0)] = 30.0
     channels_last: bool = False
-
-    def __post_init__(self) -> None:
-        self._check_options()
-        require_positive(n_threads=self.n_threads)
 
     def check(self) -> None:
         """Pass: torch runs on every processor that imports it."""
@@ -215,7 +201,7 @@ class TorchCpuDevice(_TorchDevice):
         return {"cache": "warm", **cpu_conditions()}
 
 
-@dataclass(frozen=True)
+@options(frozen=True, config=OPTIONS)
 class TorchCudaDevice(_TorchDevice):
     """torch on a CUDA device, timed by CUDA events.
 
@@ -234,23 +220,16 @@ class TorchCudaDevice(_TorchDevice):
         l2_cache: What the L2 cache holds at the start: what the call before left there, or nothing of the model.
     """
 
-    batch_size: int = 1
+    batch_size: Annotated[int, Gt(0)] = 1
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
-    index: int = 0
-    n_runs: int = 500
-    relative_interval: float | None = 0.01
-    n_warmup: int | None = None
-    time_limit_s: float = 30.0
+    index: Annotated[int, Ge(0)] = 0
+    n_runs: Annotated[int, Gt(0)] = 500
+    relative_interval: Annotated[float, Gt(0)] | None = 0.01
+    n_warmup: Annotated[int, Ge(0)] | None = None
+    time_limit_s: Annotated[float, Gt(0)] = 30.0
     channels_last: bool = False
     cuda_graph: bool = False
     l2_cache: Literal["warm", "cold"] = "warm"
-
-    def __post_init__(self) -> None:
-        self._check_options()
-        if self.index < 0:
-            raise ValueError(f"index must be at least 0, got {self.index}")
-        if self.l2_cache not in ("warm", "cold"):
-            raise ValueError(f"l2_cache must be warm or cold, got {self.l2_cache!r}")
 
     def check(self) -> None:
         """See `Device.check`."""

@@ -1,239 +1,250 @@
 """Reads the operators of an ONNX file: the same graph that is traced from a torch model, without running anything."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
-from onnx import inliner, numpy_helper, shape_inference
+from onnx import inliner, shape_inference
 
 from latency.checks import require_input_shape, require_positive
 from latency.errors import TracingError
+from latency.graph.onnx_bodies import Body, Value, read_body
+from latency.graph.onnx_flow import Flow, Step, Walk
+from latency.graph.onnx_shapes import ShapeInference
+from latency.graph.onnx_sizes import close_sizes, file_sizes
+from latency.graph.onnx_weights import parameters_among
 from latency.graph.operator_graph import Operator, OperatorGraph, Storage, StorageKind, TensorInfo
 
+_TENSOR = onnx.TensorProto
 _DTYPES: dict[int, torch.dtype] = {
-    onnx.TensorProto.FLOAT: torch.float32,
-    onnx.TensorProto.DOUBLE: torch.float64,
-    onnx.TensorProto.FLOAT16: torch.float16,
-    onnx.TensorProto.BFLOAT16: torch.bfloat16,
-    onnx.TensorProto.INT64: torch.int64,
-    onnx.TensorProto.INT32: torch.int32,
-    onnx.TensorProto.INT16: torch.int16,
-    onnx.TensorProto.INT8: torch.int8,
-    onnx.TensorProto.UINT8: torch.uint8,
-    onnx.TensorProto.BOOL: torch.bool,
+    _TENSOR.FLOAT: torch.float32,
+    _TENSOR.DOUBLE: torch.float64,
+    _TENSOR.FLOAT16: torch.float16,
+    _TENSOR.BFLOAT16: torch.bfloat16,
+    _TENSOR.COMPLEX64: torch.complex64,
+    _TENSOR.COMPLEX128: torch.complex128,
+    _TENSOR.INT64: torch.int64,
+    _TENSOR.INT32: torch.int32,
+    _TENSOR.INT16: torch.int16,
+    _TENSOR.INT8: torch.int8,
+    _TENSOR.INT4: torch.int4,  # type: ignore[attr-defined]
+    _TENSOR.INT2: torch.int2,  # type: ignore[attr-defined]
+    _TENSOR.UINT64: torch.uint64,
+    _TENSOR.UINT32: torch.uint32,
+    _TENSOR.UINT16: torch.uint16,
+    _TENSOR.UINT8: torch.uint8,
+    _TENSOR.UINT4: torch.uint4,  # type: ignore[attr-defined]
+    _TENSOR.UINT2: torch.uint2,  # type: ignore[attr-defined]
+    _TENSOR.BOOL: torch.bool,
+    _TENSOR.FLOAT8E4M3FN: torch.float8_e4m3fn,
+    _TENSOR.FLOAT8E4M3FNUZ: torch.float8_e4m3fnuz,
+    _TENSOR.FLOAT8E5M2: torch.float8_e5m2,
+    _TENSOR.FLOAT8E5M2FNUZ: torch.float8_e5m2fnuz,
+    _TENSOR.FLOAT8E8M0: torch.float8_e8m0fnu,
+    _TENSOR.FLOAT4E2M1: torch.float4_e2m1fn_x2,
 }
+# Several of these lie in one byte.
+_BITS: dict[int, int] = {_TENSOR.INT4: 4, _TENSOR.UINT4: 4, _TENSOR.FLOAT4E2M1: 4, _TENSOR.INT2: 2, _TENSOR.UINT2: 2}
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-_STATISTICS = slice(3, 5)  # of BatchNormalization's inputs: running mean and variance
+# What stays in place of its argument, where that is a constant: a runtime stores it so once and for all.
+_STORED_IN_PLACE = _VIEWS | {"Cast", "Transpose", "DequantizeLinear", "QuantizeLinear"}
 _STANDARD_DOMAINS = ("", "ai.onnx")
 
 
 def graph_from_onnx(
-    path: Path | str, input_shape: tuple[int, ...] | None = None, *, batch_size: int = 1
+    path: Path | str, input_shape: tuple[int, ...] | None = None, *, batch_size: int | None = None
 ) -> OperatorGraph:
     """Return the operators of an ONNX file as they stand in it, before any runtime fuses them.
 
     Operators are called `onnx.Conv` and so on, those of other domains by their domain. Modules are those that the
     exporter wrote into names of operators or weights, empty where it wrote none. Reshapes are views of their input.
-    Weights are read by their shapes alone, so external data need not be there. Parameters are the floating-point ones;
-    integers (indices, and the weights of a quantised file) are buffers.
+    Weights are read by their shapes alone, so external data need not be there. Parameters are the floating-point
+    constants but for scalars, statistics and scales, and the integers that quantised operators take for weights; all
+    other constants are buffers. A weight that is dequantised is one tensor, in the bytes in which it is stored.
+    Branches that are known beforehand are followed and loops unrolled; arithmetic of sizes is computed and left out. An
+    optional argument that is left out is an empty tensor.
 
     Args:
         path: The file.
         input_shape: `(C, H, W)`, without the batch; needed only where the file leaves sizes open.
-        batch_size: The batch, where the file leaves its first size open.
+        batch_size: The batch, where the file leaves its first size open; `None` for the file's own, or 1.
 
     Raises:
         ValueError: If a size is not positive, or contradicts the file's.
-        TracingError: If the file cannot be read or leaves a shape open that this needs.
+        TracingError: If the file cannot be read, or takes or holds what is no tensor of numbers.
     """
     require_positive(batch_size=batch_size)
     shape = None if input_shape is None else require_input_shape(input_shape)
     try:
         model = onnx.load(path, load_external_data=False)
-        model = inliner.inline_local_functions(model)
-        _close_sizes(model.graph, shape, batch_size, Path(path))
+        if model.functions:
+            model = inliner.inline_local_functions(model)
+        declared = close_sizes(model.graph, shape, batch_size, Path(path))
         model = shape_inference.infer_shapes(model, data_prop=True)
+        body = read_body(model.graph)
+        flow = Walk(body, ShapeInference(model), declared).run()
     except ValueError:
         raise
+    except TracingError as fault:
+        raise TracingError(f"cannot trace {path}: {fault}") from fault
     except Exception as fault:
         raise TracingError(f"cannot read {path} as ONNX: {fault}") from fault
-    return _Reader(model.graph, Path(path)).read()
+    return _Reader(body, flow, Path(path)).read()
 
 
 def onnx_input_shape(path: Path | str) -> tuple[int, ...] | None:
-    """Return the sizes of an ONNX file's input without the batch; `None` where it leaves one open.
+    """Return the sizes of an ONNX file's first input without the batch; `None` where it leaves one open.
 
     Raises:
         TracingError: If the file cannot be read.
     """
+    sizes = _loaded_sizes(path)
+    return tuple(sizes[1:]) if all(sizes[1:]) else None
+
+
+def onnx_batch_size(path: Path | str) -> int | None:
+    """Return the batch of an ONNX file's input; `None` where it leaves it open.
+
+    Raises:
+        TracingError: If the file cannot be read.
+    """
+    sizes = _loaded_sizes(path)
+    return sizes[0] or None if sizes else None
+
+
+def _loaded_sizes(path: Path | str) -> tuple[int, ...]:
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except Exception as fault:
         raise TracingError(f"cannot read {path} as ONNX: {fault}") from fault
-    sizes = [dimension.dim_value for given in _inputs(graph)[:1] for dimension in _dimensions(given)[1:]]
-    return tuple(sizes) if sizes and all(sizes) else None
-
-
-def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    weights = {tensor.name for tensor in graph.initializer}
-    return [value for value in graph.input if value.name not in weights]
-
-
-def _dimensions(value: onnx.ValueInfoProto) -> Sequence[Any]:
-    dimensions: Sequence[Any] = value.type.tensor_type.shape.dim
-    return dimensions
-
-
-def _close_sizes(graph: onnx.GraphProto, shape: tuple[int, ...] | None, batch_size: int, path: Path) -> None:
-    """Write the sizes that are wanted into the inputs, and forget what was derived from open ones."""
-    for value in _inputs(graph):
-        dimensions = _dimensions(value)
-        if shape is not None and len(dimensions) != len(shape) + 1:
-            raise ValueError(
-                f"input_shape must have {len(dimensions) - 1} sizes for {path}'s {value.name!r}, got {shape}"
-            )
-        for axis, dimension in enumerate(dimensions):
-            wanted = batch_size if axis == 0 else shape[axis - 1] if shape else None
-            if dimension.dim_value == 0 and wanted is None:
-                raise ValueError(
-                    f"input_shape must be given: {path} leaves size {axis} of its input {value.name!r} open"
-                )
-            if dimension.dim_value not in (0, wanted or dimension.dim_value):
-                name = "batch_size" if axis == 0 else "input_shape"
-                raise ValueError(
-                    f"{name} does not fit {path}: size {axis} of its input {value.name!r} is "
-                    f"{dimension.dim_value}, not {wanted}. Counts are of one sample: give the file's own "
-                    "sizes to measure it, and export it with an open batch to count it too"
-                )
-            dimension.dim_value = wanted or dimension.dim_value
-    del graph.value_info[:]
-    for value in graph.output:
-        value.type.tensor_type.ClearField("shape")
+    return file_sizes(graph)
 
 
 class _Reader:
-    """Numbers the tensors and storages of a graph whose shapes are known."""
+    """Numbers the tensors and storages of what a file runs."""
 
-    def __init__(self, graph: onnx.GraphProto, path: Path) -> None:
-        self._graph = graph
+    def __init__(self, body: Body, flow: Flow, path: Path) -> None:
+        self._body = body
+        self._flow = flow
         self._path = path
-        self._shapes = {
-            value.name: value.type.tensor_type for value in (*graph.value_info, *graph.input, *graph.output)
-        }
         self._tensors: list[TensorInfo] = []
         self._storages: list[Storage] = []
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[Value, int] = {}
+        self._absent: int | None = None
 
     def read(self) -> OperatorGraph:
         """Return the graph."""
-        inputs = tuple(self._declared(value.name, StorageKind.INPUT) for value in _inputs(self._graph))
+        inputs = tuple(self._input(value) for value in self._flow.inputs)
         parameters, buffers = self._weights()
         operators = tuple(self._operators({**parameters, **buffers}))
+        outputs = tuple(self._number(value) for value in self._flow.outputs)
         return OperatorGraph(
             operators,
             tuple(self._tensors),
             tuple(self._storages),
             inputs,
-            tuple(self._numbers[value.name] for value in self._graph.output),
+            outputs,
             parameters,
             buffers,
-            self._tensors[inputs[0]].shape[0] if inputs and self._tensors[inputs[0]].shape else 1,
+            self._batch_size(),
         )
 
+    def _input(self, value: Value) -> int:
+        if value.sizes is None:
+            raise TracingError(f"cannot trace {self._path}: its input {value.name!r} is not a tensor of known sizes")
+        return self._add(value, StorageKind.INPUT)
+
+    def _batch_size(self) -> int:
+        """Return the first size of the first input; a recurrent operator that reads it takes the second one."""
+        if not self._flow.inputs:
+            return 1
+        first = self._flow.inputs[0]
+        sizes = first.sizes or (1,)
+        for step in self._flow.steps:
+            is_recurrent = step.node.key[1] in {"LSTM", "GRU", "RNN"} and not step.node.attributes.get("layout", 0)
+            if is_recurrent and step.inputs[0] is not None and step.inputs[0].origin is first:
+                return sizes[1]
+        return max(1, sizes[0]) if sizes else 1
+
     def _weights(self) -> tuple[dict[str, int], dict[str, int]]:
-        statistics = {
-            name
-            for node in self._graph.node
-            if node.op_type == "BatchNormalization"
-            for name in node.input[_STATISTICS]
-        }
+        constants = list(self._body.all_constants())
+        chosen = parameters_among(constants, self._flow.steps)
         parameters: dict[str, int] = {}
         buffers: dict[str, int] = {}
-        for tensor in self._graph.initializer:
-            dtype = self._dtype(tensor.data_type, tensor.name)
-            is_buffer = tensor.name in statistics or not dtype.is_floating_point
-            kind = StorageKind.BUFFER if is_buffer else StorageKind.PARAMETER
-            number = self._add(tensor.name, tuple(tensor.dims), dtype, kind)
-            (buffers if is_buffer else parameters)[tensor.name] = number
+        for value in constants:
+            is_parameter = value in chosen
+            number = self._add(value, StorageKind.PARAMETER if is_parameter else StorageKind.BUFFER)
+            if is_parameter:
+                self._tensors[number] = replace(self._tensors[number], shape=chosen[value])
+            named = parameters if is_parameter else buffers
+            named[value.name if value.name not in named else f"{value.name}#{number}"] = number
         return parameters, buffers
 
     def _operators(self, weights: Mapping[str, int]) -> Iterator[Operator]:
-        for node in self._graph.node:
-            is_standard = node.domain in _STANDARD_DOMAINS
-            if is_standard and node.op_type == "Constant":
-                self._constant(node)
+        for step in self._flow.steps:
+            domain, op_type = step.node.key
+            is_constant = all(value is None or value.is_constant for value in step.inputs)
+            in_place = _STORED_IN_PLACE if is_constant else _VIEWS
+            source = step.inputs[0] if not domain and op_type in in_place and step.inputs else None
+            kind = StorageKind.BUFFER if is_constant and step.inputs else StorageKind.ACTIVATION
+            inputs = tuple(self._number(value) for value in step.inputs)
+            view_of = None if source is None else self._number(source)
+            outputs = tuple(self._add(v, kind, view_of) for v in step.outputs if v is not None)
+            if step.is_computed or (is_constant and op_type == "DequantizeLinear"):
                 continue
-            inputs = tuple(self._numbers[name] for name in node.input if name)
-            source = inputs[0] if is_standard and node.op_type in _VIEWS else None
-            kind = StorageKind.ACTIVATION
-            outputs = tuple(self._declared(name, kind, source, node) for name in node.output if name)
-            name = f"{'onnx' if is_standard else node.domain}.{node.op_type}"
-            attributes = {a.name: _plain(onnx.helper.get_attribute_value(a)) for a in node.attribute}
-            yield Operator(name, inputs, outputs, _module(node, weights), attributes)
-
-    def _constant(self, node: onnx.NodeProto) -> None:
-        tensors = [a.t for a in node.attribute if a.name == "value"]
-        if tensors:
-            shape, dtype = tuple(tensors[0].dims), self._dtype(tensors[0].data_type, node.output[0])
-            self._add(node.output[0], shape, dtype, StorageKind.BUFFER)
-        else:
-            self._declared(node.output[0], StorageKind.BUFFER, None, node)
-
-    def _declared(
-        self, name: str, kind: StorageKind, view_of: int | None = None, node: onnx.NodeProto | None = None
-    ) -> int:
-        """Add a tensor whose shape the file or the inference tells."""
-        declared = self._shapes.get(name)
-        if (
-            declared is None
-            or not declared.HasField("shape")
-            or not all(d.HasField("dim_value") for d in declared.shape.dim)
-        ):
-            place = f"operator {node.name!r} ({node.op_type})" if node else "its input"
-            raise TracingError(
-                f"cannot trace {self._path}: the shape of {name!r}, from {place}, depends on data or on an operator "
-                "that ONNX's shape inference does not know. Export the model with fixed sizes, or profile the model "
-                "that it was exported from"
+            values = [*step.inputs, *step.outputs]
+            yield Operator(
+                name=f"{domain or 'onnx'}.{op_type}",
+                inputs=inputs,
+                outputs=outputs,
+                module=_module(step, weights),
+                attributes=step.node.attributes,
+                has_open_sizes=any(value is not None and value.sizes is None for value in values),
             )
-        shape = tuple(dimension.dim_value for dimension in declared.shape.dim)
-        return self._add(name, shape, self._dtype(declared.elem_type, name), kind, view_of)
 
-    def _add(
-        self, name: str, shape: tuple[int, ...], dtype: torch.dtype, kind: StorageKind, view_of: int | None = None
-    ) -> int:
-        if view_of is None:
-            storage = len(self._storages)
-            self._storages.append(Storage(math.prod(shape) * dtype.itemsize, kind))
-        else:
-            storage = self._tensors[view_of].storage
-        number = self._numbers[name] = len(self._tensors)
-        self._tensors.append(TensorInfo(shape, dtype, storage))
+    def _number(self, value: Value | None) -> int:
+        """Return the index of a tensor; one that is left out is empty."""
+        if value is None:
+            if self._absent is None:
+                self._absent = self._new(TensorInfo((0,), torch.bool, len(self._storages)), 0, StorageKind.BUFFER)
+            return self._absent
+        known = self._numbers.get(value.origin)
+        return self._add(value.origin, StorageKind.ACTIVATION) if known is None else known
+
+    def _add(self, value: Value, kind: StorageKind, view_of: int | None = None) -> int:
+        sizes, element_type = value.sizes, _element_type(value)
+        shape = (0,) if sizes is None else sizes  # its size depends on data: an operator with it is marked
+        dtype = torch.uint8 if sizes is None and element_type not in _DTYPES else self._dtype(element_type, value.name)
+        bits = _BITS.get(element_type, 8 * dtype.itemsize)
+        n_bytes = -(-math.prod(shape) * bits // 8)
+        storage = len(self._storages) if view_of is None else self._tensors[view_of].storage
+        number = self._numbers[value] = self._new(TensorInfo(shape, dtype, storage), n_bytes, kind)
         return number
+
+    def _new(self, tensor: TensorInfo, n_bytes: int, kind: StorageKind) -> int:
+        if tensor.storage == len(self._storages):
+            self._storages.append(Storage(n_bytes, kind))
+        self._tensors.append(tensor)
+        return len(self._tensors) - 1
 
     def _dtype(self, element_type: int, name: str) -> torch.dtype:
         if element_type not in _DTYPES:
-            kind = onnx.TensorProto.DataType.Name(element_type)
+            kind = _TENSOR.DataType.Name(element_type)
             raise TracingError(f"cannot trace {self._path}: {name!r} holds {kind}, which has no torch type here")
         return _DTYPES[element_type]
 
 
-def _module(node: onnx.NodeProto, weights: Mapping[str, int]) -> str:
+def _element_type(value: Value) -> int:
+    return 0 if value.type is None else int(value.type.tensor_type.elem_type)
+
+
+def _module(step: Step, weights: Mapping[str, int]) -> str:
     """Return the module that the exporter names: in the operator's path, else in that of its first weight."""
-    parts = node.name.strip("/").split("/")
+    parts = step.node.proto.name.strip("/").split("/")
     if len(parts) > 1:
         return ".".join(parts[:-1])
-    owners = [name.rpartition(".")[0] for name in node.input if name in weights]
+    owners = [value.name.rpartition(".")[0] for value in step.inputs if value is not None and value.name in weights]
     return next((owner for owner in owners if owner), "")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if isinstance(value, onnx.TensorProto):
-        return numpy_helper.to_array(value).tolist()
-    if isinstance(value, onnx.GraphProto):
-        return value.name
-    return list(value) if isinstance(value, list | tuple) else value

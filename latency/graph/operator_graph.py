@@ -92,6 +92,7 @@ class Operator:
         attributes: The arguments that are no tensors, by name; defaults are left out.
         writes: Those of `inputs` whose numbers it changes.
         call: To run it again; `None` where the graph does not come from torch.
+        has_open_sizes: Whether it has an argument or a result whose size depends on data; such a tensor is empty here.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Operator:
     attributes: Mapping[str, Any]
     writes: tuple[int, ...] = ()
     call: OperatorCall | None = None
+    has_open_sizes: bool = False
 
 
 @dataclass(frozen=True)

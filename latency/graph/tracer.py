@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
-from latency.checks import require_eval_mode, require_input_shape, require_positive
+from latency.checks import is_exported, require_eval_mode, require_input_shape, require_positive
 from latency.errors import TracingError
+from latency.graph.attention import CpuAttention
 from latency.graph.operator_graph import (
     Operator,
     OperatorCall,
@@ -24,6 +25,13 @@ from latency.graph.operator_graph import (
     StorageKind,
     TensorInfo,
     TensorReference,
+)
+from latency.graph.torch_forms import (
+    meta_script,
+    require_visible_weights,
+    uncompiled,
+    weights_dtype,
+    with_modules_of_weights,
 )
 
 _Layout = tuple[torch.Size, tuple[int, ...], torch.dtype]
@@ -39,46 +47,63 @@ _READS_VALUES = frozenset(
 )
 
 
-def graph_from_torch(model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int = 1) -> OperatorGraph:
+def graph_from_torch(
+    model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int = 1, dtype: torch.dtype | None = None
+) -> OperatorGraph:
     """Trace one inference of `model` on meta tensors: nothing is computed and no memory is taken.
+
+    Scripted models and exported ones are traced too; their operators belong to the module whose weights they read.
+    Where torch has several kernels for attention, the operator is the one that the CPU takes.
 
     Args:
         model: In eval mode, on any device. Left as it was.
         input_shape: `(C, H, W)`, without the batch.
         batch_size: The batch to trace; a search counts costs for a batch of 1.
+        dtype: Of the input; `None` for that of the model's first floating-point weight. A model that looks its
+            input up in an embedding takes `torch.int64`.
 
     Raises:
         ValueError: If `model` is in train mode, or a size is not positive.
-        TracingError: If the model fails on such an input, or reads a tensor's values to choose its way.
+        TracingError: If the model fails on such an input, reads a tensor's values to choose its way, or hides its
+            weights: quantised and frozen ones do.
     """
     require_eval_mode(model)
     require_positive(batch_size=batch_size)
-    return trace_inference(model, (batch_size, *require_input_shape(input_shape)))
+    return trace_inference(model, (batch_size, *require_input_shape(input_shape)), dtype=dtype)
 
 
-def trace_inference(model: nn.Module, shape: tuple[int, ...]) -> OperatorGraph:
+def trace_inference(model: nn.Module, shape: tuple[int, ...], *, dtype: torch.dtype | None = None) -> OperatorGraph:
     """Return the operators of one inference of `model`, in eval mode, on an input of `shape`, batch included.
 
     Raises:
         TracingError: As `graph_from_torch` says.
     """
+    model = uncompiled(model)
+    require_visible_weights(model)
     recorder = OperatorRecorder()
-    parameters = {name: recorder.add(p, StorageKind.PARAMETER) for name, p in model.named_parameters()}
-    buffers = {name: recorder.add(b, StorageKind.BUFFER) for name, b in model.named_buffers()}
-    state = {name: recorder.to_meta(t) for name, t in (*model.named_parameters(), *model.named_buffers())}
-    image = torch.empty(shape, device="meta")
+    traced = meta_script(model) if isinstance(model, torch.jit.ScriptModule) else model
+    parameters = {name: recorder.add(p, StorageKind.PARAMETER) for name, p in traced.named_parameters()}
+    buffers = {name: recorder.add(b, StorageKind.BUFFER) for name, b in traced.named_buffers()}
+    image = torch.empty(shape, dtype=dtype or weights_dtype(model), device="meta")
     inputs = (recorder.add(image, StorageKind.INPUT),)
-    path = ModulePath(model)
+    path = ModulePath(traced)
     recorder.module_path = path
     try:
+        run = functools.partial(traced, image)
+        if traced is model:
+            state = {name: recorder.to_meta(t) for name, t in (*model.named_parameters(), *model.named_buffers())}
+            run = functools.partial(torch.func.functional_call, model, state, (image,))
         # Under no_grad, not inference_mode, composite operators reach the recorder decomposed.
-        with torch.no_grad(), path, recorder:
-            output = torch.func.functional_call(model, state, (image,))
+        with torch.no_grad(), path, CpuAttention(lambda: path.module), recorder:
+            output = run()
     except Exception as fault:
         raise TracingError(explain_failure(model, shape, path.current, recorder.running, fault)) from fault
     outputs = tuple(recorder.add(t) for t in tree_leaves(output) if isinstance(t, torch.Tensor))
+    operators = tuple(recorder.operators)
+    if traced is not model or is_exported(model):
+        operators = with_modules_of_weights(operators, parameters)
     return OperatorGraph(
-        tuple(recorder.operators),
+        operators,
         tuple(recorder.tensors),
         tuple(recorder.storages),
         inputs,
@@ -93,7 +118,9 @@ def trace_inference(model: nn.Module, shape: tuple[int, ...]) -> OperatorGraph:
 def explain_failure(model: nn.Module, shape: tuple[int, ...], module: str, operator: str, fault: Exception) -> str:
     """Return what a `TracingError` says: where the model failed, and why."""
     place = f"{type(model.get_submodule(module)).__name__} {module!r}" if module else type(model).__name__
-    if operator in _READS_VALUES or "meta" in str(fault):
+    if operator == "aten.embedding" and "indices" in str(fault):
+        reason = f"an embedding takes integers: give dtype=torch.int64 ({fault})"
+    elif operator in _READS_VALUES or "meta" in str(fault):
         reason = f"it reads the numbers in a tensor, to branch on them for example ({operator}: {fault})"
     else:
         reason = str(fault)
@@ -105,13 +132,18 @@ class ModulePath:
 
     def __init__(self, model: nn.Module) -> None:
         self._names = {module: name for name, module in model.named_modules()}
-        self._stack: list[str] = []
+        self._stack: list[nn.Module] = []
         self._hooks: tuple[Any, ...] = ()
 
     @property
     def current(self) -> str:
         """Dotted path of the innermost module, or the one in which an exception left the model."""
-        return self._stack[-1] if self._stack else ""
+        return self._names[self._stack[-1]] if self._stack else ""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """That module itself; `None` outside of all."""
+        return self._stack[-1] if self._stack else None
 
     def __enter__(self) -> None:
         # Hooks for all modules rather than on this model's: the model is not touched, not even for a while.
@@ -125,8 +157,8 @@ class ModulePath:
             hook.remove()
 
     def _push(self, module: nn.Module, args: Any) -> None:
-        if (name := self._names.get(module)) is not None:
-            self._stack.append(name)
+        if module in self._names:
+            self._stack.append(module)
 
     def _pop(self, module: nn.Module, args: Any, output: Any) -> None:
         if module in self._names:
@@ -246,6 +278,8 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return args, kwargs, tensors
 
     def _run(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[torch.Tensor]) -> Any:
+        if self.running == "aten._grouped_mm" and tensors[0].is_meta:
+            return _grouped_product(func, args, kwargs)
         if not tensors or func._schema.is_mutable or not all(tensor.is_meta for tensor in tensors):
             return func(*args, **kwargs)
         key = (func, torch.get_default_dtype(), _key(args), _key(tuple(kwargs.items())))
@@ -261,6 +295,14 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 _KNOWN_RESULTS.clear()
             _KNOWN_RESULTS[key] = tuple((t.size(), t.stride(), t.dtype) for t in results)
         return result
+
+
+def _grouped_product(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Return the result of a grouped product, whose meta kernel takes one precision alone where the CPU's takes all."""
+    dtype = args[0].dtype
+    low = [torch.empty_like(t, dtype=torch.bfloat16) if t.is_floating_point() else t for t in args[:2]]
+    result: torch.Tensor = func(*low, *args[2:], **kwargs)
+    return torch.empty_like(result, dtype=dtype)
 
 
 def _own_their_memory(results: tuple[Any, ...], arguments: list[torch.Tensor]) -> bool:

@@ -46,8 +46,10 @@ class MemoryEstimate:
         live_at_peak: The activations and gradients then, the largest first.
         scratch_bytes: The most that one operator allocates on the CPU for itself and frees before it returns;
             not part of the peak. Only of operators for which it is known.
-        n_unknown_scratch: How many operators may take some more, unknown amount (convolutions, matrix products,
-            attention, and all operators of an ONNX file).
+        n_unknown_scratch: How many operators may take some more, unknown amount (those in half precision, backward
+            passes, and all operators of an ONNX file).
+        peak_with_scratch_estimate_bytes: The peak on the CPU if what operators take to work in is counted too: what a
+            process needs. Scratch that is not known is left out.
     """
 
     bytes_by_kind: Mapping[StorageKind, int]
@@ -56,6 +58,7 @@ class MemoryEstimate:
     live_at_peak: tuple[LiveTensor, ...]
     scratch_bytes: int
     n_unknown_scratch: int
+    peak_with_scratch_estimate_bytes: int
 
     @property
     def peak_memory_estimate_bytes(self) -> int:
@@ -79,7 +82,7 @@ class MemoryEstimate:
 
 
 def estimate_peak_memory(
-    graph: OperatorGraph, *, release: Release | None = None, block_bytes: int = 1
+    graph: OperatorGraph, *, release: Release | None = None, block_bytes: int = 1, n_threads: int = 1
 ) -> MemoryEstimate:
     """Estimate the peak memory of one run of `graph`: an inference, or a training step if it is one.
 
@@ -87,25 +90,30 @@ def estimate_peak_memory(
         graph: From `graph_from_torch`, an ONNX file or `trace_training_step`.
         release: When memory is free again; `None` for `BY_CODE` where the graph knows it, else `LAST_USE`.
         block_bytes: 1 for the CPU, which does not round; `CUDA_BLOCK_BYTES` for CUDA.
+        n_threads: Torch's on the CPU, for the scratch.
 
     Raises:
-        ValueError: If `block_bytes` is not positive, or `release` is not known for this graph.
+        ValueError: If `block_bytes` or `n_threads` is not positive, or `release` is not known for this graph.
     """
-    require_positive(block_bytes=block_bytes)
+    require_positive(block_bytes=block_bytes, n_threads=n_threads)
     if release is None:
         release = Release.LAST_USE if graph.releases is None else Release.BY_CODE
     found = lifetimes(graph, release=release, block_bytes=block_bytes)
     taken = timeline(found, len(graph.operators))
     peak = max(range(len(taken)), key=taken.__getitem__, default=0)
     live = [lifetime for lifetime in found if lifetime.first <= peak < lifetime.end]
-    scratch = [scratch_bytes(graph, operator) for operator in graph.operators]
+    scratch = [scratch_bytes(graph, operator, n_threads) for operator in graph.operators]
+    sums = _sums(graph, live, block_bytes)
+    held = sum(sums.values()) - (taken[peak] if taken else 0)
     return MemoryEstimate(
-        bytes_by_kind=_sums(graph, live, block_bytes),
+        bytes_by_kind=sums,
         timeline=taken,
         peak_operator=peak,
         live_at_peak=_described(graph, live),
         scratch_bytes=max((size for size in scratch if size is not None), default=0),
         n_unknown_scratch=scratch.count(None),
+        peak_with_scratch_estimate_bytes=held
+        + max((now + (extra or 0) for now, extra in zip(taken, scratch, strict=True)), default=0),
     )
 
 

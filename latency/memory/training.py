@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from latency.checks import require_input_shape, require_positive
 from latency.errors import TracingError
+from latency.graph.attention import CpuAttention
 from latency.graph.operator_graph import OperatorGraph, StorageKind
 from latency.graph.tracer import ModulePath, OperatorRecorder, explain_failure
 
@@ -88,7 +89,7 @@ class _Step:
         path = ModulePath(self._model)
         recorder.module_path = path
         try:
-            with path, recorder:
+            with path, CpuAttention(lambda: path.module), recorder:
                 self._run(image, recorder)
         except Exception as fault:
             raise TracingError(

@@ -146,7 +146,7 @@ def _with_curves(run: Run) -> list[Record]:
 
 
 def _chosen(run: Run, records: Sequence[Record], metric: str | None) -> str:
-    known = [name for name in records[0].metrics if _is_score(name) and all(name in r.metrics for r in records)]
+    known = [name for name in records[0].metrics if _is_score(run, name) and all(name in r.metrics for r in records)]
     if metric is None:
         metric = next((o.metric for o in run.objectives if o.metric in known), None)
         if metric is None:
@@ -156,9 +156,9 @@ def _chosen(run: Run, records: Sequence[Record], metric: str | None) -> str:
     return metric
 
 
-def _is_score(metric: str) -> bool:
+def _is_score(run: Run, metric: str) -> bool:
     info = metric_info(metric)
-    return info is not None and info.needs_training
+    return metric in run.scores or (info is not None and info.needs_training)
 
 
 def _curves(records: Sequence[Record], metric: str, n_epochs: int) -> list[LearningCurve]:

@@ -10,19 +10,29 @@ from rich.markup import escape
 from rich.table import Table
 
 from nas.store.run import Run
-from nas.values.objectives import Direction
+from nas.values.metrics import metric_info
+from nas.values.objectives import Direction, Objective
 from nas.values.records import Record, RecordState
 
 
-def format_value(metric: str, value: float) -> str:
-    """Return a metric's value with its unit: counts with separators, other values with three or four digits."""
-    if metric.startswith("n_"):
-        return f"{value:,.0f}"
-    if "_bytes" in metric:
-        return f"{value / 2**20:,.2f} MiB"
-    if "_ms" in metric:
-        return f"{value:,.3g} ms"
-    return f"{value:.4g}"
+def format_value(metric: str, value: float, unit: str = "") -> str:
+    """Return a metric's value as people read it: four figures and the unit; counts and bytes in the usual way.
+
+    Args:
+        metric: Its key in a record's metrics.
+        value: Of it.
+        unit: As `MetricInfo.unit`; that of a built-in metric is known.
+    """
+    info = metric_info(metric)
+    match unit or (info.unit if info else ""):
+        case "count":
+            return f"{value:,.0f}"
+        case "bytes":
+            return f"{value / 2**20:,.2f} MiB"
+        case "ms":
+            return f"{value:,.3g} ms"
+        case other:
+            return f"{value:.4g} {other}".rstrip()
 
 
 def duration(seconds: float) -> str:
@@ -33,9 +43,10 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2g} s"
 
 
-def _value_text(record: Record, metric: str) -> str:
-    """Return a record's value of a metric, with its standard deviation if several seeds were trained."""
-    value, spread = format_value(metric, record.metrics[metric]), record.spread(metric)
+def _value_text(record: Record, objective: Objective) -> str:
+    """Return an objective's value, with the standard deviation over seeds where there were several."""
+    metric = objective.metric
+    value, spread = format_value(metric, record.metrics[metric], objective.unit), record.spread(metric)
     return value if spread is None else f"{value} ± {spread:.2g}"
 
 
@@ -54,7 +65,7 @@ def front_table(run: Run) -> Table:
     for record in run.front:
         mark = " *" if record.id == knee else ""
         mark += " ≈" if record.id in ties else ""
-        values = [_value_text(record, o.metric) for o in run.objectives]
+        values = [_value_text(record, o) for o in run.objectives]
         tested = [
             format_value(metric, record.retrained[metric]) if metric in record.retrained else "" for metric in retrained
         ]
@@ -78,7 +89,7 @@ def records_table(run: Run) -> Table:
         table.add_column(escape(objective.metric), justify="right", no_wrap=True)
     table.add_column("remark", overflow="ellipsis", no_wrap=True, ratio=1)
     for record in (*run.references, *run.records):
-        values = [_value_text(record, o.metric) if o.metric in record.metrics else "" for o in run.objectives]
+        values = [_value_text(record, o) if o.metric in record.metrics else "" for o in run.objectives]
         table.add_row(record.id, str(record.state), *values, escape(remark(record)))
     return table
 
@@ -153,9 +164,9 @@ def _spreads(record: Record) -> dict[str, Any]:
 
 
 def _objective_texts(run: Run, metrics: Mapping[str, float], prefix: str = "") -> list[str]:
-    """Return the known objectives as texts: prefix, name and value."""
-    known = [o.metric for o in run.objectives if o.metric in metrics]
-    return [f"{prefix}{metric} {format_value(metric, metrics[metric])}" for metric in known]
+    """Return what is known of each objective, its name before its value."""
+    known = [o for o in run.objectives if o.metric in metrics]
+    return [f"{prefix}{o.metric} {format_value(o.metric, metrics[o.metric], o.unit)}" for o in known]
 
 
 def _objective_metrics(run: Run) -> set[str]:

@@ -3,7 +3,6 @@
 from nas.assembly.run_checks import check_files
 from nas.assembly.search import (
     checked_devices,
-    executor,
     load_candidate,
     measuring_stages,
     prepare_folder,
@@ -12,7 +11,7 @@ from nas.assembly.search import (
     space_of,
     stored_normalization,
     stored_subject,
-    trains,
+    trained_metrics,
 )
 from nas.assembly.training import (
     TrainingInputs,
@@ -21,7 +20,6 @@ from nas.assembly.training import (
     make_run_encoder,
     make_run_teacher,
     retraining_parts,
-    search_space,
     training_inputs,
     training_plan,
 )
@@ -32,7 +30,6 @@ __all__ = [
     "check_files",
     "checked_devices",
     "distillation",
-    "executor",
     "load_candidate",
     "make_run_encoder",
     "make_run_teacher",
@@ -41,11 +38,10 @@ __all__ = [
     "retraining_parts",
     "search_parts",
     "search_problem",
-    "search_space",
     "space_of",
     "stored_normalization",
     "stored_subject",
+    "trained_metrics",
     "training_inputs",
     "training_plan",
-    "trains",
 ]

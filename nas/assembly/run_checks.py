@@ -10,8 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nas.config import RunConfig
 from nas.errors import InputError
 from nas.search.listener import SearchListener
+from nas.tasks.base import Task
 from nas.training.setting import TrainingSetting
-from nas.values.metrics import CLASS_METRICS, split_key
+from nas.values.metrics import split_key
 from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
 from search_spaces.references.reference_models import REFERENCE_MODELS
 
@@ -48,9 +49,9 @@ def check_classes(config: RunConfig, setting: TrainingSetting, listener: SearchL
     absent = _absent_classes(setting)
     judged = [objective.metric for objective in config.objective_values()]
     judged += [constraint.metric for constraint in config.constraint_values()]
-    faulty = [metric for metric in dict.fromkeys(judged) if _class_of(metric) in absent]
+    faulty = [metric for metric in dict.fromkeys(judged) if _class_of(metric, setting.task) in absent]
     if faulty:
-        names = dict.fromkeys(str(_class_of(metric)) for metric in faulty)
+        names = dict.fromkeys(str(_class_of(metric, setting.task)) for metric in faulty)
         raise InputError(
             f"objectives and constraints must be on classes that the validation split shows, got {', '.join(faulty)}: "
             f"it shows nothing of {', '.join(names)} that counts. Add such validation images, or take other metrics"
@@ -109,10 +110,10 @@ def _fewest_values(model: nn.Module, shape: tuple[int, ...]) -> int:
     return min(seen, default=2)
 
 
-def _class_of(metric: str) -> str | None:
+def _class_of(metric: str, task: Task) -> str | None:
     """Return the class that a metric is of; `None` for one that is not of a class."""
     name, qualifier = split_key(metric)
-    return qualifier if name in CLASS_METRICS else None
+    return qualifier if name in task.class_scores else None
 
 
 def _absent_classes(setting: TrainingSetting) -> tuple[str, ...]:

@@ -13,12 +13,11 @@ from latency.devices.base import Device
 from latency.errors import DeviceUnavailableError
 from nas.assembly.training import (
     candidate_training,
-    search_space,
     thresholds,
     training_inputs,
 )
 from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig
-from nas.controllers import Controller, SearchProblem
+from nas.controllers import SearchProblem
 from nas.data.normalization import Normalization
 from nas.errors import DamagedFileError, InputError
 from nas.evaluation import (
@@ -36,13 +35,12 @@ from nas.evaluation.known_costs import CountedCosts, TableCosts, bounds_check
 from nas.evaluation.stages import COMPLEXITY_METRICS
 from nas.execution import Executor
 from nas.pretrained.encoder import PretrainedSpace
-from nas.registry import imported, kind_class
+from nas.registry import imported
 from nas.search.listener import SearchListener
 from nas.search.parts import SearchParts
 from nas.search.warm_start import warm_start
 from nas.store.run_folder import RunFolder, weights_path
 from nas.torch_tools import load_weights
-from nas.values.metrics import metric_info
 from nas.values.records import Candidate
 from nas.version import VERSION
 from search_spaces.base import ModelSpace, SearchSpace
@@ -59,6 +57,7 @@ def prepare_folder(config: RunConfig, folder: RunFolder) -> None:
     store.set_fact("name", config.name)
     store.set_fact("objectives", [asdict(objective) for objective in config.objective_values()])
     store.set_fact("constraints", [asdict(constraint) for constraint in config.constraint_values()])
+    store.set_fact("scores", trained_metrics(config))
     packages = ("torch", "numpy", "pymoo", "moocore", "onnxruntime")
     own = {"pareto-nas": VERSION, "python": platform.python_version()}
     store.set_fact("versions", {**own, **{package: version(package) for package in packages}})
@@ -71,17 +70,17 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         InputError: If a device, the data, the teacher or the table is not to be had.
     """
     listener = listener or SearchListener()
-    space = search_space(config)
+    space, controller = config.search_space.instance, config.controller.instance
     try:
         space.check()
     except SearchSpaceError as error:
         raise InputError(f"search_space: {error}") from error
-    runs_on = executor(config)
+    runs_on = config.execution.instance
     devices = checked_devices(config, runs_on)
     inputs = training_inputs(config, folder, listener)
     if config.budget.gpu_hours is not None and (inputs is None or inputs.setting.device == "cpu"):
         raise InputError("budget.gpu_hours: no training of this run uses a GPU; give hours or n_trained")
-    if inputs and trains(config):
+    if inputs and trained_metrics(config):
         try:
             runs_on.check_device(inputs.setting.device)  # which `auto` tells only here
         except ValueError as error:
@@ -91,7 +90,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     measuring = (*measuring_stages(config, space, signature, devices), *costs)
     working: tuple[Stage, ...] = (*_function_stages(config), *scores)
     start, files, front_training = space, tuple[Path, ...](), None
-    if inputs and trains(config):
+    if inputs and trained_metrics(config):
         start, training = candidate_training(config, space, inputs.setting, folder, listener)
         n_seeds = config.seeds_per_candidate
         working += (SeededStage(training, range(n_seeds)) if n_seeds > 1 else training,)
@@ -107,7 +106,6 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     }
     if inputs:
         chance_levels |= {metric: inputs.setting.task.chance_level(metric) for metric in inputs.setting.task.metrics}
-    controller: Controller = kind_class("controller", config.controller.kind)(**config.controller.options)
     problem = search_problem(config, space, signature)
     if runs := config.controller.warm_start:
         n_first = max(controller.batch_size, _MIN_WARM_START)
@@ -150,7 +148,7 @@ def space_of(config: RunConfig, candidate: Candidate) -> SearchSpace:
     """Return the space of one of the run's candidates: the run's, or that of a reference model."""
     name = candidate.genotype.space
     kind = name.removeprefix(ReferenceModel.prefix)
-    return search_space(config) if kind == name else ReferenceModel(kind)
+    return config.search_space.instance if kind == name else ReferenceModel(kind)
 
 
 def stored_normalization(folder: RunFolder) -> Normalization:
@@ -175,23 +173,16 @@ def load_candidate(model: nn.Module, folder: RunFolder, candidate: str, training
         raise DamagedFileError(f"{path} does not hold this candidate's weights: {error}; {remedy}") from error
 
 
-def executor(config: RunConfig) -> Executor:
-    """Return where candidates are evaluated."""
-    made: Executor = kind_class("execution", config.execution.kind)(**config.execution.options)
-    return made
-
-
 def checked_devices(config: RunConfig, runs_on: Executor) -> dict[str, Device]:
     """Return the devices by the user's names.
 
     Raises:
         InputError: If one of them cannot be used.
     """
-    devices: dict[str, Device] = {}
-    for name, section in config.devices.items():
-        devices[name] = kind_class("devices", section.kind)(**section.options)
+    devices = {name: section.instance for name, section in config.devices.items()}
+    for name, device in devices.items():
         try:
-            runs_on.at_device(DeviceStage.name_of(name), devices[name].check)
+            runs_on.at_device(DeviceStage.name_of(name), device.check)
         except DeviceUnavailableError as error:
             raise InputError(f"devices.{name}: {error}") from error
     return devices
@@ -230,9 +221,10 @@ def _function_stages(config: RunConfig) -> list[Stage]:
     return [FunctionStage(name, imported(metric.function)) for name, metric in config.metrics.items()]
 
 
-def trains(config: RunConfig) -> bool:
-    """Return whether some objective or constraint needs trained networks."""
-    return any((info := metric_info(key)) is not None and info.needs_training for key in _wanted_metrics(config))
+def trained_metrics(config: RunConfig) -> list[str]:
+    """Return the objectives and constraints that need trained networks."""
+    wanted = dict.fromkeys([o.metric for o in config.objectives] + [c.metric for c in config.constraints])
+    return [name for name in wanted if (info := config.metric_info(name)) is not None and info.needs_training]
 
 
 def _wanted_metrics(config: RunConfig) -> set[str]:

@@ -27,7 +27,6 @@ from nas.pretrained.features import Features
 from nas.pretrained.plan import Plan
 from nas.pretrained.teacher import Teacher, TeacherOutputs, TeacherReport
 from nas.pretrained.views import n_views
-from nas.registry import kind_class
 from nas.search.listener import SearchListener
 from nas.search.parts import Thresholds
 from nas.search.retraining import RetrainingParts
@@ -41,13 +40,6 @@ from nas.values.objectives import Direction
 from search_spaces.base import SearchSpace
 
 _N_AT_A_TIME = 256  # decoded images in memory
-
-
-def search_space(config: RunConfig) -> SearchSpace:
-    """Return the run's search space."""
-    section = config.search_space
-    space: SearchSpace = kind_class("search_space", section.kind)(**section.options)
-    return space
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,7 @@ def training_inputs(
     if config.data is None:
         return None
     check_files(config)
-    dataset: Dataset = kind_class("data", config.data.kind)(**config.data.options)
+    dataset = config.data.instance
     dataset.check()
     fingerprint = dataset.fingerprint()
     device = resolve_device(config.training.device if config.training else "cpu")
@@ -88,7 +80,7 @@ def training_inputs(
     _check_stored(folder, "training_device", device)
     inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, folder.artifacts))
     check_classes(config, inputs.setting, listener or SearchListener())
-    check_batches(config, search_space(config), inputs.setting)
+    check_batches(config, config.search_space.instance, inputs.setting)
     _check_stored(folder, "training_precision", str(inputs.setting.precision))
     folder.store.set_fact("signature", asdict(inputs.signature))
     folder.store.set_fact("normalization", asdict(inputs.setting.normalization))
@@ -106,7 +98,7 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
     inputs = training_inputs(config, folder)
     if inputs is None or config.training is None:
         raise InputError(f"{folder.path}: this run trains no networks: its configuration has no data or training")
-    setting, space, cache = inputs.setting, search_space(config), folder.artifacts
+    setting, space, cache = inputs.setting, config.search_space.instance, folder.artifacts
     plan = training_plan(config, space, setting, cache)
     logits = list[Artifact]()
     if plan.teacher and plan.outputs:
@@ -148,7 +140,7 @@ def make_run_encoder(config: RunConfig, folder: RunFolder, listener: SearchListe
     inputs = training_inputs(config, folder)
     if config.pretraining is None or inputs is None:
         raise InputError(f"the configuration of {config.name!r} has no pretraining section")
-    encoder = training_plan(config, search_space(config), inputs.setting, folder.artifacts).encoder
+    encoder = training_plan(config, config.search_space.instance, inputs.setting, folder.artifacts).encoder
     assert encoder is not None  # noqa: S101 - the reader refuses pretraining for a space that shares no encoder
     _make((encoder,), folder, listener)
     return encoder.path
@@ -300,7 +292,10 @@ def _interim_score(config: RunConfig, task: Task) -> str:
 
 def _task(config: RunConfig, dataset: Dataset) -> Task:
     assert config.task is not None  # noqa: S101 - the reader fills it in where there is data
-    task: Task = kind_class("task", config.task.kind)(dataset.class_names, dataset.ignore_index, **config.task.options)
+    # Made here if the classes had no names yet when the configuration was read.
+    task: Task = config.task.instance or config.task.cls(
+        dataset.class_names, dataset.ignore_index, **config.task.options
+    )
     return task
 
 

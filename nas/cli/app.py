@@ -12,12 +12,13 @@ from nas.cli.data import prepare
 from nas.cli.networks import export, retrain
 from nas.cli.profile import profile
 from nas.cli.runs import plot, show
+from nas.cli.schema import schema
 from nas.cli.search import pretrain, search, teacher, validate
 from nas.errors import InputError, NasError
 from nas.version import VERSION
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (search, teacher, pretrain, show, plot, retrain, export, profile, validate):
+for command in (search, teacher, pretrain, show, plot, retrain, export, profile, validate, schema):
     app.command()(command)
 
 data_app = typer.Typer(help="Prepare data sets.", no_args_is_help=True)

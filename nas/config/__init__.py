@@ -4,32 +4,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from nas.config.kinds import Component
 from nas.config.model import (
-    ComponentConfig,
     ConstraintConfig,
     ControllerConfig,
-    DeviceConfig,
     Difference,
     DistillationConfig,
     FunctionMetricConfig,
     ObjectiveConfig,
     RunConfig,
-    TrainingConfig,
     differences,
 )
 from nas.config.reader import ConfigReader
 from nas.config.yaml_source import YamlSource
-from nas.errors import InputError
-
-_TENSOR_CORES = (7, 0)  # the first compute capability with units for float16; bfloat16 came with 8.0
+from nas.evaluation.training_config import TrainingConfig
+from nas.torch_tools import resolve_device, resolve_precision
 
 __all__ = [
-    "ComponentConfig",
+    "Component",
     "ConstraintConfig",
     "ControllerConfig",
-    "DeviceConfig",
     "Difference",
     "DistillationConfig",
     "FunctionMetricConfig",
@@ -62,36 +56,3 @@ def load_config(
     """
     read = YamlSource.from_mapping(source) if isinstance(source, Mapping) else YamlSource.read(source)
     return ConfigReader(read.with_overrides(overrides), trust_code=trust_code).read()
-
-
-def resolve_device(device: str) -> str:
-    """Return the torch device that `training.device` means on this machine: `auto` takes CUDA if it can.
-
-    Raises:
-        InputError: If CUDA, or that CUDA device, is asked for and is not here.
-    """
-    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        return "cuda" if n_cuda else "cpu"
-    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= n_cuda:
-        raise InputError(
-            f"training.device {device!r} is not here: torch {torch.__version__} sees {n_cuda} CUDA devices; "
-            "use auto or cpu"
-        )
-    return device
-
-
-def resolve_precision(precision: str, device: str) -> torch.dtype:
-    """Return what `training.precision` means for trainings on `device`, from `resolve_device`."""
-    if precision == "auto":
-        precision = _fastest_precision(device)
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
-
-
-def _fastest_precision(device: str) -> str:
-    if not device.startswith("cuda"):
-        return "float32"
-    with torch.cuda.device(device):
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bfloat16"
-        return "float16" if torch.cuda.get_device_capability() >= _TENSOR_CORES else "float32"

@@ -1,42 +1,78 @@
-"""The configuration of a run as frozen values: what the YAML file says, with every default filled in."""
+"""The configuration of a run: what the YAML file says, with every default filled in and every component made."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from enum import Enum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+import torch
+from annotated_types import Ge
+from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic_core import to_jsonable_python
 
-from nas.config.yaml_source import key_text, to_yaml_text
-from nas.evaluation.stopping_rules import DropRule, StoppingRule, SuccessiveHalving
+from latency.devices.base import Device
+from nas.config.kinds import Component, KindOf, Section, find_object, trusts_code, with_instance
+from nas.config.yaml_source import KeyPath, key_text, to_yaml_text
+from nas.controllers.base import Controller
+from nas.data.base import Dataset
+from nas.evaluation.training_config import TrainingConfig
+from nas.execution.base import Executor
+from nas.execution.serial import SerialExecutor
 from nas.pretrained.teacher import TeacherSpec
 from nas.search.parts import Scheduling
+from nas.tasks.base import Task
 from nas.training.augmentation import Augmentation
 from nas.training.distillation import Distillation
 from nas.values.budgets import Budget
-from nas.values.metrics import metric_key
+from nas.values.metrics import COSTS, MetricInfo, MetricSource, metric_key, split_key, table_metric
 from nas.values.objectives import Constraint, Direction, Objective
-from nas.values.recipes import StageRecipe, TrainingRecipe
+from nas.values.recipes import TrainingRecipe
+from search_spaces.base import SearchSpace
+from search_spaces.spaces.tabular import Tabular
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _is(pattern: str, words: str) -> Any:
+    """Return the annotation of text that matches `pattern`, which faults describe by `words`."""
+    return Field(pattern=f"^{pattern}$", json_schema_extra={"must_be": words})
 
 
-class ComponentConfig(_Section):
-    """A section with a kind.
+def _mapping(words: str) -> Any:
+    return Field(json_schema_extra={"must_be": f"a mapping {words}"})
+
+
+def _importable(name: str, info: ValidationInfo) -> str:
+    if not callable(find_object(name, trusts_code(info))):
+        raise ValueError(f"{name!r} must be a function")
+    return name
+
+
+_A_LIST = Field(json_schema_extra={"must_be": "a list"})
+
+
+class _ControllerKeys(Section):
+    """Keys of a controller's section beside its options.
 
     Attributes:
-        kind: A name in the section's registry, or a user's own class as `package.module:ClassName`.
-        options: The other arguments of its class's constructor, all of them.
+        warm_start: Folders of earlier runs on the same space, whose best genotypes are asked for first.
     """
 
-    kind: str
-    options: Mapping[str, Any] = {}
+    warm_start: tuple[Path, ...] | None = None
 
 
-class ControllerConfig(ComponentConfig):
+class _TeacherKeys(Section):
+    """Keys of a teacher's section beside its options.
+
+    Attributes:
+        weights: A safetensors file with trained weights of a reference model.
+        recipe: How to train it, where it is not given trained.
+    """
+
+    weights: Path | None = None
+    recipe: TrainingRecipe | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ControllerConfig(Component[Controller]):
     """The controller.
 
     Attributes:
@@ -46,105 +82,75 @@ class ControllerConfig(ComponentConfig):
     warm_start: tuple[Path, ...] = ()
 
 
-class DeviceConfig(ComponentConfig):
-    """A device.
-
-    Attributes:
-        metrics: What its class measures; not written to YAML.
-    """
-
-    metrics: frozenset[str]
+def _controller(
+    kind: str, options: dict[str, Any], cls: type[Controller], warm_start: tuple[Path, ...] | None
+) -> ControllerConfig:
+    return ControllerConfig(kind, options, cls, cls(**options), warm_start or ())
 
 
-class TrainingConfig(_Section):
-    """How and where candidates are trained.
-
-    Attributes:
-        device: `auto` (CUDA where it is there), `cpu`, `cuda` or `cuda:N`.
-        n_threads_alone: CPU threads of trainings that have the machine to themselves: teacher, pretraining,
-            retraining. A candidate's are `execution.n_threads`.
-        precision: Of convolutions and the like: `auto` takes bfloat16 on a GPU that computes in it, float16 on one that
-            has matrix units for that alone, float32 elsewhere. Weights, losses and scores are float32 always.
-        resident_gib: How much of a GPU's memory each process that trains may keep filled with examples: images of all
-            its stages, stored features, the teacher's outputs and the validation split together, in the order in which
-            they are needed; what does not fit stays memory-mapped on the host. Networks and activations come on top.
-        n_loader_workers: Processes that decode the training images from their files, batch by batch and in every epoch
-            anew, for each process that trains: for data sets that fit neither memory nor disk when decoded. 0: images
-            are decoded once, to disk.
-        n_views: Of each training image, varied by the augmentation, whose encoder features are stored for stages that
-            train the decoder alone.
-        drop_rule: Which candidates are stopped between two stages, by peers of like cost; `None` for none.
-        successive_halving: The same, by the share that goes on; at most one of the two is given.
-        recipe: The other keys of the section: of stages that don't say otherwise, and of retrainings.
-        stages: What candidates go through; one that trains everything by the recipe where none are given.
-    """
-
-    device: str = "auto"
-    n_threads_alone: int = 1
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    resident_gib: float = 4.0
-    n_loader_workers: int = 0
-    n_views: int = 4
-    drop_rule: DropRule | None = None
-    successive_halving: SuccessiveHalving | None = None
-    recipe: TrainingRecipe = TrainingRecipe()
-    stages: tuple[StageRecipe, ...] = (StageRecipe(),)
-
-    @property
-    def stopping_rule(self) -> StoppingRule | None:
-        """What ends candidates between two stages; `None` if nothing does."""
-        return self.drop_rule or self.successive_halving
-
-    @property
-    def has_stages(self) -> bool:
-        """Whether a training is more than the recipe alone."""
-        return self.stages != (StageRecipe(**dataclasses.asdict(self.recipe)),)
+def _task(kind: str, options: dict[str, Any], cls: type[Task]) -> Component[Task | None]:
+    """Return the task without its object, which is made once the data's classes are known."""
+    return Component(kind, options, cls, None)
 
 
-class DistillationConfig(_Section):
+def _teacher(
+    kind: str, options: dict[str, Any], cls: Any, weights: Path | None, recipe: TrainingRecipe | None
+) -> TeacherSpec:
+    with torch.device("meta"):  # shapes only: no memory, no initial weights
+        cls(3, 2, **options)
+    return TeacherSpec(kind, options, recipe or TeacherSpec.recipe, weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationConfig(Distillation):
     """How candidates learn from the teacher.
 
     Attributes:
         enabled: The one switch; off, the teacher is not made.
-        method: The other keys of the section.
     """
 
     enabled: bool = True
-    method: Distillation = Distillation()
+
+    @property
+    def method(self) -> Distillation:
+        """The other keys of the section."""
+        return Distillation(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Distillation)})
 
 
-class FunctionMetricConfig(_Section):
+class FunctionMetricConfig(Section):
     """A metric that a user's Python function gives.
 
     Attributes:
         function: `package.module:function`; called with a `nas.evaluation.base.Subject`, returns a number.
         chance_level: What a candidate reaches that is no good at all; fixes the reference point.
+        unit: As people read it: `ms`, `bytes` and `count` are written in the usual way.
     """
 
-    function: str
+    function: Annotated[str, AfterValidator(_importable)]
     chance_level: float | None = None
+    unit: str = ""
 
 
-class ObjectiveConfig(_Section):
+class ObjectiveConfig(Section):
     """A metric to optimise.
 
     Attributes:
         metric: Its name.
-        device: Where it is measured, for a metric of a device.
-        direction: Which way it is better.
+        device: Where it is measured, for a metric of a device that more than one measures.
+        direction: Which way it is better; where the metric says so, it may be left out.
     """
 
     metric: str
     device: str | None = None
-    direction: Direction
+    direction: Direction | None = None
 
 
-class ConstraintConfig(_Section):
+class ConstraintConfig(Section):
     """Bounds that a metric must keep, both inclusive; at least one is given.
 
     Attributes:
         metric: Its name.
-        device: Where it is measured, for a metric of a device.
+        device: Where it is measured, for a metric of a device that more than one measures.
         min: The lower bound.
         max: The upper bound.
     """
@@ -155,7 +161,7 @@ class ConstraintConfig(_Section):
     max: float | None = None
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything that a run depends on. Made by `load_config`, which checks it as a whole.
 
     Attributes:
@@ -185,38 +191,65 @@ class RunConfig(_Section):
         tensorboard: Whether events are written for TensorBoard.
     """
 
-    name: str
+    name: Annotated[
+        str, _is("[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-', the first a letter or digit")
+    ]
     seed: int = 0
-    task: ComponentConfig | None = None
-    data: ComponentConfig | None = None
-    teacher: TeacherSpec | None = None
-    search_space: ComponentConfig
+    task: Annotated[Component[Task | None], KindOf("task", _task)] | None = None
+    data: Annotated[Component[Dataset], KindOf("data")] | None = None
+    teacher: Annotated[TeacherSpec, KindOf("teacher", _teacher, _TeacherKeys)] | None = None
+    search_space: Annotated[Component[SearchSpace], KindOf("search_space")]
     training: TrainingConfig | None = None
     pretraining: TrainingRecipe | None = None
     augmentation: Augmentation | None = None
     distillation: DistillationConfig | None = None
-    devices: Mapping[str, DeviceConfig] = {}
-    metrics: Mapping[str, FunctionMetricConfig] = {}
-    objectives: tuple[ObjectiveConfig, ...]
-    constraints: tuple[ConstraintConfig, ...] = ()
-    reference_point: Mapping[str, float | None] = {}
-    controller: ControllerConfig
+    devices: Annotated[
+        dict[str, Annotated[Component[Device], KindOf("devices")]], _mapping("such as {cpu: {kind: torch_cpu}}")
+    ] = {}
+    metrics: Annotated[dict[str, FunctionMetricConfig], _mapping("of names to functions")] = {}
+    objectives: Annotated[tuple[ObjectiveConfig, ...], _A_LIST]
+    constraints: Annotated[tuple[ConstraintConfig, ...], _A_LIST] = ()
+    reference_point: Annotated[dict[str, float | None], _mapping("of objectives to numbers")] = {}
+    controller: Annotated[ControllerConfig, KindOf("controller", _controller, _ControllerKeys)]
     scheduling: Scheduling = Scheduling.GENERATIONAL
     budget: Budget = Budget()
-    execution: ComponentConfig
-    seeds_per_candidate: int = 1
-    front_seeds: int = 0
+    execution: Annotated[Component[Executor], KindOf("execution")] = Field(
+        default_factory=lambda: with_instance("serial", {"n_threads": 1}, SerialExecutor)
+    )
+    seeds_per_candidate: Annotated[int, Ge(1)] = 1
+    front_seeds: Annotated[int, Ge(0)] = 0
     references: tuple[str, ...] = ()
     tensorboard: bool = True
 
+    def metric_info(self, metric: str) -> MetricInfo | None:
+        """Return what this run knows of a metric, `iou[CLASS]` included; `None` if nothing gives it.
+
+        Args:
+            metric: Its name, without the device that measures it.
+        """
+        name, class_name = split_key(metric)
+        if metric in self.metrics:
+            return MetricInfo(MetricSource.FUNCTION, None, self.metrics[metric].unit)
+        if self.search_space and isinstance(self.search_space.instance, Tabular):
+            return table_metric(metric)
+        scores = self.task.cls.scores if self.task and class_name is None else {}
+        if self.task and class_name is not None:
+            scores = self.task.cls.class_scores
+        return scores.get(name) or COSTS.get(metric)
+
     def metric_key(self, metric: str, device: str | None = None) -> str:
         """Return the name under which this run's records keep `metric` as measured on `device`."""
-        measuring = [name for name, config in self.devices.items() if metric in config.metrics]
+        measuring = [name for name, config in self.devices.items() if metric in config.instance.metrics]
         return metric_key(metric, device, measuring)
 
     def objective_values(self) -> tuple[Objective, ...]:
         """Return the objectives by the keys of records."""
-        return tuple(Objective(self.metric_key(o.metric, o.device), o.direction) for o in self.objectives)
+        units = {o.metric: info.unit for o in self.objectives if (info := self.metric_info(o.metric))}
+        return tuple(
+            Objective(self.metric_key(o.metric, o.device), o.direction, units.get(o.metric, ""))
+            for o in self.objectives
+            if o.direction
+        )
 
     def constraint_values(self) -> tuple[Constraint, ...]:
         """Return the constraints by the keys of records."""
@@ -224,52 +257,30 @@ class RunConfig(_Section):
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the configuration in the shape of the YAML file, as plain values; `load_config` takes it."""
-        mapping: dict[str, Any] = {}
-        for name in type(self).model_fields:
-            plain = _plain(getattr(self, name))
-            if plain is not None:
-                mapping[name] = plain
-        return mapping
+        plain = {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+        return {name: value for name, value in plain.items() if value is not None}
 
     def to_yaml(self) -> str:
         """Return the whole configuration, defaults included, as YAML that loads to an equal one."""
         return to_yaml_text(self.to_mapping())
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
-    """Return `value` as YAML writes it."""
-    match value:
-        case ComponentConfig():
-            own = {"warm_start": _plain(value.warm_start)} if isinstance(value, ControllerConfig) else {}
-            return {"kind": value.kind, **own, **_plain(value.options)}
-        case TeacherSpec():
-            trained = {"recipe": _plain(value.recipe)} if value.given is None else {}
-            own = {"kind": value.kind, "weights": _plain(value.weights)} | trained
-            return own | _plain(value.options)
-        case TrainingConfig():
-            own = {name: _plain(getattr(value, name)) for name in TrainingConfig.model_fields}
-            recipe = own.pop("recipe")
-            if value.has_stages:
-                del recipe["epochs"]  # stages have their own
-            else:
-                del own["stages"]
-            return {name: plain for name, plain in (own | recipe).items() if plain is not None}
-        case DistillationConfig():
-            return {"enabled": value.enabled, **_plain(value.method)}
-        case BaseModel():
-            fields = {name: _plain(getattr(value, name)) for name in type(value).model_fields}
-            return {name: plain for name, plain in fields.items() if plain is not None}
-        case Enum():
-            return value.value
-        case Path():
-            return str(value)
-        case Mapping():
-            return {key: _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case _ if dataclasses.is_dataclass(value):
-            return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return value
+def _plain(value: Any) -> Any:
+    """Return a part of the configuration as YAML writes it."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, TrainingConfig):
+        return value.to_mapping()
+    if isinstance(value, Section):
+        return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, Component | TeacherSpec):
+        keys: dict[str, Any] = {"warm_start": value.warm_start} if isinstance(value, ControllerConfig) else {}
+        if isinstance(value, TeacherSpec):
+            keys = {"weights": value.weights} if value.given is not None else {"recipe": value.recipe}
+        value = {"kind": value.kind, **keys, **value.options}
+    return to_jsonable_python(value)
 
 
 ABSENT = "(absent)"
@@ -278,13 +289,7 @@ ABSENT = "(absent)"
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One key whose value differs between two configurations.
-
-    Attributes:
-        key: Its path, e.g. `"controller.n_generations"`.
-        old: Its plain value, or `ABSENT`.
-        new: Likewise.
-    """
+    """One key, e.g. `"controller.n_generations"`, whose plain value differs between two configurations."""
 
     key: str
     old: Any
@@ -297,21 +302,14 @@ class Difference:
 def differences(old: RunConfig, new: RunConfig) -> list[Difference]:
     """Return the keys whose values differ, in the order of the file. Asked before a run is resumed."""
     before, after = dict(_leaves(old.to_mapping(), ())), dict(_leaves(new.to_mapping(), ()))
-    return [
-        Difference(key, before.get(key, ABSENT), after.get(key, ABSENT))
-        for key in dict.fromkeys([*before, *after])
-        if before.get(key, ABSENT) != after.get(key, ABSENT)
-    ]
+    keys = dict.fromkeys([*before, *after])
+    pairs = [Difference(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in keys]
+    return [pair for pair in pairs if pair.old != pair.new]
 
 
-def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, Any]]:
-    children: Iterator[tuple[str | int, Any]] | None = None
-    if isinstance(value, dict):
-        children = iter(value.items())
-    elif isinstance(value, list):
-        children = iter(enumerate(value))
-    if children is None or not value:
+def _leaves(value: Any, path: KeyPath) -> Iterator[tuple[str, Any]]:
+    if not value or not isinstance(value, dict | list):
         yield key_text(path), value
         return
-    for key, child in children:
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value):
         yield from _leaves(child, (*path, key))

@@ -1,55 +1,57 @@
-"""Reads the sections of a configuration and checks them together. Only `load_config` needs it."""
+"""Reads a configuration section by section, so that all faults are found at once. Only `load_config` needs it."""
 
 import difflib
-import re
-from collections.abc import Mapping, Sequence
+import functools
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
-from latency.devices.base import Device
-from nas.config.metric_sections import MetricSections, MetricsReader, RunContext
-from nas.config.model import (
-    ComponentConfig,
-    ControllerConfig,
-    DeviceConfig,
-    RunConfig,
-    TrainingConfig,
-)
-from nas.config.options import construct, must_be, nearest, options_model, sentence, validate
-from nas.config.section_reader import SectionReader
-from nas.config.training_sections import TrainingReader
-from nas.config.yaml_source import KeyPath, YamlSource
-from nas.controllers.base import Controller
-from nas.data.base import Dataset
-from nas.errors import InputError
-from nas.execution.base import Executor
-from nas.registry import KINDS, Kinds
-from nas.tasks.base import Task
-from nas.values.budgets import Budget
-from nas.values.objectives import Objective
-from search_spaces.base import SearchSpace
-from search_spaces.references.reference_models import REFERENCE_MODELS
+from pydantic import BaseModel, ValidationError, create_model
 
-_SCALARS = ("name", "seed", "scheduling", "seeds_per_candidate", "front_seeds", "references", "tensorboard")
-_REQUIRED = ("search_space", "controller", "objectives")
-_SECTIONS = frozenset(RunConfig.model_fields) - set(_SCALARS)
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_DEVICE_NAME = re.compile(r"[A-Za-z0-9_-]+")
-_DEFAULT_DEVICE = {"cpu": {"kind": "torch_cpu"}}
-_DEFAULT_EXECUTION = {"kind": "serial"}
+from nas.config.checks import CrossChecks
+from nas.config.faults import Formatter, nearest
+from nas.config.kinds import Section
+from nas.config.model import RunConfig
+from nas.config.yaml_source import Fault, YamlSource
+from nas.pretrained.teacher import TeacherSpec
+from nas.values.recipes import TrainingRecipe
+
+_REQUIRED = tuple(name for name, field in RunConfig.model_fields.items() if field.is_required())
+_RECIPE_KEYS = [field.name for field in fields(TrainingRecipe)]
 
 
-class ConfigReader(SectionReader):
+@functools.cache
+def _section_model(name: str) -> type[BaseModel]:
+    """Return the model of a file that holds one section alone."""
+    annotation = typing.get_type_hints(RunConfig, include_extras=True)[name]
+    field: dict[str, Any] = {name: (annotation, ...)}
+    return create_model(name, __base__=Section, **field)
+
+
+@functools.cache
+def _section_schema(name: str) -> dict[str, Any]:
+    return _section_model(name).model_json_schema()
+
+
+class ConfigReader:
     """Reads one configuration, once.
 
     Args:
         source: What the user wrote.
         trust_code: Whether Python code that it names may be imported.
-        kinds: By section, what its `kind` may be.
+
+    Attributes:
+        faults: Those found so far.
     """
 
-    def __init__(self, source: YamlSource, *, trust_code: bool = False, kinds: Mapping[str, Kinds] = KINDS) -> None:
-        super().__init__(source.data, _given_sections(source.data), trust_code, kinds)
+    def __init__(self, source: YamlSource, *, trust_code: bool = False) -> None:
         self._source = source
+        self._raw = _inherited(source.data)
+        self._context: dict[str, Any] = {"trust_code": trust_code, "models": {}}
+        self.faults: list[Fault] = []
+        self._read: dict[str, Any] = {}  # sections without fault
 
     def read(self) -> RunConfig:
         """Return the configuration.
@@ -57,197 +59,88 @@ class ConfigReader(SectionReader):
         Raises:
             ConfigurationError: Naming all faults, by line.
         """
-        sections = self._read_scalars()
-        space_config, space = self._component("search_space")
-        data_config, dataset = self._component("data")
-        task_config, task = self._task(dataset)
-        task_kind = task_config.kind if task_config else None
-        context = RunContext(
-            given=self._given,
-            space=space if isinstance(space, SearchSpace) else None,
-            task_kind=task_kind,
-            task=task,
-            class_names=_class_names(dataset),
-            devices=self._devices(),
-            has_device_faults=any(fault.path[:1] == ("devices",) for fault in self.faults),
-            default_devices=lambda: self._read_devices(_DEFAULT_DEVICE),
-        )
-        metrics = MetricsReader(self._raw, context, self._trust_code)
-        metric_sections = metrics.read()
-        objectives = [Objective(metrics.key(o), o.direction) for o in metric_sections["objectives"]]
-        trainings = TrainingReader(self._raw, self._given, self._trust_code, self._kinds)
-        sections |= trainings.read(dataset, space, task, task_kind)
-        self.faults += metrics.faults + trainings.faults
-        sections |= {
-            "search_space": space_config,
-            "data": data_config,
-            "task": task_config,
-            "controller": self._controller(objectives),
-            "budget": self._value("budget", Budget, self._mapping(("budget",), self._raw.get("budget")) or {}, ()),
-        }
-        sections["execution"] = self._execution(sections["training"])
-        self._check_references(sections.get("references", ()), task_kind)
-        return self._finish(sections, metric_sections)
-
-    def _finish(self, sections: Mapping[str, Any], metric_sections: MetricSections) -> RunConfig:
-        for name in _REQUIRED:
-            if name not in self._given:
-                self._fault((name,), f"missing key {name!r}.")
+        given = self._given()
+        for name in (name for name in RunConfig.model_fields if name in given):
+            if (section := self.section(name, self._raw[name])) is not None:
+                self._read[name] = section
+        # Where a section is faulty, its default is checked, or None; nobody gets to see that.
+        draft = RunConfig.model_construct(**(dict.fromkeys(_REQUIRED) | self._read))
+        checks = CrossChecks(draft, self._raw, given | self._misspelled(), self.section, self.items)
+        checked = checks.checked()
+        self.faults += checks.faults
         if self.faults:
             raise self._source.error(self.faults)
-        return RunConfig(**sections, **metric_sections)
+        return checked
 
-    def _read_scalars(self) -> dict[str, Any]:
-        model = options_model(RunConfig, _SECTIONS)
-        raw = {key: value for key, value in self._raw.items() if key not in _SECTIONS}
-        values, faults = validate(model, raw, (), also_known=_SECTIONS)
-        self.faults += faults
-        name = self._raw.get("name")
-        if isinstance(name, str) and not _FILE_NAME.fullmatch(name):
-            what = "letters, digits, '.', '_' and '-', the first a letter or digit"
-            self.faults.append(must_be(("name",), what, name))
-        for key, least in (("seeds_per_candidate", 1), ("front_seeds", 0)):
-            value = (values or {}).get(key, least)
-            if value < least:
-                self.faults.append(must_be((key,), f"an integer of at least {least}", value))
-            elif value > least and "training" not in self._given:
-                self._fault((key,), f"{key} needs a training section: only trainings depend on the seed.")
-        return values or {}
-
-    def _component(
-        self, section: str, default: Mapping[str, Any] | None = None, own: Sequence[str] = ()
-    ) -> tuple[ComponentConfig | None, object]:
-        """Return a section with a kind, and the object that its options were checked on.
-
-        Keys named in `own` are read elsewhere.
-        """
-        kinds = self._kinds[section]
-        example = f" such as {{kind: {next(iter(kinds.classes))}}}"
-        raw = self._raw.get(section)
-        if raw is None and section in _REQUIRED and section in self._raw:
-            self.faults.append(must_be((section,), f"a mapping{example}", raw))
-        raw = self._mapping((section,), default if raw is None else raw, example)
-        if raw is None:
-            return None, None
-        cls, options = self._kind_and_options((section,), raw, kinds, dict.fromkeys(own))
-        if cls is None or options is None:
-            return None, None
-        return self._checked((section,), raw["kind"], cls, options)
-
-    def _checked(
-        self, path: KeyPath, kind: str, cls: type, options: Mapping[str, Any]
-    ) -> tuple[ComponentConfig | None, object]:
-        made, faults = construct(lambda: cls(**options), options, path)
-        self.faults += faults
-        return (None if faults else ComponentConfig(kind=kind, options=options)), made
-
-    def _controller(self, objectives: Sequence[Objective]) -> ControllerConfig | None:
-        """Return the controller, its options checked against what is optimised."""
-        raw = self._raw.get("controller")
-        own: dict[str, Any] = {}
-        if isinstance(raw, Mapping) and raw.get("warm_start") is not None:
-            values, faults = validate(
-                options_model(ControllerConfig, frozenset({"kind", "options"})),
-                {"warm_start": raw["warm_start"]},
-                ("controller",),
-            )
-            own, self.faults = values or {}, self.faults + faults
-        config, controller = self._component("controller", own=("warm_start",))
-        if config is None or not isinstance(controller, Controller):
-            return None
-        if not self.faults:
-            _, faults = construct(lambda: controller.check_objectives(objectives), config.options, ("controller",))
-            self.faults += faults
-        return ControllerConfig(kind=config.kind, options=config.options, **own)
-
-    def _task(self, dataset: object) -> tuple[ComponentConfig | None, Task | None]:
-        """Return the task, by default what the data's targets are made for."""
-        raw = self._mapping(("task",), self._raw.get("task"), " such as {kind: segmentation}")
-        fitting = None
-        if isinstance(dataset, Dataset):
-            fitting = "segmentation" if dataset.is_dense else "classification"
-        if raw is None:
-            if fitting is None or "task" in self._given:
-                return None, None
-            raw = {"kind": fitting}
-        cls, options = self._kind_and_options(("task",), raw, self._kinds["task"])
-        if cls is None or options is None:
-            return None, None
-        config = ComponentConfig(kind=raw["kind"], options=options)
-        if fitting and config.kind != fitting:
-            text = f"the targets of the data are made for {fitting}, not for {config.kind}."
-            self._fault(("task", "kind"), f"task.kind: {text}")
-            return config, None
-        names = _class_names(dataset)
-        if names is None or not isinstance(dataset, Dataset):
-            return config, None
-        task, faults = construct(lambda: cls(names, dataset.ignore_index, **options), options, ("task",))
-        self.faults += faults
-        return config, task
-
-    def _execution(self, training: TrainingConfig | None) -> ComponentConfig | None:
-        config, executor = self._component("execution", _DEFAULT_EXECUTION)
-        if training is not None and isinstance(executor, Executor):
-            try:
-                executor.check_device(training.device)
-            except ValueError as error:
-                self._fault(("execution", "resources_per_candidate"), f"execution.{error}.")
-        return config
-
-    def _devices(self) -> dict[str, DeviceConfig]:
-        raw = self._mapping(("devices",), self._raw.get("devices"), " such as {cpu: {kind: torch_cpu}}")
-        return self._read_devices(raw or {})
-
-    def _read_devices(self, raw: Mapping[str, Any]) -> dict[str, DeviceConfig]:
-        devices = {}
-        for name, section in raw.items():
-            path = ("devices", name)
-            if not _DEVICE_NAME.fullmatch(name):
-                text = f"a name must be letters, digits, '_' and '-', got {name!r}."
-                self._fault(path, sentence(("devices",), text))
-            if not isinstance(section, Mapping):
-                self.faults.append(must_be(path, "a mapping such as {kind: torch_cpu}", section))
-                continue
-            cls, options = self._kind_and_options(path, section, self._kinds["devices"])
-            if cls is not None and options is not None:
-                config, device = self._checked(path, section["kind"], cls, options)
-                if config is not None and isinstance(device, Device):
-                    devices[name] = DeviceConfig(kind=config.kind, options=options, metrics=device.metrics)
-        return devices
-
-    def _check_references(self, references: tuple[str, ...], task_kind: str | None) -> None:
-        if references:
-            self._needs_data("references")
-        for index, kind in enumerate(references):
-            path = ("references", index)
-            known = REFERENCE_MODELS
-            if kind not in known:
-                self._fault(path, sentence(path, f"unknown reference model {kind!r}.{nearest(kind, known)}"))
-            elif kind in references[:index]:
-                self._fault(path, sentence(path, f"{kind!r} is given twice."))
-            else:
-                self._check_reference(path, kind, task_kind)
-
-
-def _given_sections(raw: Mapping[str, Any]) -> frozenset[str]:
-    """Return the sections that the user wrote; misspelled ones too, so that one slip is one fault."""
-    given = {name for name in _SECTIONS if raw.get(name) is not None}
-    given |= {name for name in _REQUIRED if name in raw}
-    for key in raw:
-        if key not in RunConfig.model_fields:
-            given |= set(difflib.get_close_matches(key, RunConfig.model_fields, n=1))
-    return frozenset(given)
-
-
-def _class_names(dataset: object) -> tuple[str, ...] | None:
-    """Return the names of the classes; `None` if they cannot be known now (files are missing, say).
-
-    What is wrong with the data is the data check's to say, not ours: an old run's configuration has to load
-    where its data is gone.
-    """
-    if not isinstance(dataset, Dataset):
+    def section(self, name: str, raw: Any) -> Any:
+        """Return a section as `raw` gives it; `None` if there are faults, which are noted."""
+        try:
+            return getattr(self._validated(name, raw), name)
+        except ValidationError as error:
+            own = {kind: model.model_json_schema() for kind, model in self._context["models"].items()}
+            formatter = Formatter({name: raw}, _section_schema(name), own)
+            self.faults += [fault for fault in formatter.faults(error) if self._is_written(fault)]
         return None
-    try:
-        return dataset.class_names
-    except (InputError, OSError, ImportError):
-        return None
+
+    def items(self, name: str) -> dict[Any, Any]:
+        """Return the items of a section that are without fault, by name or index."""
+        raw, read = self._raw.get(name), self._read.get(name)
+        if not raw or not isinstance(raw, list | Mapping):
+            return {}
+        keys: list[Any] = list(range(len(raw)) if isinstance(raw, list) else raw)
+        if read is None and not any(fault.path == (name,) for fault in self.faults):
+            faulty = {fault.path[1] for fault in self.faults if fault.path[0] == name}
+            keys = [key for key in keys if key not in faulty]
+            sound = [raw[key] for key in keys] if isinstance(raw, list) else {key: raw[key] for key in keys}
+            read = getattr(self._validated(name, sound), name)
+        items = read.values() if isinstance(read, Mapping) else read or ()
+        return dict(zip(keys, items, strict=False))
+
+    def _validated(self, name: str, raw: Any) -> BaseModel:
+        text = json.dumps({name: raw}, default=str)
+        return _section_model(name).model_validate_json(text, context=self._context)
+
+    def _given(self) -> frozenset[str]:
+        """Return the sections to read; an empty one counts as left out, unless it is required or a single value."""
+        for key in self._raw.keys() - RunConfig.model_fields.keys():
+            self.faults.append(Fault((key,), f"unknown key {key!r}.{nearest(key, RunConfig.model_fields)}"))
+        misspelled = self._misspelled()
+        for name in _REQUIRED:
+            if name not in self._raw and name not in misspelled:
+                self.faults.append(Fault((name,), f"missing key {name!r}."))
+        fields = RunConfig.model_fields
+        return frozenset(
+            name
+            for name, raw in self._raw.items()
+            if name in fields and (raw is not None or name in _REQUIRED or isinstance(fields[name].default, str | int))
+        )
+
+    def _misspelled(self) -> frozenset[str]:
+        """Return the sections that misspelled ones mean, so that one slip is one fault."""
+        unknown = self._raw.keys() - RunConfig.model_fields.keys()
+        return frozenset(
+            name for key in unknown for name in difflib.get_close_matches(key, RunConfig.model_fields, n=1)
+        )
+
+    def _is_written(self, fault: Fault) -> bool:
+        """Return whether the file itself holds what is at fault: a value that stages take over is named once."""
+        match fault.path:
+            case ("training", "stages", int(number), str(key)) if key in _RECIPE_KEYS:
+                return key in self._source.data["training"]["stages"][number]
+        return True
+
+
+def _inherited(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the file with what parts take from elsewhere: a stage from its section, a teacher's recipe its default."""
+    training, teacher = data.get("training"), data.get("teacher")
+    if isinstance(training, Mapping):
+        training = {key: value for key, value in training.items() if value is not None or key in _RECIPE_KEYS}
+        if isinstance(training.get("stages"), list):
+            shared = {key: training[key] for key in _RECIPE_KEYS if key in training and key != "epochs"}
+            stages = [shared | dict(stage) if isinstance(stage, Mapping) else stage for stage in training["stages"]]
+            training["stages"] = stages
+        data = data | {"training": training}
+    if isinstance(teacher, Mapping) and isinstance(teacher.get("recipe"), Mapping):
+        recipe = {"epochs": TeacherSpec.recipe.epochs, **teacher["recipe"]}
+        data = data | {"teacher": {**teacher, "recipe": recipe}}
+    return data

@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import numpy as np
+from annotated_types import Ge
 
 from nas.errors import SpaceExhaustedError
+from nas.values.bounds import bounded
 from nas.values.objectives import Objective, to_losses
 from nas.values.records import Candidate, Record, RecordState
 from search_spaces.base import SearchSpace
@@ -178,10 +180,8 @@ class SizedController(Controller):
         batch_size: At a time.
     """
 
-    def __init__(self, n_candidates: int, batch_size: int) -> None:
-        for name, value in (("n_candidates", n_candidates), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+    @bounded
+    def __init__(self, n_candidates: Annotated[int, Ge(1)], batch_size: Annotated[int, Ge(1)]) -> None:
         self._n_candidates = n_candidates
         self._batch_size = batch_size
 

@@ -1,9 +1,10 @@
 """NSGA-II on integer genes, by pymoo. Its types stay in this file."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Gt, Le, MultipleOf
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.core.mutation import Mutation
 from pymoo.core.population import Population
@@ -13,6 +14,7 @@ from pymoo.operators.crossover.ux import UniformCrossover
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 
 from nas.controllers.base import Controller, SearchProblem
+from nas.values.bounds import bounded
 from nas.values.records import Record
 from search_spaces.genotype import Gene, GeneKind, Genotype
 
@@ -50,18 +52,13 @@ class Nsga2(Controller):
         Differs: offspring that were asked for before are never evaluated again (the base class replaces them).
     """
 
+    @bounded
     def __init__(
         self,
-        population_size: int = 20,
-        n_generations: int = 10,
-        mutation_probability: float | None = None,
+        population_size: Annotated[int, Ge(4), MultipleOf(2)] = 20,
+        n_generations: Annotated[int, Ge(1)] = 10,
+        mutation_probability: Annotated[float, Gt(0), Le(1)] | None = None,
     ) -> None:
-        if population_size < 4 or population_size % 2:
-            raise ValueError(f"population_size must be an even integer of at least 4, got {population_size}")
-        if n_generations < 1:
-            raise ValueError(f"n_generations must be at least 1, got {n_generations}")
-        if mutation_probability is not None and not 0 < mutation_probability <= 1:
-            raise ValueError(f"mutation_probability must lie in (0, 1], got {mutation_probability}")
         self._population_size = population_size
         self._n_generations = n_generations
         self._mutation_probability = mutation_probability

@@ -1,15 +1,18 @@
 """A recurrent policy that writes genotypes gene by gene and is trained by PPO on what they were worth."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt
 from torch import nn
 from torch.nn import functional as F
 
 from nas.controllers.base import SearchProblem
 from nas.controllers.scalarized import Member, ScalarizedController
 from nas.torch_tools import torch_threads
+from nas.values.bounds import bounded
 from nas.values.records import Record
 from nas.values.scalarization import ScalarizationKind
 from search_spaces.genotype import Genotype
@@ -87,23 +90,19 @@ class Ppo(ScalarizedController):
         scale; it learns from canonical genotypes, also those that others put in the place of its own.
     """
 
+    @bounded
     def __init__(
         self,
-        n_candidates: int = 200,
-        batch_size: int = 10,
-        learning_rate: float = 0.01,
-        n_updates: int = 8,
-        clip: float = 0.2,
-        entropy: float = 0.01,
+        n_candidates: Annotated[int, Ge(1)] = 200,
+        batch_size: Annotated[int, Ge(1)] = 10,
+        learning_rate: Annotated[float, Gt(0)] = 0.01,
+        n_updates: Annotated[int, Gt(0)] = 8,
+        clip: Annotated[float, Gt(0)] = 0.2,
+        entropy: Annotated[float, Ge(0)] = 0.01,
         scalarization: ScalarizationKind = ScalarizationKind.CHEBYSHEV,
         targets: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(n_candidates, batch_size, scalarization, targets)
-        for name, value in (("learning_rate", learning_rate), ("n_updates", n_updates), ("clip", clip)):
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        if entropy < 0:
-            raise ValueError(f"entropy must be at least 0, got {entropy}")
         self._learning_rate = learning_rate
         self._n_updates = n_updates
         self._clip = clip

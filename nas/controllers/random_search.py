@@ -1,6 +1,9 @@
 """Random search: the baseline that every other controller has to beat."""
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from annotated_types import Ge
 
 from nas.controllers.base import SizedController
 from nas.values.records import Record
@@ -15,7 +18,7 @@ class RandomSearch(SizedController):
         batch_size: How many to ask for at a time.
     """
 
-    def __init__(self, n_candidates: int = 100, batch_size: int = 10) -> None:
+    def __init__(self, n_candidates: Annotated[int, Ge(1)] = 100, batch_size: Annotated[int, Ge(1)] = 10) -> None:
         super().__init__(n_candidates, batch_size)
 
     def _propose(self, n: int) -> Iterable[Genotype]:

@@ -2,11 +2,14 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
 from nas.controllers.base import SearchProblem
 from nas.controllers.scalarized import Member, ScalarizedController, mutated
+from nas.values.bounds import bounded
 from nas.values.records import Record
 from nas.values.scalarization import ScalarizationKind
 from search_spaces.genotype import Genotype
@@ -28,19 +31,17 @@ class RegularizedEvolution(ScalarizedController):
         Differs: several objectives by randomly weighted scalarisations (Paria et al. 2019, arXiv:1805.12168).
     """
 
+    @bounded
     def __init__(
         self,
-        n_candidates: int = 200,
-        batch_size: int = 10,
-        population_size: int = 50,
-        tournament_size: int = 10,
+        n_candidates: Annotated[int, Ge(1)] = 200,
+        batch_size: Annotated[int, Ge(1)] = 10,
+        population_size: Annotated[int, Ge(2)] = 50,
+        tournament_size: Annotated[int, Ge(2)] = 10,
         scalarization: ScalarizationKind = ScalarizationKind.CHEBYSHEV,
         targets: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(n_candidates, batch_size, scalarization, targets)
-        for name, value in (("population_size", population_size), ("tournament_size", tournament_size)):
-            if value < 2:
-                raise ValueError(f"{name} must be at least 2, got {value}")
         self._population_size = population_size
         self._tournament_size = tournament_size
 

@@ -1,11 +1,14 @@
 """Simulated annealing: walks that take fewer and fewer steps uphill."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Gt
 
 from nas.controllers.base import SearchProblem
 from nas.controllers.scalarized import Member, ScalarizedController, mutated
+from nas.values.bounds import bounded
 from nas.values.records import Record
 from nas.values.scalarization import ScalarizationKind
 from search_spaces.genotype import Genotype
@@ -27,18 +30,17 @@ class SimulatedAnnealing(ScalarizedController):
         Czyzak & Jaszkiewicz 1998.
     """
 
+    @bounded
     def __init__(
         self,
-        n_candidates: int = 200,
-        batch_size: int = 10,
+        n_candidates: Annotated[int, Ge(1)] = 200,
+        batch_size: Annotated[int, Ge(1)] = 10,
         start_temperature: float = 0.1,
-        end_temperature: float = 0.005,
+        end_temperature: Annotated[float, Gt(0)] = 0.005,
         scalarization: ScalarizationKind = ScalarizationKind.CHEBYSHEV,
         targets: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(n_candidates, batch_size, scalarization, targets)
-        if not end_temperature > 0:
-            raise ValueError(f"end_temperature must be positive, got {end_temperature}")
         if start_temperature < end_temperature:
             raise ValueError(f"start_temperature must be at least end_temperature, got {start_temperature}")
         self._temperatures = (start_temperature, end_temperature)

@@ -4,14 +4,17 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Gt
 from scipy.stats import kendalltau
 
 from nas.controllers.base import SearchProblem, SizedController
 from nas.controllers.expected_gain import BoxPoints, Outlook, by_expected_gain, points_beyond
 from nas.controllers.nsga2 import Nsga2
 from nas.predictors import FeatureEncoder, FeatureGroups, GaussianProcess, Predictor, Trees
+from nas.values.bounds import bounded
 from nas.values.objectives import Objective
 from nas.values.pareto import non_dominated
 from nas.values.records import Record, RecordState
@@ -85,18 +88,16 @@ class SurrogateNsga2(SizedController):
         directions; a small space is scored completely.
     """
 
+    @bounded
     def __init__(
         self,
-        n_candidates: int = 100,
-        batch_size: int = 4,
-        n_initial: int = 10,
-        interest: Mapping[str, float] | None = None,
-        max_pool: int = 20_000,
+        n_candidates: Annotated[int, Ge(1)] = 100,
+        batch_size: Annotated[int, Ge(1)] = 4,
+        n_initial: Annotated[int, Ge(1)] = 10,
+        interest: Mapping[str, Annotated[float, Gt(0)]] | None = None,
+        max_pool: Annotated[int, Ge(1)] = 20_000,
     ) -> None:
         super().__init__(n_candidates, batch_size)
-        for name, value in (("n_initial", n_initial), ("max_pool", max_pool)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         for metric, reach in (interest or {}).items():
             if not reach > 0:
                 raise ValueError(f"interest must be positive, got {reach} for {metric}")

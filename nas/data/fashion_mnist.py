@@ -5,13 +5,16 @@ import gzip
 import math
 import zlib
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge
 
 from nas.data.base import Dataset, Examples, Split
 from nas.data.files import FaultList, hash_files, root_or_default
 from nas.errors import DataError
+from nas.values.bounds import bounded
 
 _CLASS_NAMES = (
     "t_shirt",
@@ -51,19 +54,14 @@ class FashionMnist(Dataset):
         Differs: it has no validation split; here it is drawn from the training images.
     """
 
+    @bounded
     def __init__(
         self,
         root: Path | None = None,
-        n_validation: int = 10_000,
-        n_train: int | None = None,
-        seed: int = 0,
+        n_validation: Annotated[int, Ge(1)] = 10_000,
+        n_train: Annotated[int, Ge(1)] | None = None,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
-        if n_validation < 1:
-            raise ValueError(f"n_validation must be at least 1, got {n_validation}")
-        if n_train is not None and n_train < 1:
-            raise ValueError(f"n_train must be at least 1, got {n_train}")
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
         self._root = root
         self._n_validation = n_validation
         self._n_train = n_train

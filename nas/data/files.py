@@ -109,18 +109,6 @@ def check_in_channels(in_channels: int) -> int:
     return in_channels
 
 
-def check_split_options(validation_fraction: float, seed: int) -> None:
-    """Check the options that choose the validation examples.
-
-    Raises:
-        ValueError: If the fraction is not between 0 and 1, or the seed negative.
-    """
-    if not 0 < validation_fraction < 1:
-        raise ValueError(f"validation_fraction must lie between 0 and 1, got {validation_fraction}")
-    if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
-
-
 def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
     """Return the option `class_names`.
 

@@ -3,16 +3,17 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Lt
 
 from nas.data.base import Examples, IndexedDataset, Split
 from nas.data.files import (
     FaultList,
     check_height_width,
     check_in_channels,
-    check_split_options,
     choose_validation,
     expand_root,
     find_folder,
@@ -23,6 +24,7 @@ from nas.data.files import (
     to_array,
 )
 from nas.errors import DataError
+from nas.values.bounds import bounded
 
 _Item = tuple[Path, int]  # image, index of its class
 
@@ -45,19 +47,19 @@ class ImageFolder(IndexedDataset):
         ValueError: If an option cannot be.
     """
 
+    @bounded
     def __init__(
         self,
         root: Path,
         *,
         image_size: int | tuple[int, int],
-        in_channels: int = 3,
-        validation_fraction: float = 0.1,
-        seed: int = 0,
+        in_channels: Literal[1, 3] = 3,
+        validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self._root = root
         self._image_size = check_height_width(image_size)
         self._in_channels = check_in_channels(in_channels)
-        check_split_options(validation_fraction, seed)
         self._validation_fraction = validation_fraction
         self._seed = seed
 

@@ -3,9 +3,11 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Lt
 from PIL import Image
 
 from nas.data.base import Examples, IndexedDataset, Split
@@ -13,7 +15,6 @@ from nas.data.files import (
     FaultList,
     check_class_names,
     check_height_width,
-    check_split_options,
     choose_validation,
     expand_root,
     find_folder,
@@ -24,6 +25,7 @@ from nas.data.files import (
     require_folder,
     to_array,
 )
+from nas.values.bounds import bounded
 
 _Pair = tuple[Path, Path]  # image, mask
 
@@ -47,6 +49,7 @@ class ImageMaskFolder(IndexedDataset):
         ValueError: If an option cannot be.
     """
 
+    @bounded
     def __init__(
         self,
         root: Path,
@@ -54,8 +57,8 @@ class ImageMaskFolder(IndexedDataset):
         class_names: tuple[str, ...],
         image_size: int | tuple[int, int],
         ignore_index: int | None = None,
-        validation_fraction: float = 0.1,
-        seed: int = 0,
+        validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self._root = root
         self._class_names = check_class_names(class_names)
@@ -65,7 +68,6 @@ class ImageMaskFolder(IndexedDataset):
             raise ValueError(
                 f"ignore_index must be {n_classes} .. 255, since 0 .. {n_classes - 1} are classes, got {ignore_index}"
             )
-        check_split_options(validation_fraction, seed)
         self._ignore_index = ignore_index
         self._validation_fraction = validation_fraction
         self._seed = seed

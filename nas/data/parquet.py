@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Lt
 
 from nas.data.base import Dataset, Examples, Split, decoded_in_parts
 from nas.data.files import (
@@ -18,7 +19,6 @@ from nas.data.files import (
     check_class_names,
     check_height_width,
     check_in_channels,
-    check_split_options,
     choose_validation,
     expand_root,
     hash_files,
@@ -27,6 +27,7 @@ from nas.data.files import (
     to_array,
 )
 from nas.errors import DataError
+from nas.values.bounds import bounded
 
 
 class ParquetImages(Dataset):
@@ -52,19 +53,20 @@ class ParquetImages(Dataset):
         ValueError: If an option cannot be.
     """
 
+    @bounded
     def __init__(
         self,
         root: Path,
         *,
         image_size: int | tuple[int, int],
-        in_channels: int = 3,
+        in_channels: Literal[1, 3] = 3,
         train_file: str = "train-*.parquet",
         test_file: str = "test-*.parquet",
         image_column: str = "img",
         label_column: str = "label",
         class_names: tuple[str, ...] | None = None,
-        validation_fraction: float = 0.1,
-        seed: int = 0,
+        validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self._root = root
         self._image_size = check_height_width(image_size)
@@ -72,7 +74,6 @@ class ParquetImages(Dataset):
         for name, pattern in (("train_file", train_file), ("test_file", test_file)):
             if not pattern or Path(pattern).is_absolute():
                 raise ValueError(f"{name} must be a name or pattern under root, got {pattern!r}")
-        check_split_options(validation_fraction, seed)
         self._patterns = {Split.TRAIN: train_file, Split.TEST: test_file}
         self._image_column = image_column
         self._label_column = label_column

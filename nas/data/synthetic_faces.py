@@ -3,12 +3,15 @@
 import functools
 import hashlib
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge
 
 from nas.data.base import Examples, IndexedDataset, Split
 from nas.data.face_drawing import CLASS_NAMES, draw_face
+from nas.values.bounds import bounded
 
 _SPLIT_IDS = {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
 _N_FINGERPRINTED = 4
@@ -36,21 +39,15 @@ class SyntheticFaces(IndexedDataset):
         ValueError: If an option cannot be.
     """
 
+    @bounded
     def __init__(
         self,
-        image_size: int = 64,
-        n_train: int = 1024,
-        n_validation: int = 256,
-        n_test: int = 512,
-        seed: int = 0,
+        image_size: Annotated[int, Ge(32)] = 64,
+        n_train: Annotated[int, Ge(1)] = 1024,
+        n_validation: Annotated[int, Ge(1)] = 256,
+        n_test: Annotated[int, Ge(1)] = 512,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
-        if image_size < 32:
-            raise ValueError(f"image_size must be at least 32, got {image_size}")
-        for name, n in (("n_train", n_train), ("n_validation", n_validation), ("n_test", n_test)):
-            if n < 1:
-                raise ValueError(f"{name} must be at least 1, got {n}")
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
         self._size = image_size
         self._seed = seed
         self._n = {Split.TRAIN: n_train, Split.VALIDATION: n_validation, Split.TEST: n_test}

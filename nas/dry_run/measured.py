@@ -18,7 +18,6 @@ from nas.evaluation import Ended, Evaluator, Event, Job, Need, Stage
 from nas.execution.worker_count import available_cores
 from nas.pretrained.plan import Plan
 from nas.pretrained.teacher import Teacher
-from nas.registry import kind_class
 from nas.search.listener import SearchListener
 from nas.store.artifacts import ArtifactCache
 from nas.store.run import Run
@@ -57,15 +56,15 @@ class _DryRun:
     def __init__(self, config: RunConfig, folder: RunFolder, run: Run | None) -> None:
         self._config = config
         self._run = run
-        self._executor = assembly.executor(config)
-        self._space = assembly.search_space(config)
+        self._executor = config.execution.instance
+        self._space = config.search_space.instance
         self._devices = assembly.checked_devices(config, self._executor)
         self._inputs = inputs = assembly.training_inputs(config, folder)
         self._decoding_s = folder.artifacts.seconds
         self._signature = inputs.signature if inputs else None
         self._plan = Plan()
         self._stopwatch = None
-        if inputs and assembly.trains(config):
+        if inputs and assembly.trained_metrics(config):
             assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
             recipes = [*config.training.stages, *([config.pretraining] if config.pretraining else [])]
             self._plan = assembly.training_plan(config, self._space, inputs.setting, folder.artifacts)
@@ -115,10 +114,10 @@ class _DryRun:
 
     def _n_left(self) -> tuple[int, int]:
         """Return how many candidates are still to end, and how many have."""
-        controller = kind_class("controller", self._config.controller.kind)(**self._config.controller.options)
+        controller = self._config.controller.instance
         records = self._run.records if self._run else ()
         n_done = sum(record.state is not RecordState.ASKED for record in records)
-        n_left: int = controller.n_candidates - n_done
+        n_left = controller.n_candidates - n_done
         if self._config.budget.n_trained is not None:
             n_trained = self._run.usage.n_trained if self._run else 0
             n_left = min(n_left, self._config.budget.n_trained - n_trained)

@@ -6,9 +6,12 @@ A rule on the score alone would drop the cheap end of the front, whose scores ar
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Gt, Lt
 
+from nas.values.bounds import check_bounds
 from nas.values.records import Record
 
 
@@ -77,14 +80,11 @@ class DropRule(StoppingRule):
             nearest are not near.
     """
 
-    quantile: float = 0.25
-    n_peers: int = 8
+    quantile: Annotated[float, Gt(0), Lt(1)] = 0.25
+    n_peers: Annotated[int, Ge(1)] = 8
 
     def __post_init__(self) -> None:
-        if not 0 < self.quantile < 1:
-            raise ValueError(f"quantile must be more than 0 and less than 1, got {self.quantile}")
-        if self.n_peers < 1:
-            raise ValueError(f"n_peers must be at least 1, got {self.n_peers}")
+        check_bounds(self)
 
     def _threshold(self, own: np.ndarray, costs: np.ndarray, scores: np.ndarray) -> float | None:
         no_dearer = scores[(costs <= own).all(axis=1)]
@@ -114,14 +114,11 @@ class SuccessiveHalving(StoppingRule):
         Differs: thresholds come from finished candidates alone.
     """
 
-    reduction: float = 2.0
-    n_finished: int = 8
+    reduction: Annotated[float, Gt(1)] = 2.0
+    n_finished: Annotated[int, Ge(1)] = 8
 
     def __post_init__(self) -> None:
-        if not self.reduction > 1:
-            raise ValueError(f"reduction must be more than 1, got {self.reduction}")
-        if self.n_finished < 1:
-            raise ValueError(f"n_finished must be at least 1, got {self.n_finished}")
+        check_bounds(self)
 
     def _threshold(self, own: np.ndarray, costs: np.ndarray, scores: np.ndarray) -> float | None:
         if len(scores) < self.n_finished:

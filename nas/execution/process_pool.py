@@ -8,9 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sized
 from multiprocessing.connection import wait
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt
 
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.events import Ended, Event, Job, Reading
@@ -19,6 +20,7 @@ from nas.execution.base import Executor, JobQueue, free_unused_memory
 from nas.execution.time_limit import START_LIMIT_S, TimeLimit
 from nas.execution.worker_count import WorkerCount, available_cores, n_cpu_workers, n_that_fit
 from nas.execution.worker_process import STARTED, VISIBLE_GPUS, WorkerProcess
+from nas.values.bounds import bounded
 
 
 class ProcessPoolExecutor(Executor):
@@ -38,15 +40,13 @@ class ProcessPoolExecutor(Executor):
             minutes, a day while none has ended.
     """
 
+    @bounded
     def __init__(
         self,
-        n_workers: int | Literal["auto"] = 2,
-        n_threads: int = 1,
-        candidate_timeout_s: float | None = None,
+        n_workers: Annotated[int, Ge(1)] | Literal["auto"] = 2,
+        n_threads: Annotated[int, Ge(1)] = 1,
+        candidate_timeout_s: Annotated[float, Gt(0)] | None = None,
     ) -> None:
-        for name, value in (("n_workers", n_workers), ("n_threads", n_threads)):
-            if value != "auto" and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         self._fixed_n_workers = None if n_workers == "auto" else n_workers
         self._n_threads = n_threads
         self._limit = TimeLimit(candidate_timeout_s)

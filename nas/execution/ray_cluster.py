@@ -3,7 +3,9 @@
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from annotated_types import Ge, Gt
 
 from nas.errors import InputError
 from nas.evaluation.evaluator import Evaluator
@@ -14,6 +16,7 @@ from nas.execution.ray_devices import DeviceNodes
 from nas.execution.ray_places import ClusterPlaces
 from nas.execution.ray_workers import WorkerGroup
 from nas.execution.time_limit import TimeLimit
+from nas.values.bounds import bounded
 from nas.values.records import RecordState
 
 _DEVICE = "device:"  # begins the names of device stages, and of the resources that label their nodes
@@ -43,15 +46,14 @@ class RayExecutor(Executor):
 
     measures_apart: ClassVar[bool] = True
 
+    @bounded
     def __init__(
         self,
         address: str = "auto",
         resources_per_candidate: Mapping[str, float] | None = None,
-        n_threads: int = 1,
-        candidate_timeout_s: float | None = None,
+        n_threads: Annotated[int, Ge(1)] = 1,
+        candidate_timeout_s: Annotated[float, Gt(0)] | None = None,
     ) -> None:
-        if n_threads < 1:
-            raise ValueError(f"n_threads must be at least 1, got {n_threads}")
         needs = {"cpu": float(n_threads), **(resources_per_candidate or {})}
         if min(needs.values()) < 0 or not (needs["cpu"] or needs.get("gpu")):
             text = "must be amounts of at least 0, some cpu or gpu among them"

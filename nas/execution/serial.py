@@ -1,13 +1,16 @@
 """One candidate after the other, in this process."""
 
 from collections.abc import Callable, Iterable
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.events import Event, Job
 from nas.evaluation.verdicts import memory_fault
 from nas.execution.base import Executor, JobQueue, free_unused_memory
 from nas.torch_tools import torch_threads
+from nas.values.bounds import bounded
 
 
 class SerialExecutor(Executor):
@@ -21,9 +24,8 @@ class SerialExecutor(Executor):
 
     measures_apart: ClassVar[bool] = True  # a job is taken when nothing runs, so that nothing has to be waited for
 
-    def __init__(self, n_threads: int = 1) -> None:
-        if n_threads < 1:
-            raise ValueError(f"n_threads must be at least 1, got {n_threads}")
+    @bounded
+    def __init__(self, n_threads: Annotated[int, Ge(1)] = 1) -> None:
         self._n_threads = n_threads
 
     def run(self, evaluator: Evaluator, jobs: Iterable[Job | None], on_event: Callable[[Event], None]) -> None:

@@ -76,7 +76,7 @@ class ConsoleListener(SearchListener):
         n_ended = len(search.records)
         position = f"{n_ended}/{search.n_expected}" if record.role is Role.CANDIDATE else "reference"
         values = "  ".join(
-            f"{objective.metric} {format_value(objective.metric, record.metrics[objective.metric])}"
+            f"{objective.metric} {format_value(objective.metric, record.metrics[objective.metric], objective.unit)}"
             for objective in search.objectives
             if objective.metric in record.metrics
         )

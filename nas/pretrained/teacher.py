@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class TeacherSpec:
     """What the teacher is.
 
     Attributes:
-        kind: A name in `TEACHERS`.
+        kind: A name in `TEACHERS`, or a user's own class as `package.module:ClassName`.
         options: Of the model's constructor.
         recipe: How to train it, where it is not given trained.
         weights: A safetensors file with trained weights of a reference model.
@@ -48,12 +49,18 @@ class TeacherSpec:
 
     def build(self, in_channels: int, n_classes: int) -> nn.Module:
         """Return the model: untrained, or an ONNX file that is not opened yet."""
-        return TEACHERS[self.kind](in_channels, n_classes, **self.options)
+        return self.cls(in_channels, n_classes, **self.options)
+
+    @property
+    def cls(self) -> type[nn.Module]:
+        """The model's class."""
+        found: type[nn.Module] = resolve_name(self.kind) if ":" in self.kind else TEACHERS[self.kind]
+        return found
 
     @property
     def given(self) -> Path | None:
         """The file that holds it trained; `None` for one that is trained here."""
-        path: Path | None = self.options["path"] if TEACHERS[self.kind] is OnnxTeacher else self.weights
+        path: Path | None = self.options["path"] if issubclass(self.cls, OnnxTeacher) else self.weights
         return path
 
 
@@ -114,7 +121,7 @@ class Teacher(Artifact):
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that it is read from: an ONNX file may keep its weights beside it."""
-        return (self.path, *(external_files(self.path) if TEACHERS[self.spec.kind] is OnnxTeacher else ()))
+        return (self.path, *(external_files(self.path) if issubclass(self.spec.cls, OnnxTeacher) else ()))
 
     @cached_property
     def fingerprint(self) -> str:

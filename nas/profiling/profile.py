@@ -11,12 +11,13 @@ import torch
 import yaml
 from torch import nn
 
-from latency.counting.complexity import Complexity, count
+from latency.checks import is_exported
+from latency.counting.complexity import Complexity, count, count_sample
 from latency.devices import DEVICES
 from latency.devices.base import Device
 from latency.devices.onnx_device import OnnxDevice
 from latency.errors import DeviceUnavailableError, LatencyError, TracingError
-from latency.graph.onnx_reader import graph_from_onnx, onnx_input_shape
+from latency.graph.onnx_reader import graph_from_onnx, onnx_batch_size, onnx_input_shape
 from latency.graph.operator_graph import OperatorGraph
 from latency.graph.tracer import graph_from_torch
 from latency.inference import torch_threads
@@ -26,11 +27,11 @@ from latency.profiling.profile import ModuleCosts, module_costs, module_times_s
 from latency.timing.stats import LatencyStats
 from nas import assembly
 from nas.config import RunConfig, load_config
-from nas.config.kinds import find_object
-from nas.config.options import construct, nearest, options_model, validate
-from nas.data.base import Dataset
+from nas.config.faults import nearest
+from nas.config.kinds import Component, find_object
+from nas.config.reader import ConfigReader
+from nas.config.yaml_source import YamlSource
 from nas.errors import InputError
-from nas.registry import kind_class
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from search_spaces.base import ModelSpace, SearchSpace
@@ -105,19 +106,19 @@ def profile(
     complexity, memory = None, None
     modules: tuple[ModuleCosts, ...] = ()
     try:
-        graph, sample = _graph(target, target.batch_size), _graph(target, 1)
+        graph, complexity = _graph_and_counts(target)
     except TracingError as error:
         problems.append(f"Not counted: {error}")
     except ValueError as error:
         if not isinstance(target.network, Path):
             raise InputError(str(error)) from error
-        problems.append(f"Not counted: {error}")  # a file with a fixed batch size still runs with that one
+        problems.append(f"Not counted: {error}")
     else:
-        complexity, memory = count(sample), estimate_peak_memory(graph)
+        memory = estimate_peak_memory(graph)
         modules = module_costs(graph, complexity, module_times_s=_times(target, problems), depth=depth)
         if complexity.is_partial:
             names = ", ".join(complexity.uncounted)
-            problems.append(f"The counts are partial: no formula for {names}")
+            problems.append(f"The counts are partial: no formula, or sizes that depend on data, for {names}")
     latencies = {}
     for name, device in devices.items():
         try:
@@ -147,8 +148,7 @@ def config_target(config: Path, genotype: str, overrides: Sequence[str] = (), tr
     settings = load_config(config, overrides, trust_code)
     if settings.data is None:
         raise InputError(f"{config}: the configuration has no data section, which sets the size of a network's input")
-    data: Dataset = kind_class("data", settings.data.kind)(**settings.data.options)
-    space = assembly.search_space(settings)
+    data, space = settings.data.instance, settings.search_space.instance
     if not isinstance(space, ModelSpace):
         raise InputError(f"{config}: search_space {space.name!r} builds no networks")
     chosen = space.canonical(_genotype(space, genotype))
@@ -184,11 +184,12 @@ def onnx_target(path: Path, sizes: Sequence[int] | None) -> Target:
     """
     try:
         shape = tuple(sizes[1:]) if sizes else onnx_input_shape(path)
+        batch_size = sizes[0] if sizes else onnx_batch_size(path) or 1
     except TracingError as error:
         raise InputError(str(error)) from error
-    if not shape:
+    if shape is None:
         raise InputError(f"{path} has dynamic input sizes: give them with --input, e.g. --input 1,3,224,224")
-    return Target(str(path), path, shape, sizes[0] if sizes else 1)
+    return Target(str(path), path, shape, batch_size)
 
 
 def model_target(name: str, sizes: Sequence[int] | None, trust_code: bool = False) -> Target:
@@ -199,16 +200,17 @@ def model_target(name: str, sizes: Sequence[int] | None, trust_code: bool = Fals
     """
     if not sizes or len(sizes) < 2:
         raise InputError("--model needs the input's sizes with the batch, e.g. --input 1,3,224,224")
-    factory, faults = find_object(name, ("--model",), trust_code)
-    if faults:
-        raise InputError("\n".join(fault.text for fault in faults))
+    try:
+        factory = find_object(name, trust_code, "--model")
+    except ValueError as error:
+        raise InputError(str(error)) from error
     try:
         model = factory()
     except Exception as error:
         raise InputError(f"--model {name} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"--model {name} must make a torch.nn.Module, got a {type(model).__name__}")
-    return Target(name, model.eval(), tuple(sizes[1:]), sizes[0])
+    return Target(name, model if is_exported(model) else model.eval(), tuple(sizes[1:]), sizes[0])
 
 
 def devices_named(names: Sequence[str], target: Target) -> dict[str, Device]:
@@ -225,10 +227,16 @@ def devices_named(names: Sequence[str], target: Target) -> dict[str, Device]:
     return {name: target.devices[name] if name in target.devices else _device(name, target) for name in names}
 
 
-def _graph(target: Target, batch_size: int) -> OperatorGraph:
-    if isinstance(target.network, Path):
-        return graph_from_onnx(target.network, target.input_shape, batch_size=batch_size)
-    return graph_from_torch(target.network, target.input_shape, batch_size=batch_size)
+def _graph_and_counts(target: Target) -> tuple[OperatorGraph, Complexity]:
+    """Return the operators of the batch and the counts of one sample."""
+    network, shape = target.network, target.input_shape
+    if isinstance(network, nn.Module):
+        graph = graph_from_torch(network, shape, batch_size=target.batch_size)
+        return graph, count(graph if graph.batch_size == 1 else graph_from_torch(network, shape))
+    graph = graph_from_onnx(network, shape or None, batch_size=target.batch_size)
+    if onnx_batch_size(network) is None:
+        return graph, count(graph_from_onnx(network, shape or None, batch_size=1))
+    return graph, count_sample(graph)
 
 
 def _times(target: Target, problems: list[str]) -> dict[str, float] | None:
@@ -293,7 +301,7 @@ def _genotype(space: SearchSpace, text: str) -> Genotype:
 
 
 def _config_devices(settings: RunConfig) -> dict[str, Device]:
-    return {name: kind_class("devices", section.kind)(**section.options) for name, section in settings.devices.items()}
+    return {name: section.instance for name, section in settings.devices.items()}
 
 
 def _device(text: str, target: Target) -> Device:
@@ -305,10 +313,9 @@ def _device(text: str, target: Target) -> Device:
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
         values[key.strip()] = yaml.safe_load(value)
-    path = ("--device", kind)
-    options, faults = validate(options_model(DEVICES[kind]), values, path)
-    if options is not None:
-        device, faults = construct(lambda: DEVICES[kind](**options), options, path)
-        if device is not None:
-            return device
-    raise InputError("\n".join(fault.text for fault in faults))
+    reader = ConfigReader(YamlSource.from_mapping({}))
+    read: dict[str, Component[Device]] | None = reader.section("devices", {kind: {"kind": kind, **values}})
+    if read is None:
+        faults = (fault.text.removeprefix("devices.") for fault in reader.faults)
+        raise InputError("\n".join(f"--device {text}" for text in faults))
+    return read[kind].instance

@@ -1,6 +1,7 @@
 """A profile as tables and lines for people, and as plain values for programs."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -105,7 +106,10 @@ def _lines(found: Profile) -> list[str]:
         lines.append(f"latency on {name}: {stats.median_ms:.3f} ms ({spread}{remark})")
     if found.memory is not None:
         total = readable_bytes(found.memory.peak_memory_estimate_bytes)
-        lines.append(f"peak memory estimate with weights and input: {total}")
+        working = readable_bytes(found.memory.peak_with_scratch_estimate_bytes)
+        is_torch = not isinstance(found.target.network, Path)  # other runtimes have kernels of their own
+        remark = f"; on the CPU with what operators take to work in: {working}" if is_torch else ""
+        lines.append(f"peak memory estimate with weights and input: {total}{remark}")
         lines += (f"  {line}" for line in peak_lines(found.memory))
     return lines
 

@@ -30,6 +30,7 @@ class Run:
         teacher: Its kind, size and validation scores; `None` for a run without one.
         finished_size: The number of candidates at which the search came to its end; 0 while it has not.
         usage: Trainings and hours used so far.
+        scores: The metrics that networks were trained for.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Run:
     teacher: Mapping[str, Any] | None
     finished_size: int
     usage: Usage = field(default_factory=Usage)
+    scores: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -57,10 +59,11 @@ class Run:
     def of(cls, folder: RunFolder) -> Self:
         """Read an open run."""
         store = folder.store
+        objectives = store.fact("objectives") or ()
         return cls(
             path=folder.path,
             name=store.fact("name") or folder.path.name,
-            objectives=tuple(Objective(o["metric"], Direction(o["direction"])) for o in store.fact("objectives") or ()),
+            objectives=tuple(Objective(**{**o, "direction": Direction(o["direction"])}) for o in objectives),
             constraints=tuple(Constraint(**c) for c in store.fact("constraints") or ()),
             records=tuple(store.records()),
             references=tuple(store.records(role=Role.REFERENCE)),
@@ -68,6 +71,7 @@ class Run:
             teacher=store.fact("teacher"),
             finished_size=store.fact("finished_size") or 0,
             usage=Usage(**(store.fact("usage") or {})),
+            scores=frozenset(store.fact("scores") or ()),
         )
 
     @property

@@ -4,7 +4,7 @@ from nas.tasks.base import Scorer, Task
 from nas.tasks.classification import Classification
 from nas.tasks.segmentation import Segmentation
 
-TASKS: dict[str, type[Classification] | type[Segmentation]] = {
+TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "segmentation": Segmentation,
 }

@@ -1,11 +1,13 @@
 """The contract of a task: what a network's output means, its loss and its scores."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 
 from nas.tasks.mirroring import FlipPairs, flip_order, named_pairs
+from nas.values.metrics import MetricInfo
 
 
 class Scorer(ABC):
@@ -17,7 +19,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """Return the metrics of the task by name, each in 0 .. 1; one that has no value here is left out.
+        """Return the metrics of the task by name; one that has no value here is left out.
 
         Raises:
             ValueError: If nothing was added.
@@ -25,7 +27,10 @@ class Scorer(ABC):
 
 
 class Task(ABC):
-    """Joins outputs and targets. Higher is better for every metric of a task.
+    """Joins outputs and targets.
+
+    The constructor takes the class names and `ignore_index`, which the data gives, then the options. A task of a
+    user's own (`kind: module:Class`) writes the abstract methods, and names its metrics in `scores`.
 
     Args:
         class_names: In order of their index.
@@ -33,8 +38,12 @@ class Task(ABC):
         flip_pairs: Classes that become each other in a mirrored image, two by two.
 
     Attributes:
-        kind: Its name in `TASKS`.
-        main_metric: The one that stands for all where one number is shown.
+        kind: Its name in `TASKS`, or what messages call it.
+        is_dense: Whether outputs and targets are one for each pixel, or one for each image: says which data and which
+            reference models go with the task.
+        scores: The metrics that it gives, with direction and unit.
+        class_scores: Those that it gives for each class, `NAME[CLASS]`.
+        main_metric: The one that stands for all where one number is shown; higher is better.
         class_names: As given.
         ignore_index: As given.
         flip_pairs: As given.
@@ -44,8 +53,11 @@ class Task(ABC):
         ValueError: If the pairs are not of different classes.
     """
 
-    kind: str
-    main_metric: str
+    kind: ClassVar[str]
+    is_dense: ClassVar[bool]
+    scores: ClassVar[Mapping[str, MetricInfo]]
+    class_scores: ClassVar[Mapping[str, MetricInfo]] = {}
+    main_metric: ClassVar[str]
 
     def __init__(self, class_names: Sequence[str], ignore_index: int | None, flip_pairs: FlipPairs) -> None:
         self.class_names = tuple(class_names)
@@ -60,9 +72,9 @@ class Task(ABC):
         return tuple(pair for pair in named_pairs(self.class_names) if paired.isdisjoint(pair))
 
     @property
-    @abstractmethod
     def metrics(self) -> tuple[str, ...]:
         """The names that a scorer computes, e.g. `("mean_iou", "iou[skin]", ...)`."""
+        return (*self.scores, *(f"{metric}[{name}]" for metric in self.class_scores for name in self.class_names))
 
     @abstractmethod
     def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

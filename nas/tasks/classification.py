@@ -1,12 +1,16 @@
 """One class for each image."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Lt
 
 from nas.tasks.base import Scorer, Task
 from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
 from nas.tasks.mirroring import FlipPairs
+from nas.values.bounds import bounded
+from nas.values.metrics import CLASSIFICATION_SCORES
 
 
 class Classification(Task):
@@ -25,26 +29,22 @@ class Classification(Task):
     """
 
     kind = "classification"
+    is_dense = False
+    scores = CLASSIFICATION_SCORES
     main_metric = "accuracy"
 
+    @bounded
     def __init__(
         self,
         class_names: Sequence[str],
         ignore_index: int | None = None,
         *,
-        label_smoothing: float = 0.0,
+        label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
         flip_pairs: FlipPairs = (),
     ) -> None:
         super().__init__(class_names, ignore_index, flip_pairs)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be at least 0 and less than 1, got {label_smoothing}")
         self._n_classes = len(class_names)
         self._label_smoothing = label_smoothing
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """`accuracy` alone."""
-        return (self.main_metric,)
 
     def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the mean cross-entropy over the images that count; 0 if none does."""

@@ -1,17 +1,20 @@
 """One class for each pixel."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge
 
 from nas.tasks.base import Scorer, Task
 from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
 from nas.tasks.mirroring import FlipPairs
 from nas.tasks.region_losses import dice_loss, near_boundary
 from nas.torch_tools import constant
+from nas.values.bounds import bounded
+from nas.values.metrics import CLASS_METRICS, SEGMENTATION_SCORES
 
-_MEAN_METRICS = ("mean_iou", "mean_f1", "mean_accuracy", "frequency_weighted_iou", "geometric_mean_score")
 _GEOMETRIC_MEAN_OF = ("mean_iou", "mean_accuracy", "frequency_weighted_iou")
 
 
@@ -57,8 +60,12 @@ class Segmentation(Task):
     """
 
     kind = "segmentation"
+    is_dense = True
+    scores = SEGMENTATION_SCORES
+    class_scores = CLASS_METRICS
     main_metric = "mean_iou"
 
+    @bounded
     def __init__(
         self,
         class_names: Sequence[str],
@@ -67,8 +74,8 @@ class Segmentation(Task):
         include_background: bool = True,
         background: str = "background",
         class_weights: tuple[float, ...] | None = None,
-        dice_weight: float = 0.0,
-        boundary_weight: float = 0.0,
+        dice_weight: Annotated[float, Ge(0)] = 0.0,
+        boundary_weight: Annotated[float, Ge(0)] = 0.0,
         flip_pairs: FlipPairs = (),
     ) -> None:
         super().__init__(class_names, ignore_index, flip_pairs)
@@ -82,19 +89,10 @@ class Segmentation(Task):
                 )
             if min(class_weights) <= 0:
                 raise ValueError(f"class_weights must be positive, got {list(class_weights)}")
-        for name, weight in (("dice_weight", dice_weight), ("boundary_weight", boundary_weight)):
-            if weight < 0:
-                raise ValueError(f"{name} must be at least 0, got {weight}")
         self._dice_weight = dice_weight
         self._boundary_weight = boundary_weight
         self._class_weights = class_weights
         self._is_counted = np.array([include_background or name != background for name in class_names])
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The means, then IoU and F1 of each class."""
-        of_classes = (f"{metric}[{name}]" for metric in ("iou", "f1") for name in self.class_names)
-        return (*_MEAN_METRICS, *of_classes)
 
     def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the mean cross-entropy over the pixels that count, by class weight, and the terms asked for.
@@ -146,7 +144,7 @@ class Segmentation(Task):
         n_classes = len(self.class_names)
         if metric == "frequency_weighted_iou":
             return 1 / n_classes**2
-        if metric in _MEAN_METRICS:
+        if metric in self.scores:
             return 1 / int(self._is_counted.sum())
         return 1 / n_classes if metric.startswith("iou") else 2 / (n_classes + 1)
 

@@ -1,12 +1,15 @@
 """Varies the images of a batch on its device; masks and teacher outputs follow, classes of left and right swap."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Lt
 from torch.nn import functional as F
 
 from nas.tasks.base import Task
 from nas.torch_tools import constant
+from nas.values.bounds import check_bounds
 
 _N_LEVELS = 256  # of a uint8 target
 
@@ -49,17 +52,15 @@ class Augmentation:
 
     flip: bool = False
     scale: tuple[float, float] = (1.0, 1.0)
-    shift: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
+    shift: Annotated[float, Ge(0), Lt(1)] = 0.0
+    brightness: Annotated[float, Ge(0), Lt(1)] = 0.0
+    contrast: Annotated[float, Ge(0), Lt(1)] = 0.0
+    saturation: Annotated[float, Ge(0), Lt(1)] = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale must be two positive factors, the smaller first, got {list(self.scale)}")
-        for name in ("shift", "brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1, got {getattr(self, name)}")
+        check_bounds(self)
 
     def check(self, task: Task) -> None:
         """Check that mirrored images get mirrored classes.

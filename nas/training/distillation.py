@@ -1,10 +1,13 @@
 """Knowledge distillation: the student also learns from what the teacher says of each image or pixel."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch.nn import functional as F
+
+from nas.values.bounds import check_bounds
 
 _NOWHERE = -1e6  # a logit whose share is 0 beside any other, while a channel of nothing else stays finite
 
@@ -104,15 +107,12 @@ class Distillation:
     """
 
     loss: Literal["kl", "mse", "channel_wise"] = "kl"
-    weight: float = 0.5
-    temperature: float = 2.0
+    weight: Annotated[float, Ge(0)] = 0.5
+    temperature: Annotated[float, Gt(0)] = 2.0
     teacher: Literal["cached", "live"] = "cached"
 
     def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight must be at least 0, got {self.weight}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        check_bounds(self)
 
     def term(self, student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
         """Return the weighted distillation term of a batch; arguments as for `kl_divergence`."""

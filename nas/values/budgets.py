@@ -2,6 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Gt
+
+from nas.values.bounds import check_bounds
 
 _S_PER_HOUR = 3600.0
 
@@ -34,14 +39,12 @@ class Budget:
         gpu_hours: Wall-clock hours times the GPUs held, busy or not.
     """
 
-    hours: float | None = None
-    n_trained: int | None = None
-    gpu_hours: float | None = None
+    hours: Annotated[float, Gt(0)] | None = None
+    n_trained: Annotated[int, Gt(0)] | None = None
+    gpu_hours: Annotated[float, Gt(0)] | None = None
 
     def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        check_bounds(self)
 
     def is_used_up(self, usage: Usage) -> bool:
         """Return whether nothing is left of one of its parts."""

@@ -25,14 +25,12 @@ class MetricInfo:
     Attributes:
         source: What gives it.
         direction: Which way it is better; `None` where only the user knows.
-        unit: `""` for shares and counts.
-        task: The task that gives it, for a metric with source `TASK`.
+        unit: As people read it: `ms`, `bytes` and `count` are written in the usual way; `""` for shares.
     """
 
     source: MetricSource
     direction: Direction | None
     unit: str = ""
-    task: str | None = None
 
     @property
     def needs_training(self) -> bool:
@@ -40,33 +38,39 @@ class MetricInfo:
         return self.source is MetricSource.TASK
 
 
-def _score(task: str) -> MetricInfo:
-    return MetricInfo(MetricSource.TASK, Direction.MAXIMIZE, task=task)
+SCORE = MetricInfo(MetricSource.TASK, Direction.MAXIMIZE)
+"""A share that a task gives: 1 is best."""
 
-
-METRICS = {
-    "n_params": MetricInfo(MetricSource.COMPLEXITY, Direction.MINIMIZE),
-    "n_macs": MetricInfo(MetricSource.COMPLEXITY, Direction.MINIMIZE),
+COSTS = {
+    "n_params": MetricInfo(MetricSource.COMPLEXITY, Direction.MINIMIZE, "count"),
+    "n_macs": MetricInfo(MetricSource.COMPLEXITY, Direction.MINIMIZE, "count"),
     "latency_ms": MetricInfo(MetricSource.DEVICE, Direction.MINIMIZE, "ms"),
     "peak_memory_bytes": MetricInfo(MetricSource.DEVICE, Direction.MINIMIZE, "bytes"),
-    "accuracy": _score("classification"),
-    "mean_iou": _score("segmentation"),
-    "mean_f1": _score("segmentation"),
-    "mean_accuracy": _score("segmentation"),
-    "frequency_weighted_iou": _score("segmentation"),
-    "geometric_mean_score": _score("segmentation"),
 }
 
-CLASS_METRICS = {"iou": _score("segmentation"), "f1": _score("segmentation")}
-"""Metrics of one class, written with its name: `iou[skin]`."""
+CLASSIFICATION_SCORES = {"accuracy": SCORE}
 
-FUNCTION_METRIC = MetricInfo(MetricSource.FUNCTION, None)
+SEGMENTATION_SCORES = {
+    "mean_iou": SCORE,
+    "mean_f1": SCORE,
+    "mean_accuracy": SCORE,
+    "frequency_weighted_iou": SCORE,
+    "geometric_mean_score": SCORE,
+}
+
+METRICS = {**COSTS, **CLASSIFICATION_SCORES, **SEGMENTATION_SCORES}
+"""All that are built in. A task of a user's own names its own (`Task.scores`)."""
+
+CLASS_METRICS = {"iou": SCORE, "f1": SCORE}
+"""Metrics of one class, written with its name: `iou[skin]`."""
 
 
 def table_metric(column: str) -> MetricInfo:
     """Return what is known of the metric in a table's column: a name that is known says which way it is better."""
     known = METRICS.get(column)
-    return MetricInfo(MetricSource.TABLE, known.direction if known else None)
+    return (
+        MetricInfo(MetricSource.TABLE, known.direction, known.unit) if known else MetricInfo(MetricSource.TABLE, None)
+    )
 
 
 def split_key(key: str) -> tuple[str, str | None]:

@@ -1,7 +1,7 @@
 """Metrics as objectives and constraints. Signs flip here, once: below `to_losses` everything minimises."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -21,10 +21,12 @@ class Objective:
     Attributes:
         metric: Its key in a record's metrics, e.g. `"mean_iou"` or `"latency_ms[phone]"`.
         direction: Which way it is better.
+        unit: As `MetricInfo.unit`; only shown.
     """
 
     metric: str
     direction: Direction
+    unit: str = field(default="", compare=False)
 
     @property
     def sign(self) -> float:

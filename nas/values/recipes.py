@@ -1,7 +1,11 @@
 """How networks are trained: the recipes, and the metrics reported after each epoch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from nas.values.bounds import check_bounds
 
 
 @dataclass(frozen=True)
@@ -18,24 +22,15 @@ class TrainingRecipe:
         auxiliary_weight: Factor of the loss of the auxiliary heads that some networks offer; 0 for no such heads.
     """
 
-    epochs: int = 5
-    batch_size: int = 16
-    learning_rate: float = 1e-2
-    weight_decay: float = 1e-3
-    average_decay: float = 0.0
-    auxiliary_weight: float = 0.0
+    epochs: Annotated[int, Ge(1)] = 5
+    batch_size: Annotated[int, Ge(1)] = 16
+    learning_rate: Annotated[float, Gt(0)] = 1e-2
+    weight_decay: Annotated[float, Ge(0)] = 1e-3
+    average_decay: Annotated[float, Ge(0), Lt(1)] = 0.0
+    auxiliary_weight: Annotated[float, Ge(0)] = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        for name in ("weight_decay", "auxiliary_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay must be at least 0 and less than 1, got {self.average_decay}")
+        check_bounds(self)
 
     @property
     def length(self) -> str:

@@ -1,12 +1,15 @@
 """DeepLabV3 over MobileNetV3-Large."""
 
-from typing import NamedTuple, cast
+from typing import Annotated, NamedTuple, cast
 
 import torch
+from annotated_types import Ge
+from pydantic import validate_call
 from torch import nn
 
 from search_spaces.blocks.initialization import initialize
 from search_spaces.blocks.operations import resize
+from search_spaces.references.network import ReferenceNetwork
 
 
 class _Block(NamedTuple):
@@ -43,8 +46,14 @@ _RATES = (6, 12, 18)
 _CONTEXT_CHANNELS = 256
 
 
-class DeepLabV3MobileNetV3(nn.Module):
+class DeepLabV3MobileNetV3(ReferenceNetwork):
     """DeepLabV3 at output stride 16 over MobileNetV3-Large: dilated last blocks, then pyramid pooling (ASPP).
+
+    Args:
+        in_channels: Of the images.
+        n_classes: Channels of the logits.
+        seed: Of the initial weights.
+        width: Channels of the stem; all others are scaled with it.
 
     Source:
         Chen et al. 2017, arXiv:1706.05587; Howard et al. 2019, arXiv:1905.02244, table 1. With 21 classes it has the
@@ -52,9 +61,12 @@ class DeepLabV3MobileNetV3(nn.Module):
         Differs: `width` channels in the stem; other widths scale all channels, rounded to multiples of 8.
     """
 
-    def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, width: int = _STEM_CHANNELS) -> None:
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
+    is_dense = True
+
+    @validate_call
+    def __init__(
+        self, in_channels: int, n_classes: int, *, seed: int = 0, width: Annotated[int, Ge(1)] = _STEM_CHANNELS
+    ) -> None:
         super().__init__()
         factor = width / _STEM_CHANNELS
         context = _scaled(_CONTEXT_CHANNELS, factor)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from search_spaces.blocks.initialization import initialize
 from search_spaces.blocks.operations import resize
+from search_spaces.references.network import ReferenceNetwork
 
 _MIDDLE = (
     *(("regular", 1), ("dilated", 2), ("asymmetric", 5), ("dilated", 4)),
@@ -16,14 +17,22 @@ _MIDDLE = (
 """The bottlenecks of stage 2 after its first, and of the whole of stage 3: kind, and dilation or kernel size."""
 
 
-class ENet(nn.Module):
+class ENet(ReferenceNetwork):
     """ENet: an early halving to stride 8, bottlenecks with dilated and asymmetric convolutions, a small decoder.
+
+    Args:
+        in_channels: Of the images.
+        n_classes: Channels of the logits.
+        seed: Of the initial weights.
+        width: Channels after the first halving; a multiple of 4, more than the images have.
 
     Source:
         Paszke et al. 2016, arXiv:1606.02147, table 1; 0.37 M parameters.
         Differs: pooled positions are found again by comparing with their maximum, so that equal maxima of a
         window all count: unlike stored indices, that runs in every runtime. Convolutions that halve round odd sizes up.
     """
+
+    is_dense = True
 
     def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, width: int = 16) -> None:
         if width <= in_channels or width % 4:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
+from annotated_types import Ge
+from pydantic import validate_call
 from torch import nn
 
 from search_spaces.base import ModelSpace
@@ -13,10 +15,17 @@ from search_spaces.blocks.operations import resize
 from search_spaces.genotype import Gene, Genotype
 from search_spaces.references.deeplab import DeepLabV3MobileNetV3
 from search_spaces.references.enet import ENet
+from search_spaces.references.network import ReferenceNetwork
 
 
-class UNet(nn.Module):
+class UNet(ReferenceNetwork):
     """U-Net with batch normalisation: four halvings, skip connections, transposed convolutions.
+
+    Args:
+        in_channels: Of the images.
+        n_classes: Channels of the logits.
+        seed: Of the initial weights.
+        width: Channels at full resolution.
 
     Source:
         Ronneberger et al. 2015, arXiv:1505.04597.
@@ -25,9 +34,10 @@ class UNet(nn.Module):
         2.16 M parameters.
     """
 
-    def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, width: int = 16) -> None:
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
+    is_dense = True
+
+    @validate_call
+    def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, width: Annotated[int, Ge(1)] = 16) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(5)]
         with torch.random.fork_rng(devices=[]):
@@ -53,19 +63,29 @@ class UNet(nn.Module):
         return cast(torch.Tensor, self.classifier(x))
 
 
-class ResNet(nn.Module):
+class ResNet(ReferenceNetwork):
     """ResNet for small images: a 3x3 stem and three stages of basic blocks, of which two halve.
+
+    Args:
+        in_channels: Of the images.
+        n_classes: Channels of the logits.
+        seed: Of the initial weights.
+        depth: Layers with weights: 6 n + 2 for n blocks in each stage.
+        width: Channels of the first stage; each further one has twice as many.
 
     Source:
         He et al. 2016, arXiv:1512.03385, section 4.2.
         Differs: shortcuts that change the shape are 1x1 convolutions (their option B).
     """
 
-    def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, depth: int = 20, width: int = 16) -> None:
+    is_dense = False
+
+    @validate_call
+    def __init__(
+        self, in_channels: int, n_classes: int, *, seed: int = 0, depth: int = 20, width: Annotated[int, Ge(1)] = 16
+    ) -> None:
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"depth must be 6 n + 2 with n of at least 1, got {depth}")
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             layers: list[nn.Module] = [_conv_bn(in_channels, width, 3), nn.ReLU()]
@@ -115,7 +135,7 @@ def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-REFERENCE_MODELS: dict[str, type[nn.Module]] = {
+REFERENCE_MODELS: dict[str, type[ReferenceNetwork]] = {
     "unet": UNet,
     "deeplabv3_mobilenetv3": DeepLabV3MobileNetV3,
     "enet": ENet,

@@ -1,14 +1,16 @@
 """A plain grid of integers, for searching anything that a Python function can score."""
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from search_spaces.base import SearchSpace
+from annotated_types import Ge
+from pydantic.dataclasses import dataclass
+
+from search_spaces.base import OPTIONS, SearchSpace
 from search_spaces.genotype import Gene, GeneKind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=OPTIONS)
 class Integers(SearchSpace):
     """`n_genes` integers, each in `0 .. n_values - 1`. Builds no network.
 
@@ -19,14 +21,9 @@ class Integers(SearchSpace):
     """
 
     name: ClassVar[str] = "integers"
-    n_genes: int = 10
-    n_values: int = 10
+    n_genes: Annotated[int, Ge(1)] = 10
+    n_values: Annotated[int, Ge(1)] = 10
     ordinal: bool = True
-
-    def __post_init__(self) -> None:
-        for option in ("n_genes", "n_values"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"{option} must be at least 1, got {getattr(self, option)}")
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:

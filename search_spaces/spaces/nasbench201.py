@@ -2,14 +2,15 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
+from annotated_types import Ge
+from pydantic.dataclasses import dataclass
 from torch import nn
 
-from search_spaces.base import ModelSpace
+from search_spaces.base import OPTIONS, ModelSpace
 from search_spaces.blocks.cells import DagCell
 from search_spaces.blocks.initialization import initialize
 from search_spaces.blocks.operations import ReluConvBn
@@ -26,7 +27,7 @@ _GENES = tuple(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=OPTIONS)
 class NasBench201(ModelSpace):
     """Cells of 4 nodes; each of the 6 edges holds one of 5 operations; 15,625 genotypes.
 
@@ -47,13 +48,8 @@ class NasBench201(ModelSpace):
     """
 
     name: ClassVar[str] = "nasbench201"
-    width: int = 16
-    cells_per_stage: int = 5
-
-    def __post_init__(self) -> None:
-        for option in ("width", "cells_per_stage"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"{option} must be at least 1, got {getattr(self, option)}")
+    width: Annotated[int, Ge(1)] = 16
+    cells_per_stage: Annotated[int, Ge(1)] = 5
 
     @property
     def genes(self) -> tuple[Gene, ...]:

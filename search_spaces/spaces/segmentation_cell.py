@@ -2,14 +2,15 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Gt, Len, MultipleOf
+from pydantic.dataclasses import dataclass
 from torch import nn
 
-from search_spaces.base import PretrainableSpace, StagedNetwork
+from search_spaces.base import OPTIONS, PretrainableSpace, StagedNetwork
 from search_spaces.blocks.cells import Cell, FusionDecoder, Term
 from search_spaces.blocks.encoders import ENCODER_STRIDES, MobileEncoder, encoder_channels
 from search_spaces.blocks.initialization import initialize
@@ -36,7 +37,10 @@ _SKIP = SEGMENTATION_OPERATIONS.index("skip")
 _N_ENCODER_OUTPUTS = len(ENCODER_STRIDES)
 
 
-@dataclass(frozen=True)
+_Width = Annotated[int, Gt(0), MultipleOf(8)]
+
+
+@dataclass(frozen=True, config=OPTIONS)
 class SegmentationCell(PretrainableSpace):
     """Decoder cells over an encoder's features.
 
@@ -59,21 +63,14 @@ class SegmentationCell(PretrainableSpace):
     """
 
     name: ClassVar[str] = "segmentation_cell"
-    n_cells: int = 3
-    n_branches: int = 3
-    decoder_widths: tuple[int, ...] = (16, 24, 32, 48)
-    encoder_width: int | tuple[int, ...] = 16
+    n_cells: Annotated[int, Ge(1)] = 3
+    n_branches: Annotated[int, Ge(1)] = 3
+    decoder_widths: Annotated[tuple[_Width, ...], Len(1)] = (16, 24, 32, 48)
+    encoder_width: _Width | Annotated[tuple[_Width, ...], Len(2)] = 16
 
     def __post_init__(self) -> None:
-        for option in ("n_cells", "n_branches"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"{option} must be at least 1, got {getattr(self, option)}")
         if isinstance(self.encoder_width, tuple):
             _check_widths("encoder_width", self.encoder_width)
-            if len(self.encoder_width) == 1:
-                raise ValueError("encoder_width must be a number or at least two of them, got a list of one")
-        elif self.encoder_width < 1 or self.encoder_width % 8:
-            raise ValueError(f"encoder_width must be a positive multiple of 8, got {self.encoder_width}")
         _check_widths("decoder_widths", self.decoder_widths)
 
     @property
@@ -314,8 +311,6 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {"bilinear": BilinearHead, "
 
 
 def _check_widths(option: str, widths: tuple[int, ...]) -> None:
-    if not widths or any(width < 1 or width % 8 for width in widths):
-        raise ValueError(f"{option} must be positive multiples of 8, got {widths}")
     if any(a >= b for a, b in itertools.pairwise(widths)):
         raise ValueError(f"{option} must be in increasing order, got {widths}")
 

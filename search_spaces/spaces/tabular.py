@@ -6,14 +6,14 @@ import os
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic.dataclasses import dataclass
 
-from search_spaces.base import SearchSpace
+from search_spaces.base import OPTIONS, SearchSpace
 from search_spaces.cell_graph import CellGraph
 from search_spaces.errors import GenotypeError, SearchSpaceError
 from search_spaces.genotype import Gene, GeneKind, Genotype
@@ -21,7 +21,7 @@ from search_spaces.genotype import Gene, GeneKind, Genotype
 _STRUCTURE = frozenset({"ops", "op_names", "edges"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=OPTIONS)
 class Tabular(SearchSpace):
     """The architectures of a table, one row each, with their measured metrics. Builds no network.
 

@@ -4,19 +4,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
-from latency.counting.mac_formulas import MAC_FORMULAS
 from latency.errors import TracingError
-from latency.graph.onnx_reader import graph_from_onnx
-from latency.graph.onnx_writer import write_onnx
 from latency.graph.operator_graph import StorageKind
 from latency.graph.tracer import graph_from_torch
 from latency.inference import weights_bytes
 from latency.memory.estimate import CUDA_BLOCK_BYTES, estimate_peak_memory
 from latency.memory.lifetimes import Lifetime, Release, lifetimes, timeline
 from latency.memory.measure import allocation_peak_cpu
-from latency.memory.scratch import scratch_bytes
 from latency.memory.training import trace_training_step
 from search_spaces.spaces.nasbench201 import NasBench201
 from search_spaces.spaces.segmentation_cell import SegmentationCell
@@ -81,17 +76,7 @@ def test_the_parts_add_up():
     largest = found.live_at_peak[0]
     assert (largest.n_bytes, largest.shape, largest.kind) == (16384, (2, 8, 16, 16), StorageKind.ACTIVATION)
     assert (largest.operator, largest.module) == ("aten.convolution", "0")
-    assert found.scratch_bytes == 2 * 4 * 8
-    assert found.n_unknown_scratch == 1
-
-
-def test_scratch_that_is_not_known_is_not_zero(tmp_path):
-    attention = Function(lambda x: functional.scaled_dot_product_attention(x, x, x)).eval()
-    graph = graph_from_torch(attention, (2, 64, 8))
-    unknown = {operator.name for operator in graph.operators if scratch_bytes(graph, operator) is None}
-    assert unknown & set(MAC_FORMULAS)
-    write_onnx(nn.ReLU().eval(), (4,), tmp_path / "relu.onnx")
-    assert estimate_peak_memory(graph_from_onnx(tmp_path / "relu.onnx")).n_unknown_scratch == 1
+    assert found.n_unknown_scratch == 0
 
 
 def test_blocks_are_rounded_up():
@@ -125,18 +110,6 @@ def test_candidates_take_what_the_profiler_sees(space, size):
             peak = allocation_peak_cpu(functools.partial(model, image), {o.name for o in graph.operators})
         measured = weights_bytes(model) + image.nbytes + peak.without_scratch_bytes
         assert estimate_peak_memory(graph).peak_memory_estimate_bytes == pytest.approx(measured, rel=0.01)
-
-
-def test_scratch_of_torch_operators_is_what_the_profiler_sees():
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)).eval()
-    graph = graph_from_torch(model, (3, 10, 10))
-    convolution, norm = graph.operators[0], next(o for o in graph.operators if "batch_norm" in o.name)
-    assert scratch_bytes(graph, convolution) is None
-    assert scratch_bytes(graph, norm) == 2 * 4 * 8
-    y = torch.zeros(1, 8, 8, 8)
-    with torch.inference_mode():
-        peak = allocation_peak_cpu(lambda: model[1](y), {norm.name})
-    assert (peak.without_scratch_bytes, peak.scratch_bytes, peak.n_bytes) == (2048, 64, 2048 + 64)
 
 
 def training_peak(model, image, optimizer):

@@ -44,10 +44,17 @@ def run(tiny_run):
         ("latency_ms[phone]", 12.3456, "12.3 ms"),
         ("peak_memory_bytes", 1.5 * 2**20, "1.50 MiB"),
         ("mean_iou", 0.123456, "0.1235"),
+        ("n_bits_per_weight", 3.7, "3.7"),
+        ("items_ms_rate", 12.3456, "12.35"),
     ],
 )
 def test_values_are_shown_with_their_units(metric, value, text):
     assert format_value(metric, value) == text
+
+
+@pytest.mark.parametrize(("unit", "text"), [("count", "12,346"), ("ms", "1.23e+04 ms"), ("J", "1.235e+04 J")])
+def test_a_metric_of_ones_own_is_shown_in_its_unit(unit, text):
+    assert format_value("mine", 12345.6, unit) == text
 
 
 @pytest.mark.parametrize(

@@ -53,12 +53,12 @@ def test_options_of_execution_are_read_and_written(execution):
     ("changes", "message"),
     [
         ({"budget": {"hour": 2}}, "budget: unknown key 'hour'. Did you mean 'hours'?"),
-        ({"budget": {"hours": 0}}, "budget.hours must be positive, got 0.0."),
-        ({"budget": {"n_trained": 1.5}}, "budget.n_trained must be an integer, got 1.5."),
+        ({"budget": {"hours": 0}}, "budget.hours must be a positive finite number, got 0."),
+        ({"budget": {"n_trained": 1.5}}, "budget.n_trained must be a positive integer, got 1.5."),
         ({"budget": 2}, "budget must be a mapping, got 2."),
         (
             {"execution": {"kind": "process_pool", "n_workers": "many"}},
-            "execution.n_workers must be an integer or 'auto'",
+            "execution.n_workers must be an integer of at least 1 or 'auto', got 'many'.",
         ),
         (
             {"execution": {"kind": "ray", "resources_per_candidate": {"cpu": 0}}},

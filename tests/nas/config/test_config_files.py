@@ -1,14 +1,18 @@
 """The files in configs/ load as they stand, and the one that needs real data runs on a cut of it."""
 
+import json
 import os
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 
 import nas
 from nas.config import load_config
+from nas.config.schema import configuration_schema
+from nas.config.yaml_source import YamlSource
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 CAMVID = next(path for path in CONFIGS if path.stem == "camvid")
@@ -17,6 +21,36 @@ CAMVID = next(path for path in CONFIGS if path.stem == "camvid")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_loads_and_is_named_as_its_file(path):
     assert load_config(path).name == path.stem
+
+
+def test_the_schema_for_editors_is_current():
+    """`nas schema > configs/schema.json` writes it anew."""
+    stored = (CONFIGS[0].parent / "schema.json").read_text(encoding="utf-8")
+    assert json.loads(stored) == configuration_schema()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_names_the_schema_and_follows_it(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# yaml-language-server: $schema=schema.json\n")
+    data = YamlSource.read(path).data
+    schema = jsonschema.Draft202012Validator(configuration_schema())
+    schema.validate(data)
+    assert not schema.is_valid(data | {"sead": 1})
+    assert not schema.is_valid(data | {"controller": data["controller"] | {"kind": "nsga9"}})
+
+
+def test_every_key_is_described():
+    definitions = configuration_schema()["$defs"]
+    undescribed = [
+        f"{name}.{key}"
+        for name, definition in definitions.items()
+        for key, field in definition.get("properties", {}).items()
+        if key != "kind" and "description" not in field
+    ]
+    assert undescribed == []
+    assert definitions["TrainingConfig"]["properties"]["epochs"]["minimum"] == 1
+    assert definitions["Nsga2"]["properties"]["population_size"]["description"].startswith("Parents, and candidates")
 
 
 def masks(split):

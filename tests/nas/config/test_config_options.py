@@ -1,12 +1,16 @@
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf
+from pydantic import BaseModel, ValidationError, create_model
 
-from nas.config.options import construct, nearest, options_model, validate
+from nas.config.faults import Formatter, blamed, nearest
+from nas.config.kinds import Section, options_model
 
 
 class Colour(StrEnum):
@@ -47,6 +51,13 @@ class Everything:
     first: Stage | None = None
     anything: Any = None
     clock: Callable[[], float] = lambda: 0.0
+    even: Annotated[int, Ge(4), MultipleOf(2)] = 4
+    eights: Annotated[int, MultipleOf(8)] = 8
+    share: Annotated[float, Ge(0), Lt(1)] = 0.5
+    part: Annotated[float, Gt(0), Le(1)] | None = None
+    factor: Annotated[float, Gt(0)] = 1.0
+    limit: Annotated[float, Ge(0)] = 1.0
+    count: Annotated[int, Gt(0)] = 1
 
 
 class Plain:
@@ -55,17 +66,22 @@ class Plain:
             raise ValueError(f"width must be a multiple of 8, got {width}")
 
 
+MODEL = create_model("file", __base__=Section, section=(options_model(Everything), ...))
+
+
+def validated(values: Mapping[str, Any]) -> BaseModel:
+    return MODEL.model_validate_json(json.dumps({"section": values}, default=str)).section
+
+
 def read(**values: Any) -> dict[str, Any]:
-    options, faults = validate(options_model(Everything), {"needed": 0, **values}, ("section",))
-    assert faults == []
-    assert options is not None
-    return options
+    options = validated({"needed": 0, **values})
+    return {name: getattr(options, name) for name in type(options).model_fields}
 
 
 def faults_of(values: Mapping[str, Any]) -> list[str]:
-    options, faults = validate(options_model(Everything), values, ("section",))
-    assert options is None
-    return [fault.text for fault in faults]
+    with pytest.raises(ValidationError) as caught:
+        validated(values)
+    return [fault.text for fault in Formatter({"section": values}, MODEL.model_json_schema()).faults(caught.value)]
 
 
 def test_defaults_are_those_of_the_constructor() -> None:
@@ -93,7 +109,7 @@ def test_what_the_program_supplies_is_no_option() -> None:
         ("size", 5, 5),
         ("size", [5, 6], (5, 6)),
         ("maybe", None, None),
-        ("names", ["a"], ("a",)),
+        ("names", ["a"], ["a"]),
         ("listed", ["a"], ["a"]),
         ("table", {"a": 1}, {"a": 1.0}),
         ("choice", 3, 3),
@@ -147,6 +163,14 @@ def test_values_taken(name: str, given: Any, taken: Any) -> None:
         ("stages", [{}, {"epochs": 0}], "section.stages[1].epochs must be at least 1, got 0."),
         ("stages", [{"epochs": 101}], "section.stages[0]: too long a stage."),
         ("stages", [3], "section.stages[0] must be a mapping, got 3."),
+        ("even", 7, "section.even must be an even integer of at least 4, got 7."),
+        ("even", "x", "section.even must be an even integer of at least 4, got 'x'."),
+        ("eights", 9, "section.eights must be a multiple of 8, got 9."),
+        ("share", 1, "section.share must be a number of at least 0 and less than 1, got 1."),
+        ("part", 2, "section.part must be a number of more than 0 and at most 1, got 2."),
+        ("factor", 0, "section.factor must be a positive finite number, got 0."),
+        ("limit", -1, "section.limit must be a finite number of at least 0, got -1."),
+        ("count", 0, "section.count must be a positive integer, got 0."),
         (
             "first",
             {"train": "al"},
@@ -169,16 +193,13 @@ def test_keys_refused() -> None:
     [
         ("width must be 8, got 7", ("a", "width"), "a.width must be 8, got 7."),
         ("widths differ.", ("a",), "a: widths differ."),
+        ("must be a prime, got 4", ("a",), "a must be a prime, got 4."),
         ("", ("a",), "a: the options were refused."),
     ],
 )
 def test_a_constructor_blames_its_option(message: str, path: tuple[str, ...], text: str) -> None:
-    def refuse() -> None:
-        raise ValueError(message)
-
-    made, faults = construct(refuse, ["width"], ("a",))
-    assert made is None
-    assert [(fault.path, fault.text) for fault in faults] == [(path, text)]
+    fault = blamed(("a",), message, ["width"])
+    assert (fault.path, fault.text) == (path, text)
 
 
 def test_nearest() -> None:

@@ -79,7 +79,11 @@ def test_a_staged_configuration_survives_its_own_yaml(load):
             "train: encoder",
             r"training.stages\[0\].train must be one of 'decoder', 'all', got 'encoder'",
         ),
-        ("{quantile: 0.5}", "{quantile: 2}", "training.drop_rule.quantile must be more than 0 and less than 1"),
+        (
+            "{quantile: 0.5}",
+            "{quantile: 2}",
+            "training.drop_rule.quantile must be a number of more than 0 and less than 1",
+        ),
         ("    - {learning_rate: 0.005, epochs: 1}\n", "", "training.drop_rule: candidates are stopped between stages"),
         ("train: decoder", "trains: decoder", r"training.stages\[0\]: unknown key 'trains'. Did you mean 'train'\?"),
         (
@@ -87,7 +91,7 @@ def test_a_staged_configuration_survives_its_own_yaml(load):
             "epochs: 1}\n    - {epochs: 1, train: decoder}\nobjectives",
             r"training.stages\[2\].train must be all after stages\[1\], which changes the encoder .*, got 'decoder'",
         ),
-        ("  n_views: 2", "  resident_gib: -1", "training.resident_gib must be at least 0, got -1"),
+        ("  n_views: 2", "  resident_gib: -1", "training.resident_gib must be a finite number of at least 0, got -1"),
         ("  n_views: 2", "  successive_halving: {}", "training.successive_halving: there is a drop_rule already"),
         (
             "  n_views: 2",

@@ -89,9 +89,9 @@ def test_ranks_complete_before_pruned_before_infeasible_and_ignores_failed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"population_size": 7}, "population_size must be an even integer of at least 4, got 7"),
+        ({"population_size": 7}, "population_size must be at least 4 and a multiple of 2, got 7"),
         ({"n_generations": 0}, "n_generations must be at least 1, got 0"),
-        ({"mutation_probability": 1.5}, r"mutation_probability must lie in \(0, 1\], got 1.5"),
+        ({"mutation_probability": 1.5}, r"mutation_probability must be more than 0 and at most 1, got 1.5"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message):

@@ -97,17 +97,20 @@ def test_resnet_takes_grey_images_of_28_pixels():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: UNet(3, 2, width=0), "width must be at least 1, got 0"),
-        (lambda: DeepLabV3MobileNetV3(3, 2, width=0), "width must be at least 1, got 0"),
+        (lambda: UNet(3, 2, width=0), "width\n  Input should be greater than or equal to 1 .*input_value=0"),
+        (
+            lambda: DeepLabV3MobileNetV3(3, 2, width=0),
+            "width\n  Input should be greater than or equal to 1 .*input_value=0",
+        ),
         (lambda: ENet(3, 2, width=6), "width must be a multiple of 4 above the 3 channels of images, got 6"),
         (lambda: ENet(4, 2, width=4), "width must be a multiple of 4 above the 4 channels of images, got 4"),
-        (lambda: ResNet(3, 2, width=0), "width must be at least 1, got 0"),
+        (lambda: ResNet(3, 2, width=0), "width\n  Input should be greater than or equal to 1 .*input_value=0"),
         (lambda: ResNet(3, 2, depth=18), "depth must be 6 n \\+ 2 with n of at least 1, got 18"),
         (lambda: ResNet(3, 2, depth=2), "depth must be 6 n \\+ 2 with n of at least 1, got 2"),
     ],
 )
 def test_options_are_checked(make, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(ValueError, match=message):
         make()
 
 

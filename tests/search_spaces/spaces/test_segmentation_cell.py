@@ -380,17 +380,18 @@ def test_a_decoder_of_nothing_gives_constant_logits():
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("n_cells", 0, "n_cells must be at least 1, got 0"),
-        ("n_branches", 0, "n_branches must be at least 1, got 0"),
-        ("encoder_width", 12, "encoder_width must be a positive multiple of 8, got 12"),
-        ("encoder_width", (8, 12), "encoder_width must be positive multiples of 8, got \\(8, 12\\)"),
+        ("n_cells", 0, "n_cells\n  Input should be greater than or equal to 1 "),
+        ("n_branches", 0, "n_branches\n  Input should be greater than or equal to 1 "),
+        ("encoder_width", 12, "encoder_width.*\n  Input should be a multiple of 8 .*input_value=12"),
+        ("encoder_width", -8, "encoder_width.*\n  Input should be greater than 0 .*input_value=-8"),
+        ("encoder_width", (8, 12), "encoder_width.*1\n  Input should be a multiple of 8 .*input_value=12"),
         ("encoder_width", (16, 8), "encoder_width must be in increasing order, got \\(16, 8\\)"),
-        ("encoder_width", (16,), "encoder_width must be a number or at least two of them, got a list of one"),
-        ("decoder_widths", (), "decoder_widths must be positive multiples of 8, got \\(\\)"),
-        ("decoder_widths", (8, 12), "decoder_widths must be positive multiples of 8, got \\(8, 12\\)"),
+        ("encoder_width", (16,), "encoder_width.*\n  Tuple should have at least 2 items .* not 1 "),
+        ("decoder_widths", (), "decoder_widths\n  Tuple should have at least 1 item .* not 0 "),
+        ("decoder_widths", (8, 12), "decoder_widths.1\n  Input should be a multiple of 8 .*input_value=12"),
         ("decoder_widths", (16, 8), "decoder_widths must be in increasing order, got \\(16, 8\\)"),
     ],
 )
 def test_options_are_checked(option, value, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(ValueError, match=message):
         SegmentationCell(**{option: value})
