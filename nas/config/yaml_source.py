@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
-from nas.errors import ConfigurationError
+from nas.config.yaml_limits import MAX_BYTES, MAX_DEPTH, MAX_VALUES, BoundedLoader, n_values
+from nas.errors import ConfigurationError, InputError
+from nas.files import read_foreign
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: keys of mappings and indices of lists, from the outside in."""
@@ -82,11 +84,11 @@ class YamlSource:
         """
         name = str(path)
         try:
-            content = Path(path).read_bytes()
+            content = read_foreign(Path(path), MAX_BYTES)
         except FileNotFoundError:
             raise ConfigurationError([f"{name}: no such file."]) from None
-        except OSError as error:
-            raise ConfigurationError([f"{name}: cannot be read: {error.strerror}."]) from error
+        except InputError as error:
+            raise ConfigurationError([f"{error}."]) from error
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -126,7 +128,7 @@ class YamlSource:
             try:
                 root = _apply(root, setting, index)
             except _SettingError as error:
-                faults.append(f"--set {setting}: {error}")
+                faults.append(f"--set {setting[:200]}: {error}")
         if faults:
             raise ConfigurationError(faults)
         return replace(self, root=root, overrides=(*self.overrides, *settings))
@@ -163,6 +165,8 @@ def _apply(root: _Node, setting: str, index: int) -> _Node:
     keys = path_text.strip().split(".")
     if not equals or not all(keys):
         raise _SettingError("must be KEY.PATH=VALUE.")
+    if len(keys) > MAX_DEPTH or len(setting) > MAX_BYTES:
+        raise _SettingError(f"must have at most {MAX_DEPTH} keys and {MAX_BYTES >> 10} KiB.")
     value, faults = _parse(value_text)
     if faults:
         raise _SettingError(f"the value is wrong: {faults[0][1]}")
@@ -189,13 +193,13 @@ def _child_key(node: _Node, path: KeyPath, key: str) -> str | int:
         return key
     if not isinstance(node.value, list):
         raise _SettingError(f"{key_text(path)} is no mapping, so it has no {key!r}.")
-    if not key.isdecimal() or int(key) >= len(node.value):
+    if not key.isdecimal() or len(key) > 9 or int(key) >= len(node.value):
         raise _SettingError(f"{key_text(path)} is a list of {len(node.value)}, so it has no item {key!r}.")
     return int(key)
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which also takes `1e-3` for the number that its writer meant.
+class _Loader(BoundedLoader):
+    """The bounded safe loader, which also takes `1e-3` for the number that its writer meant.
 
     YAML 1.1 wants a point and a sign: `1.0e-3`.
     """
@@ -236,6 +240,8 @@ def _parse(text: str) -> tuple[_Node | None, list[_LineFault]]:
         return None, [_syntax_fault(error)]
     except RecursionError:
         return None, [(1, "nested too deeply.")]
+    if n_values(root) > MAX_VALUES:
+        return None, [(1, f"must hold at most {MAX_VALUES:,} values, aliases written out.")]
     return root, builder.faults
 
 

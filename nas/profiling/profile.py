@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from search_spaces.base import ModelSpace, SearchSpace
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Genotype
 
+_MAX_GENOTYPE_LENGTH = 10_000
 
 @dataclass(frozen=True)
 class Target:
@@ -151,7 +153,7 @@ def config_target(config: Path, genotype: str, overrides: Sequence[str] = (), tr
     data, space = settings.data.instance, settings.search_space.instance
     if not isinstance(space, ModelSpace):
         raise InputError(f"{config}: search_space {space.name!r} builds no networks")
-    chosen = space.canonical(_genotype(space, genotype))
+    chosen = space.canonical(read_genotype(space, genotype))
     model = space.build(chosen, in_channels=data.in_channels, n_classes=len(data.class_names), seed=settings.seed)
     shape = (data.in_channels, *data.image_size)
     return Target(space.describe(chosen), model.eval(), shape, devices=_config_devices(settings))
@@ -285,10 +287,17 @@ def _n_params(target: Target, complexity: Complexity | None) -> int | None:
     return None
 
 
-def _genotype(space: SearchSpace, text: str) -> Genotype:
+def read_genotype(space: SearchSpace, text: str) -> Genotype:
+    """Return the genotype that a text names: gene values joined by commas, or the space's own form.
+
+    Raises:
+        InputError: If it names none of this space.
+    """
+    if len(text) > _MAX_GENOTYPE_LENGTH:
+        raise InputError(f"--genotype must have at most {_MAX_GENOTYPE_LENGTH:,} characters, got {len(text):,}")
     values = text.replace(" ", "").split(",")
     try:
-        if all(value.lstrip("-").isdigit() for value in values):
+        if all(re.fullmatch("-?[0-9]{1,18}", value) for value in values):
             return space.genotype([int(value) for value in values])
         if (from_string := getattr(space, "from_string", None)) is not None:
             genotype: Genotype = from_string(text)
@@ -298,24 +307,3 @@ def _genotype(space: SearchSpace, text: str) -> Genotype:
     raise InputError(
         f"--genotype must be {len(space.genes)} integers joined by commas for search space {space.name!r}, got {text!r}"
     )
-
-
-def _config_devices(settings: RunConfig) -> dict[str, Device]:
-    return {name: section.instance for name, section in settings.devices.items()}
-
-
-def _device(text: str, target: Target) -> Device:
-    """Return the device of `kind:option=value,...`."""
-    kind, _, rest = text.partition(":")
-    if kind not in DEVICES:
-        raise InputError(f"--device: unknown device {kind!r}.{nearest(kind, [*target.devices, *DEVICES])}")
-    values: dict[str, Any] = {"batch_size": target.batch_size}
-    for part in filter(None, rest.split(",")):
-        key, _, value = part.partition("=")
-        values[key.strip()] = yaml.safe_load(value)
-    reader = ConfigReader(YamlSource.from_mapping({}))
-    read: dict[str, Component[Device]] | None = reader.section("devices", {kind: {"kind": kind, **values}})
-    if read is None:
-        faults = (fault.text.removeprefix("devices.") for fault in reader.faults)
-        raise InputError("\n".join(f"--device {text}" for text in faults))
-    return read[kind].instance

@@ -1,0 +1,158 @@
+"""Any bytes give a value or one of our errors, within ten seconds and 2 GiB."""
+
+import gzip
+import io
+import os
+import resource
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from latency.errors import LatencyError
+from latency.graph.onnx_reader import graph_from_onnx, onnx_batch_size, onnx_input_shape
+from nas.config import load_config
+from nas.config.yaml_source import YamlSource
+from nas.data.fashion_mnist import read_idx
+from nas.data.normalization import Normalization
+from nas.errors import NasError
+from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
+from nas.profiling.profile import read_genotype
+from nas.torch_tools import read_weights, save_weights, weights_metadata
+from search_spaces.errors import SearchSpaceError
+from search_spaces.spaces import NasBench201, Tabular
+from tests.foreign import damaged, foreign_bytes, foreign_texts
+from tests.latency import onnx_files
+
+ROOT = Path(__file__).parent.parent
+OUR_ERRORS = (NasError, SearchSpaceError, LatencyError)
+MAX_CPU_S = 10
+MAX_KIB = 2 << 20
+
+
+def table(**arrays):
+    file = io.BytesIO()
+    ops = np.array([[0, 1], [1, 1], [0, 1]])
+    np.savez_compressed(
+        file, **{"ops": ops, "op_names": np.array(["none", "conv"]), "accuracy": np.arange(3.0)} | arrays
+    )
+    return file.getvalue()
+
+
+def read_table(path):
+    space = Tabular(path, costs=("accuracy",))
+    space.check()
+    for genotype in space.enumerate():
+        space.describe(genotype)
+        space.row(space.nearest(genotype.genes))
+    return space.cell_graph
+
+
+def read_onnx(path):
+    onnx_batch_size(path)
+    shape = onnx_input_shape(path)
+    try:
+        return graph_from_onnx(path, shape or (3, 8, 8))
+    except ValueError as error:
+        assert "input_shape" in str(error) or "batch_size" in str(error)  # what the caller asked for does not fit
+        return None
+
+
+def read_teacher(path):
+    external_files(path)
+    teacher = OnnxTeacher(3, 2, path=path)
+    teacher.open(Normalization((0.5,) * 3, (0.5,) * 3))
+    return teacher.n_params
+
+
+def idx():
+    header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (2, 4, 4))
+    return gzip.compress(header + bytes(range(32)))
+
+
+def network(folder):
+    nodes = [
+        onnx_files.node("Conv", "x w", "c"),
+        onnx_files.node("Shape", "c", "s"),
+        onnx_files.node("Relu", "c", "r"),
+        onnx_files.node("Expand", "r s", "y"),
+    ]
+    return onnx_files.write(folder, nodes, ["n", 3, 8, 8], [onnx_files.weight("w", 2, 3, 1, 1)]).read_bytes()
+
+
+def weights(folder):
+    save_weights(_small_module(), folder / "w.safetensors", {"scores": "{}"}, with_checksum=True)
+    return (folder / "w.safetensors").read_bytes()
+
+
+def _small_module():
+    from torch import nn  # noqa: PLC0415 - only here
+
+    return nn.Linear(3, 2)
+
+
+def read_safetensors(path):
+    return read_weights(path), weights_metadata(path)
+
+
+READERS = {
+    "yaml": (load_config, lambda folder: [(ROOT / "configs" / f"{n}.yaml").read_bytes() for n in ("tabular", "quickstart")]),
+    "npz": (read_table, lambda folder: [table(), table(edges=np.array([[0, 1], [1, 2]])), table(x=np.array(["ab"]))]),
+    "idx": (lambda path: read_idx(path, (4, 4)), lambda folder: [idx(), gzip.decompress(idx())]),
+    "onnx": (read_onnx, lambda folder: [network(folder)]),
+    "onnx teacher": (read_teacher, lambda folder: [network(folder)]),
+    "safetensors": (read_safetensors, lambda folder: [weights(folder)]),
+}  # fmt: skip
+
+
+def bounded(read, source):
+    """Read; whatever comes must come in time, in little memory, and be a value or one of our errors."""
+    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        read(source)
+    except OUR_ERRORS as error:
+        assert str(error).strip()
+        assert len(str(error)) < 20_000
+    except FileNotFoundError:
+        assert not Path(source).exists()
+    assert time.process_time() - start < MAX_CPU_S
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MAX_KIB
+
+
+def check(name, folder, n):
+    read, make_valid = READERS[name]
+    path = folder / "foreign.bin"
+
+    @settings(max_examples=n, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=n < 1000)
+    @given(foreign_bytes(make_valid(folder)))
+    def holds(content):
+        path.write_bytes(content)
+        bounded(read, path)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # libraries wonder about what they read
+        holds()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_any_bytes_give_a_value_or_an_error_of_ours(name, tmp_path):
+    check(name, tmp_path, 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READERS)
+def test_ten_thousand_files(name, tmp_path):
+    check(name, tmp_path, 10_000)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_no_regular_file_is_refused_at_once(name, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    read, _ = READERS[name]
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OUR_ERRORS, match=path.name):
+            read(path)
