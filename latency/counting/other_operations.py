@@ -102,8 +102,8 @@ _ATEN = _table(
             acosh atanh erf erfc erfinv sinc hypot xlogy logaddexp lgamma digamma special_i0 copysign heaviside
             floor_divide remainder fmod where masked_fill masked_fill_ eq ne lt le gt ge logical_and logical_or
             logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor bitwise_left_shift
-            bitwise_right_shift __and__ __or__ __xor__ __lshift__ __rshift__ isnan isinf isfinite isposinf isneginf nan_to_num angle complex polar
-            bucketize searchsorted
+            bitwise_right_shift __and__ __or__ __xor__ __lshift__ __rshift__ isnan isinf isfinite isposinf isneginf
+            nan_to_num angle complex polar bucketize searchsorted
         """,
         (OperationKind.ELEMENTWISE, _per_output(2)): "addcmul addcmul_ addcdiv addcdiv_ addr",
         (OperationKind.ELEMENTWISE, _per_output(3)): "lerp lerp_",

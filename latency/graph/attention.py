@@ -18,6 +18,8 @@ _ATTENTION = frozenset(
         torch.ops.aten.scaled_dot_product_attention.default,
     }
 )
+# What the native path of an encoder layer computes in place.
+_IN_PLACE: dict[Any, Any] = {functional.relu: torch.relu_, functional.gelu: torch.ops.aten.gelu_}
 
 
 class CpuAttention(TorchFunctionMode):
@@ -25,7 +27,7 @@ class CpuAttention(TorchFunctionMode):
 
     Meta tensors alone always take the plain products, whose scores (`L x S` for each head) the CPU's fused kernel never
     holds. `torch.nn.attention.sdpa_kernel` around the trace is followed, as it is when the model runs; so is the native
-    path of `nn.MultiheadAttention`, which holds the scores once.
+    path of `nn.MultiheadAttention` and `nn.TransformerEncoderLayer`, which holds scores and hidden features once.
     """
 
     def __init__(self, current_module: Callable[[], nn.Module | None]) -> None:
@@ -48,6 +50,8 @@ class CpuAttention(TorchFunctionMode):
             if isinstance(module, nn.MultiheadAttention) and _is_native(module, args[0], args[1], args[2], kwargs):
                 return _native(module, args[0], kwargs.get("need_weights", True), kwargs["average_attn_weights"])
             return _multi_head_attention(*args, **kwargs)
+        if func in _IN_PLACE and _is_native_layer(self._current_module()):
+            return _IN_PLACE[func](args[0])
         return func(*args, **kwargs)
 
 
@@ -118,21 +122,31 @@ def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
     return twin.requires_grad_(tensor.requires_grad and torch.is_grad_enabled())
 
 
+def _is_native_layer(module: nn.Module | None) -> bool:
+    return (
+        isinstance(module, nn.TransformerEncoderLayer)
+        and bool(module.activation_relu_or_gelu)
+        and module.norm1.eps == module.norm2.eps
+        and _has_native_path(module.self_attn)
+    )
+
+
 def _is_native(
-    module: nn.MultiheadAttention,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    options: dict[str, Any],
+    module: nn.MultiheadAttention, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: dict[str, Any]
 ) -> bool:
     """Return whether `nn.MultiheadAttention` would leave its Python code on the CPU; its conditions, in short."""
-    is_plain_self_attention = (
-        query is key
+    return (
+        _has_native_path(module)
+        and query.is_meta
+        and query is key
         and key is value
         and query.dim() == 3
         and options.get("attn_mask") is None
         and options.get("key_padding_mask") is None
     )
+
+
+def _has_native_path(module: nn.MultiheadAttention) -> bool:
     has_usual_weights = (
         module.in_proj_weight is not None
         and module.in_proj_bias is not None
@@ -140,9 +154,7 @@ def _is_native(
         and not module.add_zero_attn
     )
     return (
-        query.is_meta
-        and is_plain_self_attention
-        and has_usual_weights
+        has_usual_weights
         and module.batch_first
         and module.num_heads % 2 == 0
         and not module.training

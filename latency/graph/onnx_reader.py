@@ -63,8 +63,8 @@ def graph_from_onnx(
     Operators are called `onnx.Conv` and so on, those of other domains by their domain. Modules are those that the
     exporter wrote into names of operators or weights, empty where it wrote none. Reshapes are views of their input.
     Weights are read by their shapes alone, so external data need not be there. Parameters are the floating-point
-    constants but for scalars, statistics and scales, and the integers that quantised operators take for weights; all
-    other constants are buffers. A weight that is dequantised is one tensor, in the bytes in which it is stored.
+    constants but for single numbers, statistics and scales, and the integers that quantised operators take for
+    weights; all other constants are buffers. A weight that is dequantised is one tensor, in the bytes in which it lies.
     Branches that are known beforehand are followed and loops unrolled; arithmetic of sizes is computed and left out. An
     optional argument that is left out is an empty tensor.
 

@@ -1,5 +1,6 @@
 """Which constants of an ONNX file are a network's parameters."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -107,8 +108,9 @@ _PASSED_ON = frozenset(
 def parameters_among(constants: Iterable[Value], steps: Sequence[Step]) -> dict[Value, tuple[int, ...]]:
     """Return the constants that count as parameters, with the sizes of the tensors that they stand for.
 
-    These are the floating-point ones but for statistics, the scales of quantised tensors and bounds (scalars: ONNX
-    writes `x * 0.5` with one); and integers that an operator takes for weights, as those of quantised files.
+    These are the floating-point ones but for statistics, the scales of quantised tensors, bounds and single numbers
+    (ONNX writes `x * 0.5` with one; a path of modules in the name tells a learned one); and integers that an operator
+    takes for weights, as those of quantised files.
     """
     uses = _Uses(steps)
     packed = {
@@ -125,9 +127,14 @@ def _is_parameter(value: Value, uses: "_Uses") -> bool:
     found = list(uses.of(value))
     if any(position in _WEIGHTS.get(name, ()) for name, position in found):
         return True
-    if value.type.tensor_type.elem_type not in _FLOATS or value.sizes == ():
+    if value.type.tensor_type.elem_type not in _FLOATS or (math.prod(value.sizes or ()) == 1 and not _has_path(value)):
         return False
     return not found or not all(position in _SETTINGS.get(name, ()) for name, position in found)
+
+
+def _has_path(value: Value) -> bool:
+    """Return whether a constant is called as torch calls parameters: `blocks.0.gain`, not `val_3` or `/blocks/Mul`."""
+    return "." in value.name and "/" not in value.name and ":" not in value.name
 
 
 class _Uses:

@@ -143,10 +143,13 @@ def _upsampling(graph: OperatorGraph, operator: Operator, n_threads: int) -> int
 
 
 def _safe_softmax(graph: OperatorGraph, operator: Operator, n_threads: int) -> int:
-    """Return the bytes of the softmax before rows without a finite score are set to 0, of their marks and of the 0."""
+    """Return the bytes of the marks of infinite scores and of rows that hold nothing else, and of the infinity.
+
+    Only where there is such a row, which takes a mask that leaves it nothing, the softmax is copied too.
+    """
     scores = graph.tensors[operator.inputs[0]]
     n_rows = scores.n_elements // max(1, scores.shape[int(operator.attributes.get("dim", -1))])
-    return (scores.n_elements + 1) * scores.dtype.itemsize + n_rows
+    return scores.n_elements + n_rows + scores.dtype.itemsize
 
 
 def _product(graph: OperatorGraph, operator: Operator, n_threads: int) -> int | None:

@@ -1,5 +1,6 @@
 """Makes the parts of a run from its configuration: the only package that knows both."""
 
+from nas.assembly.class_checks import check_data
 from nas.assembly.run_checks import check_files
 from nas.assembly.search import (
     checked_devices,
@@ -27,6 +28,7 @@ from nas.assembly.training import (
 __all__ = [
     "TrainingInputs",
     "candidate_training",
+    "check_data",
     "check_files",
     "checked_devices",
     "distillation",

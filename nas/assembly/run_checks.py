@@ -9,14 +9,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.config import RunConfig
 from nas.errors import InputError
-from nas.search.listener import SearchListener
-from nas.tasks.base import Task
 from nas.training.setting import TrainingSetting
-from nas.values.metrics import split_key
 from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
 from search_spaces.references.reference_models import REFERENCE_MODELS
 
-_N_AT_A_TIME = 64  # targets
 _N_SAMPLES = 32  # networks of the space
 
 
@@ -35,31 +31,6 @@ def check_files(config: RunConfig) -> None:
         key = "weights" if teacher.weights else "path"
         raise InputError(
             f"teacher.{key} must be a file, got {teacher.given}: there is none at {teacher.given.absolute()}"
-        )
-
-
-def check_classes(config: RunConfig, setting: TrainingSetting, listener: SearchListener) -> None:
-    """Check that the validation split holds the classes that the run judges networks by, and tell of other absent ones.
-
-    A class without a target has no score of its own: a network that never names it gets none, any other gets 0.
-
-    Raises:
-        InputError: If an objective or a constraint is on an absent class, naming all.
-    """
-    absent = _absent_classes(setting)
-    judged = [objective.metric for objective in config.objective_values()]
-    judged += [constraint.metric for constraint in config.constraint_values()]
-    faulty = [metric for metric in dict.fromkeys(judged) if _class_of(metric, setting.task) in absent]
-    if faulty:
-        names = dict.fromkeys(str(_class_of(metric, setting.task)) for metric in faulty)
-        raise InputError(
-            f"objectives and constraints must be on classes that the validation split shows, got {', '.join(faulty)}: "
-            f"it shows nothing of {', '.join(names)} that counts. Add such validation images, or take other metrics"
-        )
-    task = setting.task
-    if untold := [name for name in absent if task.class_names.index(name) != task.ignore_index]:
-        listener.on_message(
-            f"The validation split shows nothing of {', '.join(untold)}: no score tells how well networks know that."
         )
 
 
@@ -108,21 +79,3 @@ def _fewest_values(model: nn.Module, shape: tuple[int, ...]) -> int:
             module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, 0].numel()))
     model.eval()(torch.zeros(1, *shape))
     return min(seen, default=2)
-
-
-def _class_of(metric: str, task: Task) -> str | None:
-    """Return the class that a metric is of; `None` for one that is not of a class."""
-    name, qualifier = split_key(metric)
-    return qualifier if name in task.class_scores else None
-
-
-def _absent_classes(setting: TrainingSetting) -> tuple[str, ...]:
-    """Return the classes, in order, that no validation target is of, or only ones that are ignored."""
-    task, targets = setting.task, setting.validation.load().targets.numpy()
-    absent = dict(enumerate(task.class_names))
-    for start in range(0, len(targets), _N_AT_A_TIME):
-        for label in set(np.unique(targets[start : start + _N_AT_A_TIME]).tolist()) - {task.ignore_index}:
-            absent.pop(label, None)
-        if not absent:
-            break
-    return tuple(absent.values())

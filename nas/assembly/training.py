@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.assembly.run_checks import check_batches, check_classes, check_files
+from nas.assembly.class_checks import check_classes, split_counts
+from nas.assembly.run_checks import check_batches, check_files
 from nas.config import RunConfig, resolve_device, resolve_precision
 from nas.data.base import Dataset, IndexedDataset, Split
 from nas.data.cache import ExamplesFile, cache_examples, load_array
@@ -79,7 +80,11 @@ def training_inputs(
     _check_stored(folder, "data", fingerprint)
     _check_stored(folder, "training_device", device)
     inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, folder.artifacts))
-    check_classes(config, inputs.setting, listener or SearchListener())
+    listener = listener or SearchListener()
+    for note in dataset.notes():
+        listener.on_message(note)
+    counts = split_counts(folder.artifacts, inputs.setting)
+    check_classes(config, inputs.setting.task, counts, listener.on_message, is_dense=dataset.is_dense)
     check_batches(config, config.search_space.instance, inputs.setting)
     _check_stored(folder, "training_precision", str(inputs.setting.precision))
     folder.store.set_fact("signature", asdict(inputs.signature))

@@ -9,6 +9,7 @@ import typer
 
 from nas.cli.analyse import curves, predictor
 from nas.cli.data import prepare
+from nas.cli.init import init
 from nas.cli.networks import export, retrain
 from nas.cli.profile import profile
 from nas.cli.runs import plot, show
@@ -18,7 +19,7 @@ from nas.errors import InputError, NasError
 from nas.version import VERSION
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (search, teacher, pretrain, show, plot, retrain, export, profile, validate, schema):
+for command in (init, search, teacher, pretrain, show, plot, retrain, export, profile, validate, schema):
     app.command()(command)
 
 data_app = typer.Typer(help="Prepare data sets.", no_args_is_help=True)

@@ -113,7 +113,12 @@ def _train(
         print_text(console, f"  validation {metric} {format_value(metric, value)}")
 
 
-def validate(config: ConfigFile, overrides: Overrides = None, trust_code: TrustCode = False) -> None:
+def validate(
+    config: ConfigFile,
+    look_at_data: Annotated[bool, typer.Option("--data", help="Look at the data's files too.")] = False,
+    overrides: Overrides = None,
+    trust_code: TrustCode = False,
+) -> None:
     """Check a configuration, and list all its faults."""
     from nas import assembly
     from nas.config import load_config
@@ -123,3 +128,7 @@ def validate(config: ConfigFile, overrides: Overrides = None, trust_code: TrustC
     assembly.check_files(settings)
     print(f"{config}: valid. Run {settings.name!r}: {len(settings.objectives)} objectives, ", end="")
     print(f"search space {settings.search_space.kind}, controller {settings.controller.kind}.")
+    if look_at_data:
+        assembly.check_data(settings, print)
+    elif settings.data is not None:
+        print("The files of the data were not looked at: --data does that.")

@@ -64,8 +64,7 @@ class CrossChecks:
         config = metrics.checked(self._read_items("objectives"), self._read_items("constraints"))
         config = config.model_copy(update={"distillation": self._distillation(config.distillation, task)})
         self._needs_data(config)
-        self._check_names(config)
-        self._check_seeds(config)
+        self._check_names_and_seeds(config)
         self._check_teacher(config, task)
         if config.training is not None:
             self._check_training(config.training, config, dataset)
@@ -90,20 +89,18 @@ class CrossChecks:
 
     def _task(self, dataset: Dataset | None) -> Component[Task | None] | None:
         """Return the task with its object, by default what the data's targets are made for."""
-        task, fitting = (
-            self._config.task,
-            [k for k, cls in TASKS.items() if dataset and cls.is_dense == dataset.is_dense],
-        )
+        task = self._config.task
         if dataset is None:
             return task
-        if "task" not in self._given and fitting:
-            task = self._read_section("task", {"kind": fitting[0]})
+        fitting = next(kind for kind, cls in TASKS.items() if cls.is_dense == dataset.is_dense)
+        if "task" not in self._given:
+            task = self._read_section("task", {"kind": fitting})
         if task is None:
             return None
-        if task.cls.is_dense != dataset.is_dense:
-            self._report(("task", "kind"), f"the targets of the data are made for {fitting[0]}, not for {task.kind}.")
-            return task
         names = _class_names(dataset)
+        if task.cls.is_dense != dataset.is_dense:
+            self._report(("task", "kind"), f"the targets of the data are made for {fitting}, not for {task.kind}.")
+            return task
         if names is None:
             return task
         made = self._attempt(lambda: task.cls(names, dataset.ignore_index, **task.options), "task", task.options)
@@ -119,13 +116,11 @@ class CrossChecks:
         for name in needing:
             self._report((name,), f"{name} needs a data section.", ())
 
-    def _check_names(self, config: RunConfig) -> None:
+    def _check_names_and_seeds(self, config: RunConfig) -> None:
         for name in config.devices:
             if not _DEVICE_NAME.fullmatch(name):
                 text = f"a name must be letters, digits, '_' and '-', got {name!r}."
                 self._report(("devices", name), text, ("devices",))
-
-    def _check_seeds(self, config: RunConfig) -> None:
         for key, least in (("seeds_per_candidate", 1), ("front_seeds", 0)):
             if (getattr(config, key) or least) > least and "training" not in self._given:
                 self._report((key,), f"{key} needs a training section: only trainings depend on the seed.", ())

@@ -184,7 +184,9 @@ def _type(schema: JsonSchema) -> str:
 def _number(schema: JsonSchema) -> str:
     """Return what a number must be: `an even integer of at least 4`."""
     noun, step = _NOUNS.get(_type(schema), "value"), schema.get("multipleOf")
-    bounds = [f"{words} {schema[key]:g}" for key, words in _BOUNDS.items() if key in schema]
+    bounds = [f"{words} {schema[key]:.15g}" for key, words in _BOUNDS.items() if key in schema]
+    if "minimum" in schema and "maximum" in schema:
+        bounds = [f"{schema['minimum']:.15g} .. {schema['maximum']:.15g}"]
     if "maximum" in schema or "exclusiveMaximum" in schema:
         noun = noun.removeprefix("finite ")  # said by the bound
     if step is not None:

@@ -45,6 +45,7 @@ class Section(BaseModel):
         allow_inf_nan=False,
         arbitrary_types_allowed=True,
         protected_namespaces=(),
+        defer_build=True,  # most are built only as parts of others
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import AfterValidator, Field, ValidationInfo
 from pydantic_core import to_jsonable_python
 
@@ -15,6 +15,7 @@ from nas.config.kinds import Component, KindOf, Section, find_object, trusts_cod
 from nas.config.yaml_source import KeyPath, key_text, to_yaml_text
 from nas.controllers.base import Controller
 from nas.data.base import Dataset
+from nas.data.files import absolute_root
 from nas.evaluation.training_config import TrainingConfig
 from nas.execution.base import Executor
 from nas.execution.serial import SerialExecutor
@@ -91,6 +92,13 @@ def _controller(
 def _task(kind: str, options: dict[str, Any], cls: type[Task]) -> Component[Task | None]:
     """Return the task without its object, which is made once the data's classes are known."""
     return Component(kind, options, cls, None)
+
+
+def _data(kind: str, options: dict[str, Any], cls: type[Dataset]) -> Component[Dataset]:
+    """Return the data; its root means the same folder from wherever a run's configuration is read again."""
+    if isinstance(root := options.get("root"), Path):
+        options["root"] = absolute_root(root)
+    return with_instance(kind, options, cls)
 
 
 def _teacher(
@@ -194,9 +202,9 @@ class RunConfig(Section):
     name: Annotated[
         str, _is("[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-', the first a letter or digit")
     ]
-    seed: int = 0
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0  # what every library that is seeded takes
     task: Annotated[Component[Task | None], KindOf("task", _task)] | None = None
-    data: Annotated[Component[Dataset], KindOf("data")] | None = None
+    data: Annotated[Component[Dataset], KindOf("data", _data)] | None = None
     teacher: Annotated[TeacherSpec, KindOf("teacher", _teacher, _TeacherKeys)] | None = None
     search_space: Annotated[Component[SearchSpace], KindOf("search_space")]
     training: TrainingConfig | None = None

@@ -9,8 +9,11 @@ from typing import Any
 import yaml
 
 from nas.config.yaml_limits import MAX_BYTES, MAX_DEPTH, MAX_VALUES, BoundedLoader, n_values
+from nas.config.yaml_surprises import lookalike, lookalikes_in_lines, scalar_surprise
 from nas.errors import ConfigurationError, InputError
 from nas.files import read_foreign
+
+_FREE_PREFIX = "x-"  # keys at the top that start so are the user's own: a place to define anchors
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: keys of mappings and indices of lists, from the outside in."""
@@ -60,6 +63,12 @@ def _of_value(value: Any) -> _Node:
     return _Node(value)
 
 
+def _without_free_keys(root: _Node) -> _Node:
+    """Return the tree without the keys at its top that mean nothing to us, by what they start with."""
+    kept = {key: child for key, child in root.children.items() if not str(key).startswith(_FREE_PREFIX)}
+    return root if len(kept) == len(root.children) else _mapping(kept, root.line, root.override)
+
+
 @dataclass(frozen=True)
 class YamlSource:
     """A configuration as it was written, with the line of each key.
@@ -103,12 +112,12 @@ class YamlSource:
             faults.append((root.line or 1, "must be a mapping of keys to values."))
         if root is None or faults:
             raise ConfigurationError([f"{name}:{line}: {text}" for line, text in sorted(faults)])
-        return cls(name, root)
+        return cls(name, _without_free_keys(root))
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> "YamlSource":
         """Return a configuration given from Python; it has no lines."""
-        return cls("<config>", _of_value(data))
+        return cls("<config>", _without_free_keys(_of_value(data)))
 
     @property
     def data(self) -> dict[str, Any]:
@@ -237,7 +246,7 @@ def _parse(text: str) -> tuple[_Node | None, list[_LineFault]]:
         line = text.count("\n", 0, error.position) + 1
         return None, [(line, f"not valid YAML: {error.reason}.")]
     except yaml.MarkedYAMLError as error:
-        return None, [_syntax_fault(error)]
+        return None, lookalikes_in_lines(text) or [_syntax_fault(error)]
     except RecursionError:
         return None, [(1, "nested too deeply.")]
     if n_values(root) > MAX_VALUES:
@@ -290,6 +299,11 @@ class _TreeBuilder:
         return _Node(None, line)
 
     def _scalar(self, node: yaml.ScalarNode, line: int) -> _Node:
+        if node.style is None and (surprise := scalar_surprise(node.value, node.tag)) is not None:
+            return self._fault(line, surprise)
+        return self._value(node, line)
+
+    def _value(self, node: yaml.ScalarNode, line: int) -> _Node:
         try:
             return _Node(self._loader.construct_object(node), line)
         except yaml.constructor.ConstructorError:
@@ -305,7 +319,7 @@ class _TreeBuilder:
             if key_node.tag == _MERGE_TAG:
                 merged = self._merge(value_node, key_line) | merged
                 continue
-            key = self.build(key_node).value
+            key = self._key(key_node, key_line)
             if not isinstance(key, str):
                 written = key_node.value if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
                 self._fault(key_line, f"a key must be text, got {written}; quote it.")
@@ -314,6 +328,14 @@ class _TreeBuilder:
             else:
                 own[key] = replace(self.build(value_node), line=key_line)
         return _mapping(merged | own, line)
+
+    def _key(self, node: yaml.Node, line: int) -> Any:
+        """Return a key's value; one that is no text is refused whatever it is read as."""
+        if not isinstance(node, yaml.ScalarNode):
+            return self.build(node).value
+        if node.style is None and (fault := lookalike(node.value)) is not None:
+            self._fault(line, fault)
+        return self._value(node, line).value
 
     def _merge(self, node: yaml.Node, line: int) -> dict[str | int, _Node]:
         """Return the children of the mappings that `<<` names; of equal keys the first one's."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import torch
 
-from nas.errors import DataError
+from nas.errors import DataError, DataFault
 
 
 class Split(StrEnum):
@@ -84,6 +84,13 @@ class Dataset(ABC):
             DataError: Naming all faults that were found.
         """
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what a person should know of how the data was read, a line each: called after `check`.
+
+        How it was split, what was left out, what is doubtful. Shown when a search starts.
+        """
+        return ()
+
     @abstractmethod
     def load(self, split: Split) -> Examples:
         """Return the whole split, equal at each call.
@@ -148,12 +155,12 @@ def decoded_in_parts(n: int, n_at_a_time: int, read: Callable[[range], Examples]
     Raises:
         DataError: In the end, naming all that is broken.
     """
-    faults: list[str] = []
+    faults: list[DataFault] = []
     for start in range(0, max(n, 1), n_at_a_time):  # where there is none, `read` says why
         try:
             part = read(range(start, min(start + n_at_a_time, n)))
         except DataError as error:
-            faults += error.faults
+            faults += error.details
             continue
         if not faults:
             yield part

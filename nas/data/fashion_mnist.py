@@ -12,7 +12,8 @@ import torch
 from annotated_types import Ge
 
 from nas.data.base import Dataset, Examples, Split
-from nas.data.files import FaultList, hash_files, root_or_default
+from nas.data.faults import FaultList
+from nas.data.files import hash_files, root_or_default
 from nas.errors import DataError, InputError
 from nas.files import read_foreign
 from nas.values.bounds import bounded

@@ -1,63 +1,17 @@
-"""What the data sets that read files share: folders, decoding, splits, hashes, and faults that list all."""
+"""What the data sets that read files share: roots, checks of options, and hashes."""
 
 import hashlib
-import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
-from PIL import Image
-
-from nas.data.base import Split
+from nas.data.decoding import CHANNEL_MODES, image_suffixes, is_read_anew
+from nas.data.faults import FaultList
 from nas.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 ROOT_VARIABLE = "NAS_DATA_ROOT"
 
-_DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
-_CHANNEL_MODES = {1: "L", 3: "RGB"}
-_EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
-_INDEX_MODES = frozenset({"L", "P", "1"})
 _BLOCK_BYTES = 1 << 20
-
-Value = TypeVar("Value")
-
-
-class FaultList:
-    """Collects one line for each fault, so that a single error can name them all."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-
-    def add(self, where: Path | str, fault: str) -> None:
-        """Add the fault of a file or folder."""
-        self._lines.append(f"{where}: {fault}")
-
-    def attempt(self, read: Callable[[], Value]) -> Value | None:
-        """Return what `read` returns; `None`, keeping its faults, if it raises a `DataError`."""
-        try:
-            return read()
-        except DataError as error:
-            self._lines.extend(error.faults)
-            return None
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
-
-    def error(self) -> DataError:
-        """Return the error that names all that was added."""
-        return DataError(self._lines)
-
-    def raise_if_any(self) -> None:
-        """Raise what was added.
-
-        Raises:
-            DataError: If there was any fault.
-        """
-        if self:
-            raise self.error()
 
 
 def expand_root(root: Path | str) -> Path:
@@ -70,6 +24,12 @@ def expand_root(root: Path | str) -> Path:
     if "$" in expanded:
         raise DataError([f"data.root: {str(root)!r} names an environment variable that is not set"])
     return Path(expanded).expanduser()
+
+
+def absolute_root(root: Path) -> Path:
+    """Return the option `root` such that it means the same folder from wherever it is read; variables stay."""
+    text = str(root)
+    return root if text.startswith("~") or "$" in text else root.absolute()
 
 
 def root_or_default(root: Path | str | None, default_folder: str) -> Path:
@@ -104,148 +64,53 @@ def check_in_channels(in_channels: int) -> int:
     Raises:
         ValueError: If it is neither 1 (grey) nor 3 (colour).
     """
-    if in_channels not in _CHANNEL_MODES:
+    if in_channels not in CHANNEL_MODES:
         raise ValueError(f"in_channels must be 1 (grey) or 3 (colour), got {in_channels}")
     return in_channels
 
 
-def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
+def check_class_names(class_names: Sequence[str], at_most: int | None = 256) -> tuple[str, ...]:
     """Return the option `class_names`.
 
+    Args:
+        class_names: As given.
+        at_most: How many there may be; 256 is what pixels of 8 bits can tell.
+
     Raises:
-        ValueError: If there are fewer than 2, or two are equal, or more than pixels of 8 bits can tell.
+        ValueError: If there are fewer than 2, or two are equal, or there are too many.
     """
     names = tuple(class_names)
-    if not 2 <= len(names) <= 256 or len(set(names)) != len(names):
-        raise ValueError(f"class_names must be 2 to 256 different names, got {list(names)}")
+    if len(names) < 2 or (at_most is not None and len(names) > at_most) or len(set(names)) != len(names):
+        how_many = f"2 to {at_most}" if at_most is not None else "2 or more"
+        raise ValueError(f"class_names must be {how_many} different names, got {list(names)}")
     return names
 
 
-def open_image(source: Path | bytes) -> Image.Image:
-    """Return a decoded image, given as a file or as a file's content.
-
-    Raises:
-        DataError: If it cannot be decoded or has more than 8 bits a channel.
-    """
-    return _decode(source, _EIGHT_BIT_MODES, "only images of 8 bits a channel are read")
-
-
-def open_mask(source: Path) -> Image.Image:
-    """Return a decoded mask whose values are class indices (those of the palette where it has one).
-
-    Raises:
-        DataError: If it cannot be decoded or is no image of one 8-bit channel.
-    """
-    return _decode(source, _INDEX_MODES, "a mask must hold class indices in one channel of 8 bits")
-
-
-def to_array(image: Image.Image, in_channels: int, image_size: tuple[int, int]) -> np.ndarray:
-    """Return an image as `(C, H, W)` uint8, resized bilinearly (over the covered area when it shrinks).
-
-    Args:
-        image: Of any mode of 8 bits; converted, and transparency dropped.
-        in_channels: 1 for grey, 3 for colour.
-        image_size: Height and width of the result.
-    """
-    image = image.convert(_CHANNEL_MODES[in_channels])
-    height, width = image_size
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image)
-    return np.ascontiguousarray(pixels[None] if in_channels == 1 else pixels.transpose(2, 0, 1))
-
-
-def probe_image(source: Path | bytes) -> None:
-    """Read an image's header, which costs far less than decoding it.
-
-    Raises:
-        DataError: If there is none that can be read.
-    """
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source):
-            pass
-    except _DECODER_ERRORS as error:
-        raise DataError([_unreadable(source, error)]) from error
-
-
-def _decode(source: Path | bytes, modes: frozenset[str], requirement: str) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            image.load()
-    except _DECODER_ERRORS as error:
-        raise DataError([_unreadable(source, error)]) from error
-    if image.mode not in modes:
-        raise DataError([f"{_name(source)}: {requirement}, its mode is {image.mode}"])
-    return image
-
-
-def _name(source: Path | bytes) -> str:
-    return "image" if isinstance(source, bytes) else str(source)
-
-
-def _unreadable(source: Path | bytes, error: Exception) -> str:
-    # Pillow repeats the path, or an object's address, in some of its messages.
-    reason = "not an image" if "cannot identify" in str(error) else str(error)
-    return f"{_name(source)}: cannot be read as an image ({reason})"
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Return the image files directly in `folder`, sorted by name; other files are passed over."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def find_folder(root: Path, split: Split) -> Path | None:
-    """Return the folder of a split, or `None` if it has none. The one for validation may have two names."""
-    names = ("val", "validation") if split is Split.VALIDATION else (split.value,)
-    return next((root / name for name in names if (root / name).is_dir()), None)
-
-
-def require_folder(root: Path, split: Split) -> Path:
-    """Return the folder of a split.
-
-    Raises:
-        DataError: If it is missing.
-    """
-    folder = find_folder(root, split)
-    if folder is None:
-        raise DataError([f"{root / split.value}: folder is missing"])
-    return folder
-
-
-def choose_validation(labels: Sequence[int], fraction: float, seed: int) -> np.ndarray:
-    """Return which examples are for validation, `(n,)` bool, the same share of each class.
-
-    Of a class with two examples or more at least one goes to each side; a single one is for training.
-
-    Args:
-        labels: The class of each example; all equal where classes do not matter.
-        fraction: The share for validation.
-        seed: Of the choice.
-    """
-    classes = np.asarray(labels)
-    rng = np.random.default_rng(seed)
-    chosen = np.zeros(len(classes), dtype=bool)
-    for label in np.unique(classes):
-        members = rng.permutation(np.flatnonzero(classes == label))
-        n_chosen = min(max(round(fraction * len(members)), 1), len(members) - 1)
-        chosen[members[:n_chosen]] = True
-    return chosen
-
-
-def hash_files(paths: Iterable[Path], root: Path, options: str) -> str:
+def hash_files(paths: Iterable[Path], root: Path, options: str, *, masks: Collection[Path] = ()) -> str:
     """Return hex digits of `options` and of each file's name under `root`, size and content.
+
+    An image that earlier versions read otherwise gets another hash than they gave it.
+
+    Args:
+        paths: The files.
+        root: The folder that they are in.
+        options: What else the hash is of.
+        masks: Those of the files that are read as masks.
 
     Raises:
         DataError: Naming all files that cannot be read.
     """
-    total, faults = hashlib.sha256(options.encode()), FaultList()
+    total, faults = hashlib.sha256(options.encode(errors="surrogateescape")), FaultList()
     for path in paths:
         try:
             content = _hash_file(path)
         except OSError as error:
             faults.add(path, f"cannot be read ({error.strerror})")
             continue
-        total.update(f"\n{path.relative_to(root).as_posix()}:{path.stat().st_size}:{content}".encode())
+        line = f"\n{path.relative_to(root).as_posix()}:{path.stat().st_size}:{content}"
+        if path.suffix.lower() in image_suffixes() and is_read_anew(path, is_mask=path in masks):
+            line += ":as shown"
+        total.update(line.encode(errors="surrogateescape"))
     faults.raise_if_any()
     return total.hexdigest()
 

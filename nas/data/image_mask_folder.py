@@ -1,7 +1,8 @@
-"""A user's own segmentation data: folders of images and masks of the same names."""
+"""A user's own segmentation data: folders of images and masks whose names go together."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,39 +12,42 @@ from annotated_types import Ge, Gt, Lt
 from PIL import Image
 
 from nas.data.base import Examples, IndexedDataset, Split
-from nas.data.files import (
-    FaultList,
-    check_class_names,
-    check_height_width,
-    choose_validation,
-    expand_root,
-    find_folder,
-    hash_files,
-    list_images,
-    open_image,
-    open_mask,
-    require_folder,
-    to_array,
-)
+from nas.data.decoding import decode_image, to_array
+from nas.data.faults import FaultList
+from nas.data.files import check_class_names, check_height_width, expand_root, hash_files
+from nas.data.layouts import advice
+from nas.data.masks import Colour, MaskReader
+from nas.data.notes import NoteList
+from nas.data.pairs import Pair, PairPatterns
+from nas.data.scanning import LeftOut, require_root
+from nas.data.splits import SplitRule
+from nas.errors import DataError, DataFault
 from nas.values.bounds import bounded
-
-_Pair = tuple[Path, Path]  # image, mask
 
 
 class ImageMaskFolder(IndexedDataset):
-    """Colour images with a mask each: `SPLIT/images/NAME.(jpg|png)` and `SPLIT/masks/NAME.png`.
+    """Colour images with a mask each: `SPLIT/images/NAME.*` and `SPLIT/masks/NAME.*`, or as the patterns say.
 
-    SPLIT is `train`, `test` (needed only when it is read), and `val` or `validation`; without the
-    latter, a part of `train` is for validation. A mask's pixel is the index of its class.
+    SPLIT is `train` or `training`, `val`, `valid` or `validation`, `test` or `testing`, in letters of any case.
+    Without a folder for validation, a part of `train` is for it; the test split is needed only when it is read.
+    Images are of any format that Pillow decodes; masks of those that keep values, PNG say. A mask's pixel is the
+    index of its class, unless `mask_values` or `mask_colors` say otherwise.
 
     Args:
         root: The folder that holds the splits; `~` and `$VARIABLES` are expanded.
         class_names: In order of their index.
         image_size: Height and width, or one number for both. Images are resized to it bilinearly, masks by
             the nearest pixel.
+        images: The folder of a split's images under `root`; `{split}` stands for the split's name. Without it, all
+            splits are chosen from one folder.
+        masks: Where the mask of the image NAME is, without suffix; `{name}` stands for NAME.
         ignore_index: The mask's value for "no class", if there is one; no class's index.
+        mask_values: The value of each class in the masks, in order of `class_names`; `[0, 255]`, say.
+        mask_colors: The colour `[R, G, B]` of each class in the masks, in order of `class_names`.
+        ignore_color: The colour for "no class", if there is one.
         validation_fraction: The share of `train` for validation, where that has no folder of its own.
-        seed: Of the choice of that share.
+        test_fraction: The share of `train` for the test, where that has no folder of its own.
+        seed: Of the choice of these shares.
 
     Raises:
         ValueError: If an option cannot be.
@@ -56,21 +60,29 @@ class ImageMaskFolder(IndexedDataset):
         *,
         class_names: tuple[str, ...],
         image_size: int | tuple[int, int],
+        images: str = "{split}/images",
+        masks: str = "{split}/masks/{name}",
         ignore_index: int | None = None,
+        mask_values: tuple[int, ...] | None = None,
+        mask_colors: tuple[tuple[int, int, int], ...] | None = None,
+        ignore_color: tuple[int, int, int] | None = None,
         validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        test_fraction: Annotated[float, Ge(0), Lt(1)] = 0.0,
         seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self._root = root
         self._class_names = check_class_names(class_names)
         self._image_size = check_height_width(image_size)
-        n_classes = len(self._class_names)
-        if ignore_index is not None and not n_classes <= ignore_index <= 255:
-            raise ValueError(
-                f"ignore_index must be {n_classes} .. 255, since 0 .. {n_classes - 1} are classes, got {ignore_index}"
-            )
-        self._ignore_index = ignore_index
-        self._validation_fraction = validation_fraction
-        self._seed = seed
+        self._patterns = PairPatterns(images, masks)
+        colours = None if mask_colors is None else tuple(_colour(colour) for colour in mask_colors)
+        self._masks = MaskReader(
+            len(self._class_names),
+            ignore_index,
+            None if mask_values is None else tuple(mask_values),
+            colours,
+            None if ignore_color is None else _colour(ignore_color),
+        )
+        self._rule = SplitRule(validation_fraction, test_fraction, seed)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -89,8 +101,8 @@ class ImageMaskFolder(IndexedDataset):
 
     @property
     def ignore_index(self) -> int | None:
-        """As given."""
-        return self._ignore_index
+        """As given; 255 where values or colours are mapped to classes."""
+        return self._masks.ignored_target
 
     @property
     def is_dense(self) -> bool:
@@ -103,11 +115,22 @@ class ImageMaskFolder(IndexedDataset):
         Raises:
             DataError: Naming all faults that were found: partners that are missing, and pairs that are broken.
         """
-        faults = FaultList()
-        for pairs in self._find_pairs(faults).values():
-            for pair in pairs:
-                self._decode(pair, faults)
+        faults, notes = FaultList(), NoteList("Images")
+        scan = self._scan(faults)
+        for split in (Split.TRAIN, Split.VALIDATION):
+            for pair in scan.pairs[split]:
+                self._decode(pair, faults, notes)
         faults.raise_if_any()
+        self._decoding_notes = notes.lines()
+
+    _decoding_notes: tuple[str, ...] = ()
+
+    def notes(self) -> tuple[str, ...]:
+        """Tell the rule and the sizes of the splits, what was left out, and what is doubtful about images."""
+        scan = self._scanned
+        numbers = {split: len(pairs) for split, pairs in scan.pairs.items()}
+        rule = self._rule.sentence(scan.source, numbers, scan.own)
+        return tuple(line for line in (rule, scan.left_out.line(), *self._decoding_notes) if line)
 
     def n_examples(self, split: Split) -> int:
         """Count the pairs of the split; reading it names what has no partner."""
@@ -131,10 +154,16 @@ class ImageMaskFolder(IndexedDataset):
         faults.raise_if_any()
         return Examples(torch.from_numpy(images), torch.from_numpy(masks))
 
-    def _pairs_of(self, split: Split, faults: FaultList) -> list[_Pair]:
-        if split is Split.TEST:
-            return _list_pairs(require_folder(expand_root(self._root), split), faults)
-        return self._pairs[split]
+    def _pairs_of(self, split: Split, faults: FaultList) -> list[Pair]:
+        if split is not Split.TEST:
+            return self._scanned.pairs[split]
+        root = expand_root(self._root)
+        if self._patterns.has_splits and self._patterns.find(root, split) is not None:
+            return self._patterns.pairs(root, split, faults, LeftOut())
+        pairs = self._scanned.pairs[split] if self._rule.test_fraction else []
+        if not pairs:
+            raise DataError([self._patterns.missing(root, split)])
+        return pairs
 
     def fingerprint(self) -> str:
         """Hash the options, which pairs are for validation, and all training and validation files.
@@ -146,90 +175,98 @@ class ImageMaskFolder(IndexedDataset):
 
     @functools.cached_property
     def _fingerprint(self) -> str:
-        names = {split.value: [image.name for image, _ in pairs] for split, pairs in self._pairs.items()}
-        options = repr((self._class_names, self._image_size, self._ignore_index, names))
-        files = [path for pairs in self._pairs.values() for pair in pairs for path in pair]
-        return hash_files(files, expand_root(self._root), options)
+        learned = {split: self._scanned.pairs[split] for split in (Split.TRAIN, Split.VALIDATION)}
+        names = {split.value: [pair.image.name for pair in pairs] for split, pairs in learned.items()}
+        own = self._masks.options
+        options = repr((self._class_names, self._image_size, self._masks.ignore_index, names, *own))
+        everything = [pair for pairs in learned.values() for pair in pairs]
+        files = [path for pair in everything for path in (pair.image, pair.mask)]
+        return hash_files(files, expand_root(self._root), options, masks={pair.mask for pair in everything})
 
     @functools.cached_property
-    def _pairs(self) -> dict[Split, list[_Pair]]:
-        """The training and the validation pairs."""
+    def _scanned(self) -> "_Scan":
+        """The pairs of all splits, but for a test split in a folder of its own."""
         faults = FaultList()
-        pairs = self._find_pairs(faults)
+        scan = self._scan(faults)
         faults.raise_if_any()
-        return pairs
+        return scan
 
-    def _find_pairs(self, faults: FaultList) -> dict[Split, list[_Pair]]:
-        """Return the training and the validation pairs, without those that `faults` were added for."""
+    def _scan(self, faults: FaultList) -> "_Scan":
+        """Return the pairs without those that `faults` were added for."""
         root = expand_root(self._root)
-        train_folder = require_folder(root, Split.TRAIN)
-        validation_folder = find_folder(root, Split.VALIDATION)
-        train = _list_pairs(train_folder, faults)
-        validation: list[_Pair] = []
-        if validation_folder is not None:
-            validation = _list_pairs(validation_folder, faults)
-        elif len(train) == 1 and not faults:
-            faults.add(train_folder, "must hold 2 images or more, one of them for validation")
-        else:
-            chosen = choose_validation([0] * len(train), self._validation_fraction, self._seed)
-            validation = [pair for pair, is_chosen in zip(train, chosen, strict=True) if is_chosen]
-            train = [pair for pair, is_chosen in zip(train, chosen, strict=True) if not is_chosen]
-        return {Split.TRAIN: train, Split.VALIDATION: validation}
+        require_root(root)
+        left_out = LeftOut()
+        own = {split: self._patterns.find(root, split) for split in (Split.VALIDATION, Split.TEST)}
+        own_places = {split: found for split, found in own.items() if found is not None and self._patterns.has_splits}
+        if self._patterns.find(root, Split.TRAIN) is None:
+            fault = self._patterns.missing(root, Split.TRAIN)
+            raise DataError([DataFault(fault.where, fault.text, remedy=advice(root))])
+        if Split.TEST in own_places and self._rule.test_fraction:
+            faults.add(own_places[Split.TEST], "is the test split: data.test_fraction must be left out")
+        train = self._patterns.pairs(root, Split.TRAIN, faults, left_out)
+        has_validation = Split.VALIDATION in own_places
+        validation = self._patterns.pairs(root, Split.VALIDATION, faults, left_out) if has_validation else []
+        rows = self._rule.divide([0] * len(train), has_validation=has_validation)
+        pairs = {split: [train[row] for row in chosen] for split, chosen in rows.items()}
+        if has_validation:
+            pairs[Split.VALIDATION] = validation
+        elif train and not pairs[Split.VALIDATION] and not faults:
+            n_needed = 3 if self._rule.test_fraction else 2
+            faults.add(
+                self._patterns.find(root, Split.TRAIN) or root,
+                f"must hold {n_needed} images or more, one of them for validation",
+            )
+        self._patterns.add_left_out(root, left_out)
+        places = {split: self._patterns.shown(root, split) for split in own_places}
+        return _Scan(pairs, left_out, places, self._patterns.shown(root, Split.TRAIN))
 
-    def _decode(self, pair: _Pair, faults: FaultList) -> tuple[np.ndarray, np.ndarray] | None:
+    def _decode(
+        self, pair: Pair, faults: FaultList, notes: NoteList | None = None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """Return an image `(3, H, W)` and its mask `(H, W)`, both uint8; `None` if faults were added."""
-        image_path, mask_path = pair
-        image = faults.attempt(lambda: open_image(image_path))
-        mask = faults.attempt(lambda: open_mask(mask_path))
-        if mask is not None:
-            self._check_labels(mask_path, mask, faults)
+        on_note = None if notes is None else functools.partial(notes.add, pair.image)
+        image = faults.attempt(lambda: decode_image(pair.image, on_note))
+        mask = faults.attempt(lambda: self._masks.read(pair.mask))
         if image is None or mask is None:
             return None
-        if image.size != mask.size:
-            faults.add(mask_path, f"is {_size(mask)}, its image is {_size(image)}")
+        if image.size != mask.shape[::-1]:
+            sizes = f"is {_size(mask.shape[::-1])}, its image is {_size(image.size)}"
+            turned = image.size == mask.shape
+            faults.add(
+                pair.mask,
+                sizes,
+                group="masks are of another size than their images" + (", turned by 90 degrees" if turned else ""),
+                remedy="the image is turned by its EXIF orientation, or the mask is: save both upright, without one"
+                if turned
+                else "save each mask in its image's size, or see whether it is this image's",
+            )
             return None
         height, width = self._image_size
-        resized = mask.resize((width, height), Image.Resampling.NEAREST)
+        resized = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
         return to_array(image, 3, self._image_size), np.asarray(resized, dtype=np.uint8)
 
-    def _check_labels(self, path: Path, mask: Image.Image, faults: FaultList) -> None:
-        is_known = np.zeros(256, dtype=bool)
-        is_known[: len(self._class_names)] = True
-        if self._ignore_index is not None:
-            is_known[self._ignore_index] = True
-        values = np.flatnonzero(np.bincount(np.asarray(mask, dtype=np.uint8).ravel(), minlength=256))
-        unknown = values[~is_known[values]].tolist()
-        if unknown:
-            known = f"0 .. {len(self._class_names) - 1}"
-            if self._ignore_index is not None:
-                known += f" or {self._ignore_index}"
-            faults.add(path, f"holds the values {unknown}, must be {known}")
 
+@dataclass(frozen=True)
+class _Scan:
+    """What was found in the folders.
 
-def _size(image: Image.Image) -> str:
-    return f"{image.width} x {image.height} pixels"
-
-
-def _list_pairs(folder: Path, faults: FaultList) -> list[_Pair]:
-    """Return the pairs of a split, sorted by name.
-
-    Added to `faults`: every image without a mask, mask without an image, and name that is there twice.
+    Attributes:
+        pairs: By split; the test's where it is chosen from the training pairs.
+        left_out: What is not read.
+        own: Where the splits are that have folders of their own.
+        source: Where the training pairs are.
     """
-    missing = [folder / name for name in ("images", "masks") if not (folder / name).is_dir()]
-    for path in missing:
-        faults.add(path, "folder is missing")
-    if missing:
-        return []
-    images: dict[str, Path] = {}
-    for path in list_images(folder / "images"):
-        if path.stem in images:
-            faults.add(path, f"has the same name as {images[path.stem].name}")
-        images[path.stem] = path
-    masks = {path.stem: path for path in list_images(folder / "masks") if path.suffix.lower() == ".png"}
-    for name in sorted(images.keys() - masks.keys()):
-        faults.add(images[name], f"has no mask {folder / 'masks' / name}.png")
-    for name in sorted(masks.keys() - images.keys()):
-        faults.add(masks[name], "has no image")
-    if not images and not masks:
-        faults.add(folder / "images", "holds no .jpg or .png images")
-    return [(images[name], masks[name]) for name in sorted(images.keys() & masks.keys())]
+
+    pairs: Mapping[Split, list[Pair]]
+    left_out: LeftOut
+    own: Mapping[Split, str]
+    source: str
+
+
+def _colour(values: Sequence[int]) -> Colour:
+    red, green, blue = values
+    return (red, green, blue)
+
+
+def _size(size: tuple[int, ...]) -> str:
+    return f"{size[0]} x {size[1]} pixels"

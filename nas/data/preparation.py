@@ -10,7 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from nas.data.files import FaultList, open_image
+from nas.data.decoding import decode_image
+from nas.data.faults import FaultList
 from nas.data.published_layouts import PUBLISHED_LAYOUTS, PublishedLayout, SourcePair
 from nas.errors import InputError
 from nas.files import atomic_path, write_text
@@ -138,7 +139,7 @@ def _write_pair(pair: SourcePair, folder: Path) -> None:
     if mask_path.exists():
         return
     faults = FaultList()
-    image = faults.attempt(lambda: open_image(pair.image))
+    image = faults.attempt(lambda: decode_image(pair.image))
     mask = faults.attempt(pair.read_mask)
     if image is not None and mask is not None and image.width * mask.shape[0] != image.height * mask.shape[1]:
         sizes = f"{image.width} x {image.height} pixels, its mask {mask.shape[1]} x {mask.shape[0]}"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.data.files import FaultList, open_image
+from nas.data.decoding import decode_plane
+from nas.data.faults import FaultList
 
 
 @dataclass(frozen=True)
@@ -188,19 +189,13 @@ def _planes(paths: Sequence[Path]) -> list[np.ndarray]:
         DataError: Naming all that cannot be read or differ in size from the first.
     """
     faults = FaultList()
-    planes = [faults.attempt(functools.partial(_plane, path)) for path in paths]
+    planes = [faults.attempt(functools.partial(decode_plane, path)) for path in paths]
     read = [(path, plane) for path, plane in zip(paths, planes, strict=True) if plane is not None]
     for path, plane in read:
         if plane.shape != read[0][1].shape:
             faults.add(path, f"is {_size(plane)}, {read[0][0].name} is {_size(read[0][1])}")
     faults.raise_if_any()
     return [plane for _, plane in read]
-
-
-def _plane(path: Path) -> np.ndarray:
-    # As grey, since CelebAMask-HQ's black and white parts have three channels.
-    plane: np.ndarray = np.asarray(open_image(path).convert("L"))
-    return plane
 
 
 def _size(plane: np.ndarray) -> str:

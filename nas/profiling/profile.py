@@ -6,15 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from latency.checks import is_exported
 from latency.counting.complexity import Complexity, count, count_sample
-from latency.devices import DEVICES
 from latency.devices.base import Device
 from latency.devices.onnx_device import OnnxDevice
 from latency.errors import DeviceUnavailableError, LatencyError, TracingError
@@ -27,11 +24,8 @@ from latency.memory.estimate import MemoryEstimate, estimate_peak_memory
 from latency.profiling.profile import ModuleCosts, module_costs, module_times_s
 from latency.timing.stats import LatencyStats
 from nas import assembly
-from nas.config import RunConfig, load_config
-from nas.config.faults import nearest
-from nas.config.kinds import Component, find_object
-from nas.config.reader import ConfigReader
-from nas.config.yaml_source import YamlSource
+from nas.config import load_config
+from nas.config.kinds import find_object
 from nas.errors import InputError
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
@@ -40,6 +34,7 @@ from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Genotype
 
 _MAX_GENOTYPE_LENGTH = 10_000
+
 
 @dataclass(frozen=True)
 class Target:

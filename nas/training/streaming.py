@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nas.data.normalization import Normalization
 from nas.data.stream import StreamedExamples
-from nas.errors import DataError
+from nas.errors import DataError, DataFault
 from nas.tasks.base import Task
 from nas.training.augmentation import Augmentation
 from nas.training.batches import Batch, ImagePreparation, TrainingData
@@ -61,7 +61,7 @@ class StreamData(TrainingData):
         self._order.batches = order.tolist()
         for decoded in self._loader:
             if isinstance(decoded, _Faults):
-                raise DataError(decoded.lines)
+                raise DataError(decoded.faults)
             images, targets = decoded
             yield self._prepared(images, targets, generator)
 
@@ -87,9 +87,9 @@ class StreamData(TrainingData):
 
 @dataclass(frozen=True)
 class _Faults:
-    """What is broken of a batch. An error raised in a process would come back with its lines cut into letters."""
+    """What is broken of a batch. An error raised in a process would come back as text."""
 
-    lines: tuple[str, ...]
+    faults: tuple[DataFault, ...]
 
 
 _Decoded = tuple[torch.Tensor, torch.Tensor] | _Faults
@@ -105,7 +105,7 @@ class _Batches(Dataset[_Decoded]):
         try:
             examples = self._source.read(rows)
         except DataError as error:
-            return _Faults(error.faults)
+            return _Faults(error.details)
         return examples.images, examples.targets
 
 

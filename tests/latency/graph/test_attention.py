@@ -45,8 +45,8 @@ class Module(nn.Module):
         return self.attention(x, x, x, **self.options)[0]
 
 
-def measured(model, graph):
-    image = torch.zeros(1, LENGTH, WIDTH)
+def measured(model, graph, length=LENGTH):
+    image = torch.zeros(1, length, WIDTH)
     with torch.inference_mode():
         model(image)
         peak = allocation_peak_cpu(lambda: model(image), names(graph))
@@ -78,6 +78,16 @@ def test_the_estimate_is_what_the_profiler_sees(model, is_fused):
     found = estimate_peak_memory(graph).peak_memory_estimate_bytes
     assert found == pytest.approx(measured(model, graph), rel=0.001)
     assert (found > 4 * HEADS * LENGTH**2) != is_fused  # the scores
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"norm_first": True}, {"activation": "gelu"}], ids=["relu", "norm first", "gelu"]
+)
+def test_hidden_features_of_an_encoder_layer_are_held_once(options):
+    model = encoder(**options).eval()
+    graph = graph_from_torch(model, (16, WIDTH))
+    found = estimate_peak_memory(graph).peak_memory_estimate_bytes
+    assert found == pytest.approx(measured(model, graph, 16), rel=0.001)
 
 
 def test_the_plain_backend_holds_the_scores():

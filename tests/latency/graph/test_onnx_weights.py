@@ -96,14 +96,16 @@ def test_scalars_bounds_and_sizes_are_no_parameters(tmp_path):
         node("Mul", "x half", "a"),
         node("Clip", "a low high", "b"),
         helper.make_node("Resize", ["b", "", "scales"], ["c"], mode="nearest"),
-        node("Add", "c bias", "y"),
+        node("Mul", "c once", "d"),
+        node("Mul", "d block.gain", "e"),
+        node("Add", "e bias", "y"),
     ]
     weights = [
         array("half", 0.5, np.float32), array("low", [0.0], np.float32), array("high", [6.0], np.float32),
-        array("scales", [1, 1, 2, 2], np.float32), weight("bias", 3, 1, 1),
+        array("scales", [1, 1, 2, 2], np.float32), weight("bias", 3, 1, 1), weight("once", 1), weight("block.gain", 1),
     ]  # fmt: skip
     found = graph_from_onnx(write(tmp_path, nodes, [1, 3, 4, 4], weights))
-    assert set(found.parameters) == {"bias"}
+    assert set(found.parameters) == {"bias", "block.gain"}
     assert [found.tensors[t].shape for t in found.outputs] == [(1, 3, 8, 8)]
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latency.graph.onnx_reader import graph_from_onnx
 from latency.graph.onnx_writer import write_onnx
@@ -87,6 +88,16 @@ def test_fused_attention_takes_a_block_for_each_thread(n_tokens):
     rows = {16: 16, 300: 64, 1024: 256}[n_tokens]
     assert found.scratch_bytes == 4 * rows * (min(512, n_tokens) + 2 + 8)
     assert estimate_peak_memory(graph, n_threads=3).scratch_bytes == 3 * found.scratch_bytes
+
+
+def test_the_softmax_of_plain_attention_marks_infinite_scores():
+    model = Function(lambda x: functional.scaled_dot_product_attention(x, x, x)).eval()
+    with sdpa_kernel(SDPBackend.MATH):
+        graph = graph_from_torch(model, (2, 64, 8))
+        _, with_scratch = measured(model, graph, torch.zeros(1, 2, 64, 8))
+    found = estimate_peak_memory(graph)
+    assert found.scratch_bytes == 2 * 64 * 64 + 2 * 64 + 4
+    assert found.peak_with_scratch_estimate_bytes == pytest.approx(with_scratch, rel=0.001)
 
 
 def test_scratch_that_is_not_known_is_not_zero(tmp_path):

@@ -1,17 +1,14 @@
 """What would spoil every score of a run is found before anything is trained."""
 
-import dataclasses
 from contextlib import nullcontext
 
-import numpy as np
 import pytest
 import torch
 
 import nas
-from nas.assembly.run_checks import check_batches, check_classes, check_files
+from nas.assembly.run_checks import check_batches, check_files
 from nas.config import load_config
 from nas.data import SyntheticFaces
-from nas.data.cache import ExamplesFile
 from nas.errors import InputError
 from nas.search.listener import SearchListener
 from nas.tasks import Segmentation
@@ -36,22 +33,6 @@ class Messages(SearchListener):
         self.texts.append(text)
 
 
-@pytest.fixture
-def setting_without(make_setting, tmp_path):
-    """Return a function that makes a setting whose validation split shows nothing of some classes."""
-
-    def make(*names, ignore_index=None):
-        dataset = SyntheticFaces(image_size=32, n_train=8, n_validation=4)
-        setting = make_setting(dataset, Segmentation(dataset.class_names, ignore_index))
-        targets = setting.validation.load().targets.numpy().copy()
-        targets[np.isin(targets, [dataset.class_names.index(name) for name in names])] = 0
-        np.save(tmp_path / "targets.npy", targets)
-        validation = ExamplesFile(setting.validation.images, tmp_path / "targets.npy")
-        return dataclasses.replace(setting, validation=validation)
-
-    return make
-
-
 @pytest.mark.parametrize(
     ("teacher", "key"),
     [({"kind": "onnx", "path": "gone.onnx"}, "path"), ({"kind": "unet", "weights": "gone.st"}, "weights")],
@@ -64,63 +45,6 @@ def test_a_teacher_whose_file_is_gone_is_refused_before_the_data_is_read(tmp_pat
     ):
         nas.run_search(CONFIG | {"teacher": teacher}, tmp_path / "run")
     check_files(load_config(CONFIG | {"teacher": teacher, "distillation": {"enabled": False}}))
-
-
-def test_metrics_of_classes_that_validation_does_not_show_are_refused_all_at_once(setting_without):
-    config = load_config(
-        CONFIG
-        | {
-            "objectives": [{"metric": "iou[left_eye]"}, {"metric": "n_params"}, {"metric": "f1[skin]"}],
-            "constraints": [{"metric": "f1[mouth]", "min": 0.1}],
-        }
-    )
-    with pytest.raises(
-        InputError, match=r"got iou\[left_eye\], f1\[mouth\]: it shows nothing of left_eye, mouth that counts"
-    ):
-        check_classes(config, setting_without("mouth", "left_eye"), SearchListener())
-
-
-def test_other_absent_classes_are_told(setting_without):
-    messages = Messages()
-    check_classes(load_config(CONFIG), setting_without("mouth"), messages)
-    assert messages.texts == [
-        "The validation split shows nothing of mouth: no score tells how well networks know that."
-    ]
-
-
-def test_where_all_are_shown_nothing_is_told(setting_without):
-    messages = Messages()
-    check_classes(load_config(CONFIG), setting_without(), messages)
-    assert messages.texts == []
-
-
-def test_an_ignored_class_is_not_missed_but_cannot_be_an_objective(setting_without):
-    messages = Messages()
-    setting = setting_without(ignore_index=SyntheticFaces().class_names.index("mouth"))
-    check_classes(load_config(CONFIG), setting, messages)
-    assert messages.texts == []
-    config = load_config(CONFIG | {"objectives": [{"metric": "iou[mouth]"}, {"metric": "n_params"}]})
-    with pytest.raises(InputError, match="nothing of mouth that counts"):
-        check_classes(config, setting, messages)
-
-
-def test_a_search_is_refused_before_its_teacher_is_trained(tmp_path, monkeypatch):
-    names = SyntheticFaces().class_names
-    read = SyntheticFaces.read
-
-    def read_without_mouth(self, split, rows):
-        examples = read(self, split, rows)
-        examples.targets[examples.targets == names.index("mouth")] = 0
-        return examples
-
-    monkeypatch.setattr(SyntheticFaces, "read", read_without_mouth)
-    config = CONFIG | {
-        "teacher": {"kind": "unet", "width": 4, "recipe": {"epochs": 1}},
-        "objectives": [{"metric": "iou[mouth]"}, {"metric": "n_params"}],
-    }
-    with pytest.raises(InputError, match=r"got iou\[mouth\]"):
-        nas.run_search(config, tmp_path / "run")
-    assert not list((tmp_path / "artifacts").glob("teacher*"))
 
 
 SPACE = SegmentationCell(n_cells=1, n_branches=1)

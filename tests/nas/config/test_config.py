@@ -315,14 +315,31 @@ def test_data_that_is_gone_does_not_stop_an_old_configuration(tmp_path: Path) ->
     )
     config = load_config(write(tmp_path, text))
     assert config.data is not None
-    assert config.data.options["root"] == Path("gone")
+    assert config.data.options["root"] == Path("gone").absolute()
     assert config.data.options["class_names"] == ("background", "left_eye")
     assert load_config(write(tmp_path, config.to_yaml())) == config
 
 
+@pytest.mark.parametrize(
+    ("root", "stored"), [("mine", "{here}/mine"), ("$NAS_DATA_ROOT/x", "$NAS_DATA_ROOT/x"), ("~/x", "~/x")]
+)
+def test_the_root_of_the_data_means_the_same_folder_from_everywhere(tmp_path, monkeypatch, root, stored):
+    monkeypatch.chdir(tmp_path)
+    data = f"kind: image_mask_folder\n  root: {root}\n  image_size: 64\n  class_names: [background, left_eye]"
+    text = changed(FACES, ("kind: synthetic_faces\n  image_size: 64\n  n_train: 128", data))
+    mapping = load_config(write(tmp_path, text)).to_mapping()
+    assert mapping["data"]["root"] == stored.format(here=tmp_path)
+    assert load_config(mapping).to_mapping() == mapping
+
+
 # Each change of FACES with the faults that it makes; the line is that of the changed key.
 FAULTS = [
-    ([("seed: 3", "seed: x")], ["x.yaml:2: seed must be an integer, got 'x'."]),
+    ([("seed: 3", "seed: x")], ["x.yaml:2: seed must be an integer of 0 .. 4294967295, got 'x'."]),
+    ([("seed: 3", "seed: -1")], ["x.yaml:2: seed must be an integer of 0 .. 4294967295, got -1."]),
+    (
+        [("seed: 3", f"seed: {10**22}")],
+        [f"x.yaml:2: seed must be an integer of 0 .. 4294967295, got {10**22}."],
+    ),
     (
         [("name: faces", "name: a/b")],
         ["x.yaml:1: name must be letters, digits, '.', '_' and '-', the first a letter or digit, got 'a/b'."],
@@ -594,7 +611,7 @@ def test_all_faults_come_at_once_by_line(tmp_path: Path) -> None:
     )
     overrides = ["controller.n_generatoins=20", "training.epochs=0"]
     assert faults_of(tmp_path, text, overrides) == [
-        "x.yaml:2: seed must be an integer, got 'x'.",
+        "x.yaml:2: seed must be an integer of 0 .. 4294967295, got 'x'.",
         "x.yaml:7: data.kind: unknown kind 'synthetic_face'. Did you mean 'synthetic_faces'?",
         "x.yaml:16: search_space: unknown key 'n_cell'. Did you mean 'n_cells'?",
         "x.yaml:36: objectives[1].metric: unknown metric 'latency'. Did you mean 'latency_ms'?",

@@ -57,14 +57,15 @@ def test_all_broken_pairs_are_named_at_once(tmp_path):
     save_pair(train, "unreadable", np.zeros((4, 4)))
     (train / "images" / "unreadable.png").write_bytes(b"no image")
     save_pair(train, "colour", np.zeros((4, 4)))
-    save(train / "masks" / "colour.png", np.zeros((4, 4, 3)))
+    save(train / "masks" / "colour.png", np.array([[[0, 0, 0], [9, 0, 0]]] * 2))
     save(train / "images" / "alone.png", np.zeros((4, 4, 3)))
     expected = {
         f"{train}/images/alone.png: has no mask {train}/masks/alone.png",
-        f"{train}/masks/label.png: holds the values [2, 9], must be 0 .. 1 or 255",
+        f"{train}/masks/label.png: holds the value 2, must hold 0 .. 1 or 255",
+        f"{train}/masks/label.png: holds the value 9, must hold 0 .. 1 or 255",
         f"{train}/masks/size.png: is 4 x 4 pixels, its image is 4 x 5 pixels",
         f"{train}/images/unreadable.png: cannot be read as an image (not an image)",
-        f"{train}/masks/colour.png: a mask must hold class indices in one channel of 8 bits, its mode is RGB",
+        f"{train}/masks/colour.png: holds colours ([0, 0, 0], [9, 0, 0]), must hold class indices",
     }
     with pytest.raises(DataError) as caught:
         masks_of(tmp_path, ignore_index=255).check()
@@ -79,7 +80,7 @@ def test_loading_names_all_broken_pairs_too(tmp_path):
     with pytest.raises(DataError) as caught:
         masks_of(tmp_path).load(Split.VALIDATION)
     assert caught.value.faults == tuple(
-        f"{tmp_path}/val/masks/{name}.png: holds the values [2], must be 0 .. 1" for name in "yz"
+        f"{tmp_path}/val/masks/{name}.png: holds the value 2, must hold 0 .. 1" for name in "yz"
     )
 
 
@@ -95,6 +96,21 @@ def test_images_and_masks_without_a_partner_are_named(tmp_path):
         f"{tmp_path}/train/masks/z.png: has no image",
         f"{tmp_path}/val/images/y.jpg: has no mask {tmp_path}/val/masks/y.png",
     )
+
+
+def test_accents_that_are_written_apart_make_no_other_name(tmp_path):
+    save_pair(tmp_path / "train", "x", np.zeros((4, 4)))
+    save(tmp_path / "train" / "images" / "\u00e9.png", np.zeros((4, 4, 3)))
+    save(tmp_path / "train" / "masks" / "e\u0301.png", np.zeros((4, 4)))
+    assert len(masks_of(tmp_path).load(Split.TRAIN)) == 1
+
+
+def test_the_near_file_is_named(tmp_path):
+    save_pair(tmp_path / "train", "x", np.zeros((4, 4)))
+    save(tmp_path / "train" / "images" / "photo.png", np.zeros((4, 4, 3)))
+    save(tmp_path / "train" / "masks" / "Photo.png", np.zeros((4, 4)))
+    with pytest.raises(DataError, match=r"photo.png: has no mask \S+/train/masks/photo.png, near it is Photo.png"):
+        masks_of(tmp_path).check()
 
 
 def test_an_image_that_is_there_twice(tmp_path):
@@ -138,7 +154,7 @@ def test_class_folder_faults_are_named_at_once(tmp_path):
         ImageFolder(tmp_path, image_size=4).check()
     assert caught.value.faults == (
         f"{tmp_path}/val/horse: is no class: train/horse is missing",
-        f"{tmp_path}/train/cow: holds no .jpg or .png images",
+        f"{tmp_path}/train/cow: holds no images",
     )
 
 
@@ -198,11 +214,11 @@ def test_parquet_faults_are_named_at_once(tmp_path):
         ParquetImages(tmp_path, image_size=2, class_names=["a", "b"]).check()
     faults = [fault.removeprefix(f"{tmp_path}/") for fault in caught.value.faults]
     assert faults[:5] == [
-        "train-0.parquet: holds the labels [5], must be 0 .. 1",
-        "train-1.parquet: column 'label' is missing, there are ['image']",
-        "train-1.parquet: column 'img' is missing, there are ['image']",
-        "train-2.parquet: column 'label' must hold integers, none missing",
-        "train-2.parquet: column 'img' must hold bytes, or a structure with them",
+        "train-0.parquet: labels must be 0 .. 1, 1 row holds 5",
+        "train-1.parquet: column 'label' is missing, there are image",
+        "train-1.parquet: column 'img' is missing, there are image",
+        "train-2.parquet: column 'label' lacks the label of 1 rows",
+        "train-2.parquet: column 'img' must hold encoded images as bytes, or a structure with them, holds string",
     ]
     assert all(fault.startswith("train-3.parquet: cannot be read as a Parquet file") for fault in faults[5:])
 
@@ -211,8 +227,9 @@ def test_broken_images_are_named_by_row(tmp_path):
     write_table(tmp_path / "train-0.parquet", [png(0), b"broken", png(0), None], [0, 0, 1, 1])
     with pytest.raises(DataError) as caught:
         ParquetImages(tmp_path, image_size=2).check()
-    assert caught.value.faults == tuple(
-        f"{tmp_path}/train-0.parquet: row {row}: image: cannot be read as an image (not an image)" for row in (1, 3)
+    assert caught.value.faults == (
+        f"{tmp_path}/train-0.parquet: row 1: image: cannot be read as an image (not an image)",
+        f"{tmp_path}/train-0.parquet: row 3: has no image",
     )
 
 

@@ -124,6 +124,22 @@ def test_images_of_the_masks_size_are_copied_and_others_resized(tmp_path):
         assert image.size == (4, 4)
 
 
+def test_an_image_on_its_side_fits_its_upright_mask(tmp_path):
+    eg1800(tmp_path / "eg")
+    upright = np.zeros((6, 4, 3), dtype=np.uint8)
+    upright[:2] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("00001", "00003"):
+        turned = Image.fromarray(upright).transpose(Image.Transpose.ROTATE_90)
+        turned.save(tmp_path / "eg" / "Images" / f"{name}.png", exif=exif)
+        save(tmp_path / "eg" / "Labels" / f"{name}.png", upright[..., 0] // 255)
+    prepare("eg1800", tmp_path / "eg", tmp_path / "out")
+    data = ImageMaskFolder(tmp_path / "out", class_names=("background", "portrait"), image_size=(6, 4))
+    examples = data.load(Split.TRAIN)
+    assert ((examples.images[:, 0] > 127) == (examples.targets == 1)).all()
+
+
 def test_white_portraits_without_a_1_are_portraits(tmp_path):
     eg1800(tmp_path / "source")
     prepare("eg1800", tmp_path / "source", tmp_path / "out")

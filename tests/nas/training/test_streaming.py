@@ -160,7 +160,7 @@ def test_a_search_and_a_retraining_come_to_the_same_and_leave_no_images(root, tm
     resident, expected = scores(root, tmp_path, "resident")
     assert found == expected
     sizes = {path.stem.split("-")[0]: np.load(path).shape[0] for path in (tmp_path / "streamed").rglob("*.npy")}
-    assert sizes == {"images": 4, "targets": 4, "normalization": 2}  # of the validation split
+    assert sizes == {"images": 4, "targets": 4, "normalization": 2, "class_counts": 6}  # of the validation split
     chosen = streamed.records[0].id
     retrained = [nas.retrain(run.path, chosen, 1).retrained for run in (streamed, resident)]
     assert retrained[0] == retrained[1]
