@@ -230,6 +230,18 @@ def to_yaml_text(data: Mapping[str, Any]) -> str:
     )
 
 
+def read_value(name: str, text: str) -> Any:
+    """Return what `text` is as YAML; an empty one is `None`.
+
+    Raises:
+        ConfigurationError: If it is none; `name` says where it was given.
+    """
+    root, faults = _parse(text[: MAX_BYTES + 1])
+    if faults:
+        raise ConfigurationError([f"{name}: {faults[0][1]}"])
+    return None if root is None else root.value
+
+
 _LineFault = tuple[int, str]
 
 

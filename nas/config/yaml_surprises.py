@@ -34,13 +34,11 @@ def scalar_surprise(text: str, tag: str) -> str | None:
     """
     if (meant := _BOOLEANS.get(text.lower())) is not None:
         return f"{text} is read as {str(meant).lower()}: write {str(meant).lower()}, or '{text}' for the text."
-    if len(text) > _MAX_LENGTH:
-        return lookalike(text)
-    if _BASE_60.fullmatch(text):
+    if len(text) <= _MAX_LENGTH and _BASE_60.fullmatch(text):
         return f"{text} is read as a number to base 60: write {_decimal(text)}, or '{text}' for the text."
     if tag == _TIMESTAMP_TAG:
         return f"{text} is read as a date: write '{text}' for the text."
-    if _LEADING_ZERO.fullmatch(text):
+    if len(text) <= _MAX_LENGTH and _LEADING_ZERO.fullmatch(text):
         number = int(text.replace("_", ""))
         return f"{text} starts with 0, which means base 8: write {number}, or '{text}' for the text."
     if _DECIMAL_COMMA.fullmatch(text):

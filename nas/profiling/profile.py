@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from latency.checks import is_exported
 from latency.counting.complexity import Complexity, count, count_sample
+from latency.devices import DEVICES
 from latency.devices.base import Device
 from latency.devices.onnx_device import OnnxDevice
 from latency.errors import DeviceUnavailableError, LatencyError, TracingError
@@ -24,8 +26,11 @@ from latency.memory.estimate import MemoryEstimate, estimate_peak_memory
 from latency.profiling.profile import ModuleCosts, module_costs, module_times_s
 from latency.timing.stats import LatencyStats
 from nas import assembly
-from nas.config import load_config
-from nas.config.kinds import find_object
+from nas.config import RunConfig, load_config
+from nas.config.faults import nearest
+from nas.config.kinds import Component, find_object
+from nas.config.reader import ConfigReader
+from nas.config.yaml_source import YamlSource, read_value
 from nas.errors import InputError
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
@@ -302,3 +307,24 @@ def read_genotype(space: SearchSpace, text: str) -> Genotype:
     raise InputError(
         f"--genotype must be {len(space.genes)} integers joined by commas for search space {space.name!r}, got {text!r}"
     )
+
+
+def _config_devices(settings: RunConfig) -> dict[str, Device]:
+    return {name: section.instance for name, section in settings.devices.items()}
+
+
+def _device(text: str, target: Target) -> Device:
+    """Return the device of `kind:option=value,...`."""
+    kind, _, rest = text.partition(":")
+    if kind not in DEVICES:
+        raise InputError(f"--device: unknown device {kind!r}.{nearest(kind, [*target.devices, *DEVICES])}")
+    values: dict[str, Any] = {"batch_size": target.batch_size}
+    for part in filter(None, rest.split(",")):
+        key, _, value = part.partition("=")
+        values[key.strip()] = read_value(f"--device {text}", value)
+    reader = ConfigReader(YamlSource.from_mapping({}))
+    read: dict[str, Component[Device]] | None = reader.section("devices", {kind: {"kind": kind, **values}})
+    if read is None:
+        faults = (fault.text.removeprefix("devices.") for fault in reader.faults)
+        raise InputError("\n".join(f"--device {text}" for text in faults))
+    return read[kind].instance
