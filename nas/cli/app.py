@@ -16,6 +16,7 @@ from nas.cli.runs import plot, show
 from nas.cli.schema import schema
 from nas.cli.search import pretrain, search, teacher, validate
 from nas.errors import InputError, NasError
+from nas.values.shown_text import shown
 from nas.version import VERSION
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -52,10 +53,10 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(shown(str(error), in_lines=True), file=sys.stderr)
         sys.exit(2)
     except NasError as error:
-        print(error, file=sys.stderr)
+        print(shown(str(error), in_lines=True), file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe has closed it: no fault

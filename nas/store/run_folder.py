@@ -9,6 +9,7 @@ from nas.errors import RunFolderError
 from nas.files import atomic_path, remove_leftovers, write_text
 from nas.store.artifacts import ArtifactCache
 from nas.store.run_store import RunStore
+from nas.values.records import is_candidate_id
 
 _STORE = "store.sqlite"
 
@@ -123,6 +124,8 @@ def _other_files(path: Path) -> list[str]:
 
 def weights_path(run: Path, candidate: str, training: str = "quick") -> Path:
     """Return where the run in folder `run` keeps a candidate's weights; as `RunFolder.weights`."""
+    if not is_candidate_id(candidate):
+        raise RunFolderError(f"{run}: {candidate[:80]!r} is no id of a candidate")
     return run / "weights" / f"{candidate}.{training}.safetensors"
 
 

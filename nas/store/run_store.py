@@ -25,7 +25,9 @@ from nas.values.records import (
     Record,
     RecordState,
     Role,
+    is_candidate_id,
 )
+from nas.values.shown_text import shown
 from search_spaces.genotype import Genotype
 
 _SCHEMA_VERSION = 1
@@ -308,6 +310,8 @@ class RunStore:
 def _record(row: tuple[Any, ...]) -> Record:
     """Return the record of a row of `_SELECT_ASKS`, without readings."""
     number, identity, role, batch, space, genes, fingerprint, seed, description, state, attempts, detail = row
+    if not is_candidate_id(identity):
+        raise RunFolderError(f"the store names a candidate {shown(str(identity))[:80]!r}, which is no id of one")
     detail = json.loads(detail) if detail else {"violations": (), "failure": None, "pruning": None}
     return Record(
         candidate=Candidate(identity, Genotype(space, tuple(json.loads(genes))), fingerprint, seed, description),
