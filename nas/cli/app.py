@@ -9,6 +9,7 @@ import typer
 
 from nas.cli.analyse import curves, predictor
 from nas.cli.data import prepare
+from nas.cli.doctor import doctor
 from nas.cli.init import init
 from nas.cli.networks import export, retrain
 from nas.cli.profile import profile
@@ -20,7 +21,7 @@ from nas.values.shown_text import shown
 from nas.version import VERSION
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (init, search, teacher, pretrain, show, plot, retrain, export, profile, validate, schema):
+for command in (init, search, teacher, pretrain, show, plot, retrain, export, profile, validate, schema, doctor):
     app.command()(command)
 
 data_app = typer.Typer(help="Prepare data sets.", no_args_is_help=True)
