@@ -217,6 +217,13 @@ class _Loader(BoundedLoader):
 class _Dumper(yaml.SafeDumper):
     """Writes what `_Loader` reads back as the same values."""
 
+    def represent_text(self, text: str) -> yaml.Node:
+        """Return a text as it is, or escaped where PyYAML would fold what it takes for a line break."""
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
 
 _EXPONENT_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")
 for _class in (_Loader, _Dumper):
