@@ -1,8 +1,19 @@
 """Bytes as strangers send them: damaged copies of valid files, and any others."""
 
 import random
+import resource
+import time
+from pathlib import Path
 
 from hypothesis import strategies as st
+
+from latency.errors import LatencyError
+from nas.errors import NasError
+from search_spaces.errors import SearchSpaceError
+
+OUR_ERRORS = (NasError, SearchSpaceError, LatencyError)
+MAX_CPU_S = 10
+MAX_KIB = 2 << 20
 
 _HUGE = (b"\xff\xff\xff\xff", b"\x00\x00\x00\x80", b"\xff\xff\xff\x7f", b"\xff" * 8, b"\x00" * 4)
 
@@ -63,3 +74,20 @@ def foreign_texts(words, valid=("",)):
     sentences = st.lists(st.sampled_from(words), max_size=40).map("".join)
     copies = foreign_bytes([text.encode() for text in valid]).map(lambda content: content.decode(errors="replace"))
     return st.one_of(sentences, copies, st.text(max_size=60))
+
+
+def bounded(read, source):
+    """Read; what comes must come in time, in little memory, and be a value or one of our errors, which is returned."""
+    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    raised = None
+    try:
+        read(source)
+    except OUR_ERRORS as error:
+        raised = error
+        assert str(error).strip()
+        assert len(str(error)) < 1_000_000
+    except FileNotFoundError:
+        assert not Path(source).exists()
+    assert time.process_time() - start < MAX_CPU_S
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MAX_KIB
+    return raised

@@ -3,8 +3,6 @@
 import gzip
 import io
 import os
-import resource
-import time
 import warnings
 from pathlib import Path
 
@@ -14,26 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 from torch import nn
 
-from latency.errors import LatencyError
 from latency.graph.onnx_reader import graph_from_onnx, onnx_batch_size, onnx_input_shape
 from nas.config import load_config
 from nas.data.decoding import decode_image, decode_mask, size_and_channels
 from nas.data.fashion_mnist import read_idx
 from nas.data.normalization import Normalization
 from nas.data.parquet_columns import class_names_in, columns_of, n_rows_of, read_images, read_labels
-from nas.errors import NasError
 from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
 from nas.profiling.profile import read_genotype
 from nas.torch_tools import read_weights, save_weights, weights_metadata
-from search_spaces.errors import SearchSpaceError
 from search_spaces.spaces import NasBench201, Tabular
-from tests.foreign import foreign_bytes, foreign_texts
+from tests.foreign import OUR_ERRORS, bounded, foreign_bytes, foreign_texts
 from tests.latency import onnx_files
 
 ROOT = Path(__file__).parent.parent
-OUR_ERRORS = (NasError, SearchSpaceError, LatencyError)
-MAX_CPU_S = 10
-MAX_KIB = 2 << 20
 
 
 def table(**arrays):
@@ -144,20 +136,6 @@ READERS = {
     "parquet": (read_parquet, parquet),
     "safetensors": (read_safetensors, lambda folder: [weights(folder)]),
 }  # fmt: skip
-
-
-def bounded(read, source):
-    """Read; whatever comes must come in time, in little memory, and be a value or one of our errors."""
-    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    try:
-        read(source)
-    except OUR_ERRORS as error:
-        assert str(error).strip()
-        assert len(str(error)) < 1_000_000
-    except FileNotFoundError:
-        assert not Path(source).exists()
-    assert time.process_time() - start < MAX_CPU_S
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MAX_KIB
 
 
 def check(name, folder, n):
