@@ -1,14 +1,19 @@
 """Gathers the pages of the documentation in build/docs: those written by hand, and those made from the sources.
 
-`make docs` runs it before the site is built. Made from the sources are the API reference (a page for each room), a page
-for each experiment, and the promises and results as the README states them.
+`make docs` runs it before the site is built. Made from the sources are the API reference (a page for each room), the
+reference of the configuration, a page for each experiment, and the promises and results as the README states them.
 """
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # the pages are of this checkout, whatever is installed
+
+from docs.configuration_reference import reference_page  # noqa: E402
+
 PAGES = ROOT / "build" / "docs"
 PACKAGES = ("nas", "search_spaces", "latency")
 _LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#)([^)\s]+)\)")
@@ -65,6 +70,7 @@ def main() -> None:
     shutil.rmtree(PAGES, ignore_errors=True)
     shutil.copytree(ROOT / "docs", PAGES, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     write_api(PAGES / "reference" / "api")
+    (PAGES / "reference" / "configuration.md").write_text(reference_page(), encoding="utf-8")
     write_experiments(PAGES / "experiments")
     write_readme_sections(PAGES)
 

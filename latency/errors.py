@@ -7,6 +7,7 @@ LatencyError
 ├── UncountedOperatorError (ValueError)     an operator without a formula in an exact count
 ├── TracingError (RuntimeError)             the model cannot be traced (it branches on data, say)
 └── OnnxExportError (RuntimeError)          the ONNX graph is invalid or computes something else
+    └── UntranslatedOperatorError           an operator that only torch's own exporter may know
 """
 
 
@@ -44,3 +45,7 @@ class TracingError(LatencyError, RuntimeError):
 
 class OnnxExportError(LatencyError, RuntimeError):
     """The ONNX graph was not written because it is not the model."""
+
+
+class UntranslatedOperatorError(OnnxExportError):
+    """The quick way to ONNX has no translation of an operator, or of this use of it."""

@@ -28,6 +28,15 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def pci_bus_id(index: int) -> str:
+    """Return where a CUDA device of torch's is plugged in, as the driver writes it: `00000000:3B:00.0`.
+
+    The same device for everybody, whereas numbers depend on who counts, and on `CUDA_VISIBLE_DEVICES`.
+    """
+    found: Any = torch.cuda.get_device_properties(index)  # torch's types leave these attributes out
+    return f"{found.pci_domain_id:08X}:{found.pci_bus_id:02X}:{found.pci_device_id:02X}.0"
+
+
 @contextmanager
 def torch_threads(n_threads: int) -> Iterator[None]:
     """Run the block with this many of torch's intra-operator threads, then with as many as before."""

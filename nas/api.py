@@ -26,7 +26,7 @@ from nas.search.retraining import retrain as retrain_subject
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from nas.torch_tools import read_weights, weights_metadata
-from nas.values.records import Record, RecordState
+from nas.values.records import Record, RecordState, Role
 
 _CHANGEABLE = (
     "controller.n_generations",
@@ -45,6 +45,7 @@ def run_search(
     run_dir: Path | str | None = None,
     *,
     resume: bool = False,
+    retry_failed: str | None = None,
     overrides: Sequence[str] = (),
     trust_code: bool = False,
     console: Console | None = None,
@@ -56,12 +57,16 @@ def run_search(
         run_dir: The run's folder; by default `runs/NAME`.
         resume: Continue an unfinished run, or extend a finished one whose size or budget `overrides` raise. Starts a
             new run if there is none.
+        retry_failed: Continue a run, and ask anew for those of its failed candidates whose failure was in the stage of
+            this name, or says this text; for all of them if it is empty. `None` lets them be.
         overrides: Overridden keys of the configuration, such as `"controller.n_generations=20"`.
         trust_code: Whether to import Python code that the configuration names.
         console: Where to show progress; by default nothing is shown.
 
     Raises:
         InputError: If configuration, data or folder are faulty; raised before anything expensive starts.
+        MachineError: If disk, files or memory failed; everything computed so far is stored, and once the cause is
+            mended `resume` goes on.
         KeyboardInterrupt: Re-raised; everything computed so far is stored.
     """
     settings = load_config(config, overrides, trust_code)
@@ -69,7 +74,10 @@ def run_search(
     console = console or Console(quiet=True)
     with RunFolder.write(path) as folder:
         if folder.has_begun:
+            resume = resume or retry_failed is not None
             _check_same_run(folder, settings, resume=resume, trust_code=trust_code)
+            if retry_failed is not None:
+                _ask_anew(folder, retry_failed, console)
             run = Run.of(folder)
             if _is_finished(run, settings):
                 _print_finished(console, run)
@@ -356,6 +364,19 @@ def _check_same_run(folder: RunFolder, settings: RunConfig, *, resume: bool, tru
         raise RunFolderError(f"{path} holds a run with another configuration; {advice}:\n{shown}")
     if not resume and not _is_finished(Run.of(folder), settings):
         raise RunFolderError(f"{path} holds an unfinished run; pass --resume to continue, or choose another --run-dir")
+
+
+def _ask_anew(folder: RunFolder, cause: str, console: Console) -> None:
+    """Take back the verdicts on candidates and references that failed by `cause`."""
+    records = [record for role in Role for record in folder.store.records(role=role)]
+    failures = [(record, record.failure) for record in records if record.failure is not None]
+    failed = [r for r, f in failures if cause == f.stage or cause.lower() in f.reason.lower()]
+    if failed:
+        folder.store.set_fact("finished_size", 0)
+        folder.store.reopen(failed)
+    others = f", {len(failures) - len(failed)} others failed otherwise" if len(failed) < len(failures) else ""
+    said = f"Asking anew for {len(failed)} candidates that failed{f' by {cause!r}' if cause else ''}{others}."
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _is_changeable(change: Difference) -> bool:

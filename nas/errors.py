@@ -6,7 +6,9 @@ NasError
 │   ├── DataError                      data that is missing, broken or does not fit, all of it listed
 │   ├── RunFolderError                 a run folder that is not there, is in use, or is not this run's
 │   └── DamagedFileError               a file of ours that is not what was written and cannot be made again
+├── MachineError (OSError)             disk, files or memory of the machine fail: nobody's verdict, nobody's input
 ├── EvaluationError (RuntimeError)     a candidate gave no usable number (NaN, infinity, an exception)
+├── LostProcessError (RuntimeError)    a worker process died, or sends what nobody understands
 ├── SpaceExhaustedError (RuntimeError) a finite search space holds no genotype that was not asked before
 └── ExportError (RuntimeError)         an exported model is not the model; no file was written
 
@@ -119,8 +121,16 @@ class RunFolderError(InputError):
     """A run folder is missing, in use, or belongs to another configuration."""
 
 
+class MachineError(NasError, OSError):
+    """A fault of the machine: the text says what failed, what to mend and how to go on; no candidate is to blame."""
+
+
 class EvaluationError(NasError, RuntimeError):
     """An evaluation gave no usable number."""
+
+
+class LostProcessError(NasError, RuntimeError):
+    """A worker process died, or sends what nobody understands; the text continues "its process ..."."""
 
 
 class SpaceExhaustedError(NasError, RuntimeError):

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nas.errors import DamagedFileError, InputError
+from nas.faults import blaming_machine, machine_error
 from nas.files import atomic_path, require_regular
 
 _TENSOR_CORES = (7, 0)  # the first compute capability with units for float16; bfloat16 came with 8.0
@@ -141,14 +143,17 @@ def _differences(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch
 
 
 def load_part(module: nn.Module, path: Path) -> None:
-    """Load into `module` its weights from a safetensors file that may hold others too.
+    """Load into `module` its weights from an artifact that may hold others too.
 
     Raises:
-        FileNotFoundError: If there is none.
-        DamagedFileError: If it cannot be read, or holds other weights than were written.
+        MachineError: If the file cannot be read, or is damaged.
         RuntimeError: If a weight is missing or has another shape, naming it.
     """
-    state = read_weights(path)
+    try:
+        with blaming_machine(f"{path} cannot be read"):
+            state = read_weights(path)
+    except DamagedFileError as error:  # whoever starts the command again has it made again
+        raise machine_error(f"{path} cannot be read", error) from error
     module.load_state_dict({name: state[name] for name in module.state_dict().keys() & state.keys()})
 
 
@@ -183,3 +188,16 @@ def _fastest_precision(device: str) -> str:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bfloat16"
         return "float16" if torch.cuda.get_device_capability() >= _TENSOR_CORES else "float32"
+
+
+@contextlib.contextmanager
+def no_waiting() -> Iterator[None]:
+    """Raise a `RuntimeError` in the block where the host would wait for a CUDA device."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode")  # that it does not find every wait
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

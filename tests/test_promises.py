@@ -45,6 +45,9 @@ ROOT = Path(__file__).parent.parent
 SOURCES = [path for package in ("nas", "search_spaces", "latency") for path in sorted((ROOT / package).rglob("*.py"))]
 
 
+HERE = "execution={kind: serial, isolated: false}"  # so that a test can see or change what stages do
+
+
 def grid(**changes):
     """Return the configuration of a search for integers, which takes milliseconds."""
     return {
@@ -335,7 +338,7 @@ def drifting(tiny_config, tmp_path, monkeypatch):
     train = stages.train
     LOG.clear()
     monkeypatch.setattr(stages, "train", recorded_train)
-    overrides = [f"devices={{phone: {{kind: {__name__}:Drifting, spread: 0.1}}}}", "constraints.0.max=100.0"]
+    overrides = [f"devices={{phone: {{kind: {__name__}:Drifting, spread: 0.1}}}}", "constraints.0.max=100.0", HERE]
     return nas.run_search(tiny_config, tmp_path / "run", trust_code=True, overrides=overrides)
 
 
@@ -486,7 +489,11 @@ def test_8_it_is_fixed_before_the_first_training_and_stays(tiny_config, tmp_path
         raise KeyboardInterrupt
 
     path = tmp_path / "run"
-    overrides = ["constraints=[]", f"devices={{phone: {{kind: {__name__}:Drifting}}}}"]  # no sample is like another
+    overrides = [
+        "constraints=[]",
+        f"devices={{phone: {{kind: {__name__}:Drifting}}}}",
+        HERE,
+    ]  # no sample is like another
     with monkeypatch.context() as patch:
         patch.setattr(stages, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 from experiments.common import parser, report
+from experiments.search_overhead.functions import N_VALUES, squared_distance, squared_distance_to_top
 from nas.controllers import Nsga2, SearchProblem
-from nas.evaluation import Evaluator, FunctionStage, Subject
+from nas.evaluation import Evaluator, FunctionStage
 from nas.execution import SerialExecutor
 from nas.listeners.live import PlotListener, TensorBoardListener
 from nas.search.listener import SearchListener, SearchView
@@ -17,17 +18,7 @@ from nas.store.run_folder import RunFolder
 from nas.values.objectives import Direction, Objective
 from search_spaces.spaces.integers import Integers
 
-N_GENES, N_VALUES = 20, 8
-
-
-def squared_distance(subject: Subject) -> float:
-    """Return the squared distance of the genes to all zeros."""
-    return float(sum(gene**2 for gene in subject.genotype.genes))
-
-
-def squared_distance_to_top(subject: Subject) -> float:
-    """Return the squared distance of the genes to their largest values."""
-    return float(sum((N_VALUES - 1 - gene) ** 2 for gene in subject.genotype.genes))
+N_GENES = 20
 
 
 class GenerationClock(SearchListener):

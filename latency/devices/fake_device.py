@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Lt, Unit
 from pydantic.dataclasses import dataclass as options
 from torch import nn
 
@@ -33,9 +33,9 @@ class FakeDevice(Device):
     metrics: ClassVar[frozenset[str]] = frozenset({"latency_ms", "peak_memory_bytes"})
 
     batch_size: Annotated[int, Gt(0)] = 1
-    base_ms: Annotated[float, Gt(0)] = 0.1
-    ms_per_operator: Annotated[float, Ge(0)] = 0.01
-    macs_per_ms: Annotated[float, Gt(0)] = 1e7
+    base_ms: Annotated[float, Gt(0), Unit("ms")] = 0.1
+    ms_per_operator: Annotated[float, Ge(0), Unit("ms")] = 0.01
+    macs_per_ms: Annotated[float, Gt(0), Unit("multiply-adds per ms")] = 1e7
     spread: Annotated[float, Ge(0), Lt(1)] = 0.0
 
     def check(self) -> None:

@@ -5,6 +5,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,15 +13,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Unit
 from pydantic.dataclasses import dataclass as options
 from torch import nn
 
 from latency.checks import require_eval_mode, require_input_shape
 from latency.devices.base import OPTIONS, Device, MemoryReading
 from latency.errors import DeviceUnavailableError, MeasurementError, OnnxExportError, UnsupportedMeasurementError
-from latency.graph.onnx_writer import write_onnx
-from latency.inference import example_input, failures_explained, processor_name
+from latency.graph.onnx_writer import write_onnx_to_measure
+from latency.inference import example_input, failures_explained, pci_bus_id, processor_name
 from latency.timing.calls import time_until_stable
 from latency.timing.clocks import cpu_conditions, cuda_conditions, interruption_counter
 from latency.timing.stats import LatencyStats
@@ -37,7 +38,10 @@ _INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "ten
 
 @options(frozen=True, config=OPTIONS)
 class OnnxDevice(Device):
-    """onnxruntime on this machine; each model is exported first, which takes seconds.
+    """onnxruntime on this machine; each model is written as ONNX first.
+
+    From `latency.graph`, which takes a tenth of a second, or by torch's exporter, which takes seconds, where an
+    operator has no translation; the reading's conditions say which (`onnx_writer`).
 
     Input and output lie where the provider computes: copies to and from a GPU are not timed.
     onnxruntime's Python interface gives no statistics of its memory arena: peak memory is not measured.
@@ -47,6 +51,7 @@ class OnnxDevice(Device):
         n_threads: Of onnxruntime's operators on the CPU.
         execution_provider: What runs the graph; operators that it does not have run on the CPU.
         precision: Of weights, images and activations; the exported graph is converted.
+        index: Which of the CUDA devices that this process sees, for cuda and tensorrt.
         n_runs: Timed inferences, at most.
         relative_interval: Enough inferences are timed when the 95 % interval of their median is at most this share
             of it wide; a reading that stays wider is repeated once. `None` to time `n_runs`, once.
@@ -61,10 +66,15 @@ class OnnxDevice(Device):
     n_threads: Annotated[int, Gt(0)] = 1
     execution_provider: Literal["cpu", "cuda", "tensorrt", "coreml"] = "cpu"
     precision: Literal["float32", "float16"] = "float32"
+    index: Annotated[int, Ge(0)] = 0
     n_runs: Annotated[int, Gt(0)] = 200
     relative_interval: Annotated[float, Gt(0)] | None = 0.02
     n_warmup: Annotated[int, Ge(0)] | None = None
-    time_limit_s: Annotated[float, Gt(0)] = 30.0
+    time_limit_s: Annotated[float, Gt(0), Unit("s")] = 30.0
+
+    def __post_init__(self) -> None:
+        if self.index > 0 and self.execution_provider not in _ON_CUDA:
+            raise ValueError(f"index must be 0 unless execution_provider is cuda or tensorrt, got {self.index}")
 
     def check(self) -> None:
         """See `Device.check`."""
@@ -83,10 +93,13 @@ class OnnxDevice(Device):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             try:
-                write_onnx(model, input_shape, path)
+                written = write_onnx_to_measure(model, input_shape, path)
             except OnnxExportError as fault:
                 raise MeasurementError(f"onnxruntime cannot run the model: {fault}") from fault
-            return self.measure_file(path, input_shape)
+            stats = self.measure_file(path, input_shape)
+        writer = {"onnx_writer": "torch.onnx", "onnx_writer_reason": written.untranslated}
+        said = writer if written.untranslated else {"onnx_writer": "latency.graph"}
+        return replace(stats, conditions={**stats.conditions, **said})
 
     def measure_file(self, path: Path, input_shape: tuple[int, ...]) -> LatencyStats:
         """Time the inference of an ONNX file with one floating-point input.
@@ -110,7 +123,7 @@ class OnnxDevice(Device):
                 n_runs=self.n_runs,
                 n_warmup=self.n_warmup,
                 time_limit_s=self.time_limit_s,
-                n_interruptions=None if self.execution_provider in _ON_CUDA else interruption_counter(),
+                n_interruptions=None if self._on_cuda else interruption_counter(),
             )
         conditions = self._conditions(input_shape) | {"providers_used": session.get_providers()}
         return LatencyStats.from_reading(times, n_readings, self.relative_interval, conditions)
@@ -132,7 +145,7 @@ class OnnxDevice(Device):
         options.log_severity_level = 3
         provider = _PROVIDERS[self.execution_provider]
         source = str(path) if self.precision == "float32" else _as_float16(path)
-        session = onnxruntime.InferenceSession(source, options, providers=[provider])
+        session = onnxruntime.InferenceSession(source, options, providers=[(provider, self._provider_options)])
         # onnxruntime goes on with the CPU when a provider's libraries cannot be loaded, and only logs it.
         if provider not in session.get_providers():
             raise DeviceUnavailableError(
@@ -141,27 +154,35 @@ class OnnxDevice(Device):
             )
         return session
 
+    @property
+    def _on_cuda(self) -> bool:
+        return self.execution_provider in _ON_CUDA
+
+    @property
+    def _provider_options(self) -> dict[str, int]:
+        return {"device_id": self.index} if self._on_cuda else {}
+
     def _call(self, session: Any, shape: tuple[int, ...]) -> Callable[[], object]:
         """Return one inference with its input in place, after a first one under the time limit."""
         given = session.get_inputs()
         if len(given) != 1 or given[0].type not in _INPUT_TYPES:
             kinds = ", ".join(f"{one.name}: {one.type}" for one in given)
             raise MeasurementError(f"the graph must have one floating-point input, got {kinds or 'none'}")
-        where = "cuda" if self.execution_provider in _ON_CUDA else "cpu"
+        where = ("cuda" if self._on_cuda else "cpu", self.index)
         image = _numbers(shape).astype(_INPUT_TYPES[given[0].type])
         binding = session.io_binding()
-        binding.bind_ortvalue_input(given[0].name, onnxruntime.OrtValue.ortvalue_from_numpy(image, where, 0))
+        binding.bind_ortvalue_input(given[0].name, onnxruntime.OrtValue.ortvalue_from_numpy(image, *where))
         for output in session.get_outputs():
-            binding.bind_output(output.name, where)
+            binding.bind_output(output.name, *where)
         with _terminated_after(self.time_limit_s) as options:
             session.run_with_iobinding(binding, options)
         return lambda: session.run_with_iobinding(binding)
 
     def _conditions(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
-        on_cuda = self.execution_provider in _ON_CUDA
+        torch_sees_it = self._on_cuda and torch.cuda.device_count() > self.index
         return {
-            "device": "cuda:0" if on_cuda else "cpu",
-            "processor": torch.cuda.get_device_name(0) if on_cuda and torch.cuda.is_available() else processor_name(),
+            "device": f"cuda:{self.index}" if self._on_cuda else "cpu",
+            "processor": torch.cuda.get_device_name(self.index) if torch_sees_it else processor_name(),
             "runtime": "onnxruntime",
             "onnxruntime_version": onnxruntime.__version__,
             "execution_provider": _PROVIDERS[self.execution_provider],
@@ -173,8 +194,13 @@ class OnnxDevice(Device):
             "input_shape": [int(size) for size in input_shape],
             "n_threads": self.n_threads,
             "cache": "warm",
-            **(cuda_conditions(0) if on_cuda else cpu_conditions()),
+            **self._clock_conditions(torch_sees_it),
         }
+
+    def _clock_conditions(self, torch_sees_it: bool) -> dict[str, Any]:
+        if not self._on_cuda:
+            return cpu_conditions()
+        return cuda_conditions(pci_bus_id(self.index)) if torch_sees_it else {}
 
 
 @contextmanager

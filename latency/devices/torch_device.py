@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Unit
 from pydantic.dataclasses import dataclass as options
 from torch import nn
 
@@ -19,6 +19,7 @@ from latency.inference import (
     example_input,
     failures_explained,
     interrupted_after,
+    pci_bus_id,
     placed,
     processor_name,
     torch_threads,
@@ -167,7 +168,7 @@ class TorchCpuDevice(_TorchDevice):
     n_runs: Annotated[int, Gt(0)] = 200
     relative_interval: Annotated[float, Gt(0)] | None = 0.02
     n_warmup: Annotated[int, Ge(0)] | None = None
-    time_limit_s: Annotated[float, Gt(0)] = 30.0
+    time_limit_s: Annotated[float, Gt(0), Unit("s")] = 30.0
     channels_last: bool = False
 
     def check(self) -> None:
@@ -226,7 +227,7 @@ class TorchCudaDevice(_TorchDevice):
     n_runs: Annotated[int, Gt(0)] = 500
     relative_interval: Annotated[float, Gt(0)] | None = 0.01
     n_warmup: Annotated[int, Ge(0)] | None = None
-    time_limit_s: Annotated[float, Gt(0)] = 30.0
+    time_limit_s: Annotated[float, Gt(0), Unit("s")] = 30.0
     channels_last: bool = False
     cuda_graph: bool = False
     l2_cache: Literal["warm", "cold"] = "warm"
@@ -279,7 +280,8 @@ class TorchCudaDevice(_TorchDevice):
                 call()
         torch.cuda.current_stream(self._device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # By itself torch captures on a stream of whichever device was current at the process's first capture.
+        with torch.cuda.graph(graph, stream=stream):
             call()
         return graph.replay
 
@@ -311,5 +313,5 @@ class TorchCudaDevice(_TorchDevice):
             "timer": "cuda_events",
             "cuda_graph": self.cuda_graph,
             "l2_cache": self.l2_cache,
-            **cuda_conditions(self.index),
+            **cuda_conditions(pci_bus_id(self.index)),
         }

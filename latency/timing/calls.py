@@ -34,6 +34,9 @@ class CallTimes:
         n_disturbed: Calls that something else interrupted; they are not among `times_s` unless too few others
             were left, which `is_disturbed` tells.
         is_disturbed: Whether `times_s` holds such calls.
+        own_times_s: Of each of `times_s` what the calling thread ran of it: the same for calls that nothing
+            interrupted, near to what the call takes on an idle machine for the others (a little more, since caches were
+            lost; less where other threads work for it).
     """
 
     times_s: tuple[float, ...]
@@ -41,6 +44,12 @@ class CallTimes:
     is_settled: bool
     n_disturbed: int = 0
     is_disturbed: bool = False
+    own_times_s: tuple[float, ...] = ()
+
+    @property
+    def undisturbed_s(self) -> float:
+        """The median of what the calls would have taken with nothing beside them; that of `times_s` if undisturbed."""
+        return median(self.own_times_s or self.times_s)
 
     @property
     def relative_interval(self) -> float:
@@ -134,6 +143,7 @@ def time_calls(
     synchronize: Callable[[], object] | None = None,
     stopwatch: Stopwatch | None = None,
     n_interruptions: Callable[[], int] | None = None,
+    own_clock: Clock = time.thread_time,
 ) -> CallTimes:
     """Time `call` until the median is known well enough, there are `n_runs` readings or the time limit is reached.
 
@@ -145,7 +155,8 @@ def time_calls(
         relative_interval: Stop once the 95 % interval of the median is at most this share of it wide, looked at
             whenever there are a quarter more readings than before, 10 first; `None` to take all `n_runs`.
         n_warmup: Calls before the first reading; by default as many as it takes until the medians of two
-            windows of 3 calls differ by at most 10 %, at most 30 calls and half the time limit.
+            windows of 3 calls differ by at most 10 %, at most 30 calls and half the time limit. Of interrupted calls
+            what the calling thread ran counts here.
         time_limit_s: Seconds for warm-up and readings together.
         clock: Returns the time in seconds.
         synchronize: Waits until the device is idle; called before the clock is read.
@@ -153,28 +164,27 @@ def time_calls(
         n_interruptions: Counts what takes the device away from this process. A call during which it grows tells
             more of the others than of `call`: it is set aside, and others are made in its place, at most
             `n_runs` of them.
+        own_clock: Returns the seconds that the calling thread has run.
 
     Raises:
         ValueError: If a count or the limit is not positive.
         MeasurementError: If the limit passes before the first reading.
     """
     require_positive(n_runs=n_runs, relative_interval=relative_interval, time_limit_s=time_limit_s)
-    measure = stopwatch or _stopwatch(clock, synchronize)
+    watch = _Watch(stopwatch or _stopwatch(clock, synchronize), n_interruptions, own_clock)
     start = clock()
-    warmup, is_settled = _warm_up(call, measure, n_warmup, lambda: clock() - start, time_limit_s)
-    times: list[float] = []
-    disturbed: list[float] = []
+    warmup, is_settled = _warm_up(lambda: watch(call).own_s, n_warmup, lambda: clock() - start, time_limit_s)
+    times: list[_Duration] = []
+    disturbed: list[_Duration] = []
     next_look = _MIN_RUNS
-    count = n_interruptions or (lambda: 0)
     while len(times) < n_runs > len(disturbed) and clock() - start < time_limit_s:
-        before = count()
-        seconds = measure(call)
-        if count() != before:
-            disturbed.append(seconds)
+        duration = watch(call)
+        if duration.is_disturbed:
+            disturbed.append(duration)
             continue
-        times.append(seconds)
+        times.append(duration)
         if relative_interval is not None and len(times) == next_look:
-            if _relative_width(sorted(times)) <= relative_interval:
+            if _relative_width(sorted(one.seconds for one in times)) <= relative_interval:
                 break
             next_look += max(1, next_look // 4)  # not after each reading: that would stop at the luckiest
     if not times and not disturbed:
@@ -184,7 +194,38 @@ def time_calls(
         )
     is_disturbed = len(disturbed) > 0 and len(times) < min(n_runs, _MIN_RUNS)
     kept = (*times, *disturbed)[:n_runs] if is_disturbed else times
-    return CallTimes(tuple(kept), warmup, is_settled, len(disturbed), is_disturbed)
+    return CallTimes(
+        tuple(one.seconds for one in kept),
+        warmup,
+        is_settled,
+        len(disturbed),
+        is_disturbed,
+        tuple(one.own_s for one in kept),
+    )
+
+
+@dataclass(frozen=True)
+class _Duration:
+    seconds: float
+    own_s: float
+    is_disturbed: bool
+
+
+class _Watch:
+    """Times a call, and tells whether something interrupted it."""
+
+    def __init__(self, measure: Stopwatch, n_interruptions: Callable[[], int] | None, own_clock: Clock) -> None:
+        self._measure = measure
+        self._count = n_interruptions or (lambda: 0)
+        self._own_clock = own_clock
+
+    def __call__(self, call: Callable[[], object]) -> _Duration:
+        before, own_start = self._count(), self._own_clock()
+        seconds = self._measure(call)
+        own_s = self._own_clock() - own_start
+        is_disturbed = self._count() != before
+        is_told = is_disturbed and own_s > 0  # a clock may be coarse
+        return _Duration(seconds, min(own_s, seconds) if is_told else seconds, is_disturbed)
 
 
 def _stopwatch(clock: Clock, synchronize: Callable[[], object] | None) -> Stopwatch:
@@ -201,22 +242,18 @@ def _stopwatch(clock: Clock, synchronize: Callable[[], object] | None) -> Stopwa
 
 
 def _warm_up(
-    call: Callable[[], object],
-    measure: Stopwatch,
-    n_warmup: int | None,
-    elapsed: Clock,
-    time_limit_s: float,
+    measure: Callable[[], float], n_warmup: int | None, elapsed: Clock, time_limit_s: float
 ) -> tuple[int, bool]:
     """Return the number of calls made and whether they did what they were to."""
     if n_warmup is not None:
         for done in range(n_warmup):
             if elapsed() >= time_limit_s:
                 return done, False
-            measure(call)
+            measure()
         return n_warmup, True
     times: list[float] = []
     while len(times) < _MAX_WARMUP and elapsed() < _WARMUP_SHARE * time_limit_s:
-        times.append(measure(call))
+        times.append(measure())
         if len(times) % _WINDOW == 0 and _is_settled(times):
             return len(times), True
     return len(times), False

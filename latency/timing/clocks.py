@@ -40,17 +40,19 @@ def interruption_counter() -> Callable[[], int] | None:
     return count
 
 
-def cuda_conditions(index: int) -> dict[str, Any]:
+def cuda_conditions(bus_id: str) -> dict[str, Any]:
     """Return `clock_mhz`, `memory_clock_mhz` and `temperature_c` of a CUDA device as its driver's tool reports them.
 
-    Nothing where the tool is missing, does not answer, or does not know. Its numbering may be another than torch's
-    where `CUDA_VISIBLE_DEVICES` hides devices, so that is taken into account.
+    Nothing where the tool is missing, does not answer, or does not know.
+
+    Args:
+        bus_id: Where the device is plugged in, as `latency.inference.pci_bus_id` tells; its number is not the tool's.
     """
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return {}
     names = {"clocks.sm": "clock_mhz", "clocks.mem": "memory_clock_mhz", "temperature.gpu": "temperature_c"}
-    command = [tool, f"--id={_system_id(index)}", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits"]
+    command = [tool, f"--id={bus_id}", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(  # noqa: S603 - a fixed command
             command, capture_output=True, text=True, timeout=_QUERY_LIMIT_S, check=True
@@ -70,9 +72,3 @@ def _core_clocks_mhz() -> list[float]:
         return []
     lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
     return [float(value) for key, _, value in lines if key.strip() == "cpu MHz"]
-
-
-def _system_id(index: int) -> str:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    ids = [name.strip() for name in visible.split(",") if name.strip()]
-    return ids[index] if index < len(ids) else str(index)

@@ -27,6 +27,16 @@ class LatencyStats:
     n_runs: int
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether the median rests on calls that something else interrupted: it may be far too high."""
+        return is_disturbed(self.conditions)
+
+    @property
+    def undisturbed_ms(self) -> float:
+        """What the call would take with nothing beside it, as far as can be told: at most the median."""
+        return undisturbed_ms(self.median_ms, self.conditions)
+
     def __post_init__(self) -> None:
         if self.n_runs < 1 or not 0 < self.p10_ms <= self.median_ms <= self.p90_ms < float("inf"):
             raise ValueError(
@@ -60,7 +70,18 @@ class LatencyStats:
             "is_warm_up_settled": times.is_settled,
             "n_disturbed": times.n_disturbed,
             "is_disturbed": times.is_disturbed,
+            "undisturbed_ms": 1000.0 * times.undisturbed_s,
         }
         if relative_interval is not None:
             certainty["is_stable"] = times.is_stable(relative_interval)
         return cls.from_times_s(times.times_s, {**conditions, **certainty})
+
+
+def is_disturbed(conditions: Mapping[str, Any]) -> bool:
+    """Return `LatencyStats.is_disturbed` of a reading of which the conditions were kept; unknown counts as no."""
+    return bool(conditions.get("is_disturbed", False))
+
+
+def undisturbed_ms(median_ms: float, conditions: Mapping[str, Any]) -> float:
+    """Return `LatencyStats.undisturbed_ms` of a reading of which median and conditions were kept."""
+    return min(median_ms, float(conditions.get("undisturbed_ms", median_ms)))

@@ -1,7 +1,5 @@
 """Makes the parts of a run from its configuration: the only package that knows both."""
 
-from nas.assembly.class_checks import check_data
-from nas.assembly.run_checks import check_files
 from nas.assembly.search import (
     checked_devices,
     load_candidate,
@@ -17,6 +15,8 @@ from nas.assembly.search import (
 from nas.assembly.training import (
     TrainingInputs,
     candidate_training,
+    check_data,
+    check_teacher_file,
     distillation,
     make_run_encoder,
     make_run_teacher,
@@ -29,7 +29,7 @@ __all__ = [
     "TrainingInputs",
     "candidate_training",
     "check_data",
-    "check_files",
+    "check_teacher_file",
     "checked_devices",
     "distillation",
     "load_candidate",

@@ -76,6 +76,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     except SearchSpaceError as error:
         raise InputError(f"search_space: {error}") from error
     runs_on = config.execution.instance
+    runs_on.prepare()
     devices = checked_devices(config, runs_on)
     inputs = training_inputs(config, folder, listener)
     if config.budget.gpu_hours is not None and (inputs is None or inputs.setting.device == "cpu"):
@@ -100,13 +101,13 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         files += (start.weights,) if isinstance(start, PretrainedSpace) else ()
     references = [ReferenceModel(kind) for kind in config.references]
     spaces: dict[str, SearchSpace] = {known.name: known for known in (start, *references)}
-    required = frozenset(_wanted_metrics(config))
+    required = frozenset(config.metric_keys)
     chance_levels = {
         name: metric.chance_level for name, metric in config.metrics.items() if metric.chance_level is not None
     }
     if inputs:
         chance_levels |= {metric: inputs.setting.task.chance_level(metric) for metric in inputs.setting.task.metrics}
-    problem = search_problem(config, space, signature)
+    problem = search_problem(config, space, signature, runs_on)
     if runs := config.controller.warm_start:
         n_first = max(controller.batch_size, _MIN_WARM_START)
         problem = replace(problem, first=warm_start(folder, runs, space, problem.objectives, n_first))
@@ -211,7 +212,7 @@ def _table_stages(config: RunConfig, space: SearchSpace) -> tuple[list[Stage], l
     """Return the stages that read a table's costs and its scores, those of them that some metric asks."""
     if not isinstance(space, Tabular):
         return [], []
-    wanted = _wanted_metrics(config) - config.metrics.keys()
+    wanted = set(config.metric_keys) - config.metrics.keys()
     groups = (wanted & set(space.costs), wanted - set(space.costs))
     costs, scores = ([TableStage(space, columns)] if columns else [] for columns in groups)
     return list(costs), list(scores)
@@ -227,18 +228,16 @@ def trained_metrics(config: RunConfig) -> list[str]:
     return [name for name in wanted if (info := config.metric_info(name)) is not None and info.needs_training]
 
 
-def _wanted_metrics(config: RunConfig) -> set[str]:
-    return {o.metric for o in config.objective_values()} | {c.metric for c in config.constraint_values()}
-
-
-def search_problem(config: RunConfig, space: SearchSpace, signature: ModelSignature | None) -> SearchProblem:
+def search_problem(
+    config: RunConfig, space: SearchSpace, signature: ModelSignature | None, runs_on: Executor
+) -> SearchProblem:
     """Return the problem with what can be known before anything is measured: a table's costs, counts and bounds."""
     objectives, constraints = config.objective_values(), config.constraint_values()
     if isinstance(space, Tabular):
-        known = TableCosts(space, _wanted_metrics(config))
+        known = TableCosts(space, config.metric_keys)
         keeps = bounds_check(known, constraints, space.costs)
         return SearchProblem(space, objectives, config.seed, keeps, known)
     if isinstance(space, ModelSpace) and signature is not None:
-        keeps = bounds_check(CountedCosts(space, signature), constraints, COMPLEXITY_METRICS)
+        keeps = bounds_check(CountedCosts(space, signature, runs_on.call), constraints, COMPLEXITY_METRICS)
         return SearchProblem(space, objectives, config.seed, keeps)
     return SearchProblem(space, objectives, config.seed)

@@ -1,20 +1,18 @@
 """What trainings need, made from the configuration: data, teacher, encoder, stored features."""
 
 import functools
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
-from nas.assembly.class_checks import check_classes, split_counts
-from nas.assembly.run_checks import check_batches, check_files
 from nas.config import RunConfig, resolve_device, resolve_precision
-from nas.data.base import Dataset, IndexedDataset, Split
-from nas.data.cache import ExamplesFile, cache_examples, load_array
-from nas.data.normalization import Normalization
-from nas.data.stream import StreamedExamples
+from nas.data.base import Dataset, Split
+from nas.data.cache import cache_examples
+from nas.data.training_split import training_normalization, training_split
 from nas.errors import InputError
 from nas.evaluation import (
     ModelSignature,
@@ -24,10 +22,8 @@ from nas.evaluation.stopping_rules import interim_metric
 from nas.files import file_hash
 from nas.pretrained.artifact import Artifact, in_order
 from nas.pretrained.encoder import Encoder, PretrainedSpace
-from nas.pretrained.features import Features
 from nas.pretrained.plan import Plan
 from nas.pretrained.teacher import Teacher, TeacherOutputs, TeacherReport
-from nas.pretrained.views import n_views
 from nas.search.listener import SearchListener
 from nas.search.parts import Thresholds
 from nas.search.retraining import RetrainingParts
@@ -35,12 +31,15 @@ from nas.store.artifacts import ArtifactCache
 from nas.store.run_folder import RunFolder, weights_path
 from nas.tasks.base import Task
 from nas.training.augmentation import Augmentation
+from nas.training.batch_checks import check_batches_of_one
+from nas.training.class_checks import check_classes, dataset_counts, split_counts
 from nas.training.distillation import Distillation
 from nas.training.setting import TrainingSetting
 from nas.values.objectives import Direction
-from search_spaces.base import SearchSpace
+from search_spaces.base import ModelSpace, PretrainableSpace, SearchSpace
+from search_spaces.references.reference_models import REFERENCE_MODELS
 
-_N_AT_A_TIME = 256  # decoded images in memory
+_N_SAMPLES = 32  # networks of the space that are looked at before any is trained
 
 
 @dataclass(frozen=True)
@@ -72,25 +71,79 @@ def training_inputs(
     """
     if config.data is None:
         return None
-    check_files(config)
+    check_teacher_file(config)
     dataset = config.data.instance
     dataset.check()
     fingerprint = dataset.fingerprint()
     device = resolve_device(config.training.device if config.training else "cpu")
-    _check_stored(folder, "data", fingerprint)
-    _check_stored(folder, "training_device", device)
+    folder.check_fact("data", fingerprint)
+    folder.check_fact("training_device", device)
     inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, folder.artifacts))
     listener = listener or SearchListener()
     for note in dataset.notes():
         listener.on_message(note)
-    counts = split_counts(folder.artifacts, inputs.setting)
-    check_classes(config, inputs.setting.task, counts, listener.on_message, is_dense=dataset.is_dense)
-    check_batches(config, config.search_space.instance, inputs.setting)
-    _check_stored(folder, "training_precision", str(inputs.setting.precision))
+    setting = inputs.setting
+    check_classes(setting.task, split_counts(folder.artifacts, setting), config.metric_keys, listener.on_message)
+    check_batches(config, setting)
+    folder.check_fact("training_precision", str(inputs.setting.precision))
     folder.store.set_fact("signature", asdict(inputs.signature))
     folder.store.set_fact("normalization", asdict(inputs.setting.normalization))
     folder.store.set_fact("class_names", list(dataset.class_names))
     return inputs
+
+
+def check_teacher_file(config: RunConfig) -> None:
+    """Check that the teacher's file is there, if the run learns from a given one.
+
+    Raises:
+        InputError: If it is missing.
+    """
+    if config.teacher is not None and distillation(config) is not None:
+        config.teacher.check_file()
+
+
+def check_data(config: RunConfig, on_message: Callable[[str], None]) -> None:
+    """Look at the files of a configuration's data as the start of a search does, and report what a person should know.
+
+    Raises:
+        DataError: Naming all that is missing, broken or does not fit.
+        InputError: If the data cannot give the scores that the run asks for.
+    """
+    if config.data is None:
+        return
+    dataset = config.data.instance
+    dataset.check()
+    for note in dataset.notes():
+        on_message(note)
+    task = _task(config, dataset)
+    check_classes(task, dataset_counts(dataset, task), config.metric_keys, on_message)
+
+
+def check_batches(config: RunConfig, setting: TrainingSetting) -> None:
+    """Check that encoder, teacher, references and networks of the space can be trained on batches as they are set.
+
+    Raises:
+        InputError: If one cannot.
+    """
+    check_batches_of_one(_trained_on_single_images(config, setting), setting.train.load().images.shape[1:])
+
+
+def _trained_on_single_images(config: RunConfig, setting: TrainingSetting) -> Iterator[tuple[str, nn.Module]]:
+    """Yield networks that are trained on batches of one image, with the section that says so."""
+    sizes = {"in_channels": setting.in_channels, "n_classes": setting.n_classes}
+    teacher, space = config.teacher, config.search_space.instance
+    if teacher is not None and teacher.given is None and teacher.recipe.batch_size == 1:
+        yield "teacher.recipe", teacher.build(**sizes)
+    if isinstance(space, PretrainableSpace) and config.pretraining is not None and config.pretraining.batch_size == 1:
+        yield "pretraining", space.build_for_pretraining(**sizes, seed=0)
+    if config.training is None or all(stage.batch_size > 1 for stage in config.training.stages):
+        return
+    for kind in config.references:
+        yield "training", REFERENCE_MODELS[kind](**sizes)
+    if isinstance(space, ModelSpace):
+        rng = np.random.default_rng(config.seed)
+        for _ in range(_N_SAMPLES):
+            yield "training", space.build(space.canonical(space.sample(rng)), **sizes, seed=0)
 
 
 def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListener | None = None) -> RetrainingParts:
@@ -162,13 +215,13 @@ def _setting(
     config: RunConfig, dataset: Dataset, fingerprint: str, device: str, cache: ArtifactCache
 ) -> TrainingSetting:
     assert config.task is not None  # noqa: S101 - as in _task
-    train = _training_split(config, dataset, cache)
+    train = training_split(cache, dataset, config.training.n_loader_workers if config.training else 0)
     task = _task(config, dataset)
     return TrainingSetting(
         data_fingerprint=fingerprint,
         train=train,
         validation=cache_examples(cache, dataset, Split.VALIDATION),
-        normalization=_normalization(train, fingerprint, cache),
+        normalization=training_normalization(cache, train, fingerprint),
         task=task,
         task_options=config.task.options,
         augmentation=_augmentation(config, task),
@@ -180,26 +233,6 @@ def _setting(
         precision=resolve_precision(config.training.precision, device) if config.training else torch.float32,
         resident_bytes=int(config.training.resident_gib * 2**30) if config.training else 0,
     )
-
-
-def _training_split(config: RunConfig, dataset: Dataset, cache: ArtifactCache) -> ExamplesFile | StreamedExamples:
-    n_workers = config.training.n_loader_workers if config.training else 0
-    if not n_workers:
-        return cache_examples(cache, dataset, Split.TRAIN)
-    assert isinstance(dataset, IndexedDataset)  # noqa: S101 - the reader refuses others
-    return StreamedExamples(dataset, n_workers)
-
-
-def _normalization(train: ExamplesFile | StreamedExamples, fingerprint: str, cache: ArtifactCache) -> Normalization:
-    if isinstance(train, ExamplesFile):
-        return Normalization.of(train.load().images)
-
-    def write(path: Path) -> None:  # all images are decoded for it, hence once
-        found = Normalization.of_parts(part.images for part in train.dataset.parts(Split.TRAIN, _N_AT_A_TIME)[1])
-        np.save(path, np.array([found.mean, found.std]))
-
-    mean, std = load_array(cache.get("normalization", {"data": fingerprint}, ".npy", write)[0]).tolist()
-    return Normalization(tuple(mean), tuple(std))
 
 
 def training_plan(config: RunConfig, space: SearchSpace, setting: TrainingSetting, cache: ArtifactCache) -> Plan:
@@ -225,7 +258,7 @@ def candidate_training(
     plan = training_plan(config, space, setting, folder.artifacts)
     _make(plan.artifacts, folder, listener)
     if plan.features:
-        listener.on_message(_place_of(plan.features, setting))
+        listener.on_message(plan.features.place)
     stage = TrainingStage(
         setting,
         config.training.stages,
@@ -245,29 +278,15 @@ def _make(wanted: Iterable[Artifact | None], folder: RunFolder, listener: Search
         artifact.make(listener)
         if isinstance(artifact, Teacher):
             report = artifact.report(listener)
-            _check_stored(folder, "teacher_weights", artifact.fingerprint)
+            folder.check_fact("teacher_weights", artifact.fingerprint)
             folder.store.set_fact("teacher", {"kind": artifact.spec.kind, **asdict(report)})
         elif isinstance(artifact, Encoder):
-            _check_stored(folder, "encoder", file_hash(artifact.path))
+            folder.check_fact("encoder", file_hash(artifact.path))
 
 
 def _start(space: SearchSpace, plan: Plan) -> SearchSpace:
     """Return the space whose networks start as the plan says."""
     return PretrainedSpace(plan.encoder.space, plan.encoder.path) if plan.encoder else space
-
-
-def _place_of(features: Features, setting: TrainingSetting) -> str:
-    """Return where trainings find the stored features, in words."""
-    if setting.device == "cpu":
-        place = "memory-mapped, as always on a CPU"
-    elif features.n_bytes <= setting.resident_bytes:
-        place = f"kept on {setting.device} while a process trains"
-    else:
-        gib = setting.resident_bytes / 2**30
-        place = f"memory-mapped as far as they exceed training.resident_gib ({gib:g})"
-    n = n_views(features.images)
-    amount = f"{n} view{'s' if n > 1 else ''} of each training image, {features.n_bytes / 2**20:,.0f} MiB"
-    return f"The encoder's features of {amount}: {place}."
 
 
 def thresholds(config: RunConfig, inputs: TrainingInputs | None, measured: Collection[str]) -> Thresholds:
@@ -312,15 +331,3 @@ def _augmentation(config: RunConfig, task: Task) -> Augmentation | None:
         except ValueError as error:
             raise InputError(f"augmentation.{error}") from error
     return config.augmentation
-
-
-def _check_stored(folder: RunFolder, key: str, value: str) -> None:
-    """Check what every training rests on against what was stored at first; mixed, records could not be compared."""
-    stored = folder.store.fact(key)
-    if stored is None:
-        folder.store.set_fact(key, value)
-    elif stored != value:
-        raise InputError(
-            f"{folder.path}: {key.replace('_', ' ')} is not what this run was started with "
-            f"({stored[:12]} then, {value[:12]} now); restore it, or start another run"
-        )

@@ -1,4 +1,7 @@
-"""The application: all commands, and the exit codes: 0 done, 2 the user's fault, 1 a fault of this program."""
+"""The application: all commands, and the exit codes.
+
+0 done; 2 the user's fault; 1 the machine's or this program's; 130, 143, 129 stopped by Ctrl-C, SIGTERM, SIGHUP.
+"""
 
 import os
 import sys
@@ -15,8 +18,10 @@ from nas.cli.networks import export, retrain
 from nas.cli.profile import profile
 from nas.cli.runs import plot, show
 from nas.cli.schema import schema
-from nas.cli.search import pretrain, search, teacher, validate
+from nas.cli.search import pretrain, search, teacher, validate, with_empty_cause
+from nas.cli.signals import StopSignals
 from nas.errors import InputError, NasError
+from nas.faults import is_machine_fault, machine_error
 from nas.values.shown_text import shown
 from nas.version import VERSION
 
@@ -51,16 +56,34 @@ def options(
 
 def main() -> None:
     """Run the command line; the entry point of `nas`."""
+    signals = StopSignals()
     try:
-        app()
-    except InputError as error:
-        print(shown(str(error), in_lines=True), file=sys.stderr)
-        sys.exit(2)
-    except NasError as error:
-        print(shown(str(error), in_lines=True), file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe has closed it: no fault
-    except Exception:  # noqa: BLE001 - the last place where a bug can be told apart from the user's fault
-        traceback.print_exc()
-        sys.exit(1)
+        with signals:
+            app(args=with_empty_cause(sys.argv[1:]))
+    except BaseException as error:  # noqa: BLE001 - the last place where anything can be told apart
+        if signals.number is not None:
+            signals.leave()  # whatever else failed on the way out
+        _exit_for(error)
+
+
+def _exit_for(error: BaseException) -> None:
+    """Print what `error` says, and exit with its code."""
+    match error:
+        case InputError():
+            print(shown(str(error), in_lines=True), file=sys.stderr)
+            sys.exit(2)
+        case NasError():
+            print(shown(str(error), in_lines=True), file=sys.stderr)
+            sys.exit(1)
+        case BrokenPipeError():
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # the reader of a pipe has closed it: no fault
+        case Exception() if is_machine_fault(error):
+            print(shown(str(machine_error("The command cannot go on", error)), in_lines=True), file=sys.stderr)
+            sys.exit(1)
+        case Exception():
+            traceback.print_exception(error)
+            sys.exit(1)
+        case _:
+            raise error

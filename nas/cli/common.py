@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nas.cli.signals import Stopped
+from nas.errors import MachineError
 from nas.values.shown_text import shown
-
-_INTERRUPTED = 130  # by convention 128 + SIGINT
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of the run.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, e.g. runs/quickstart.")]
@@ -41,10 +41,14 @@ def allow_local_modules(trust_code: bool) -> None:
 
 
 @contextlib.contextmanager
-def exit_on_interrupt(console: Console, message: str) -> Iterator[None]:
-    """On Ctrl-C, print `message` and exit with code 130."""
+def saying_how_to_go_on(console: Console, message: str) -> Iterator[None]:
+    """Print `message` when the command is stopped, or ends by a fault of the machine."""
     try:
         yield
-    except KeyboardInterrupt:
-        print_text(console, f"\nStopped. {message}")
-        raise typer.Exit(_INTERRUPTED) from None
+    except (Stopped, KeyboardInterrupt):
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print_text(console, f"\nStopped. {message}")
+        raise
+    except MachineError:
+        print_text(console, f"Stopped by a fault of the machine. {message}")
+        raise

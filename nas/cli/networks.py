@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nas.cli.common import CandidateId, RunDir, TrustCode, allow_local_modules, exit_on_interrupt, print_text
+from nas.cli.common import CandidateId, RunDir, TrustCode, allow_local_modules, print_text, saying_how_to_go_on
 from nas.errors import InputError
 
 
@@ -27,7 +27,7 @@ def retrain(
 
     allow_local_modules(trust_code)
     console = Console()
-    with exit_on_interrupt(console, "The interrupted training was discarded."):
+    with saying_how_to_go_on(console, "The interrupted training was discarded."):
         record = api.retrain(run_dir, candidate, epochs, trust_code=trust_code, console=console)
     print_text(console, f"{record.id}: {record.candidate.description}")
     for metric, value in record.retrained.items():

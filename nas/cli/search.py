@@ -1,7 +1,7 @@
 """Commands that start from a configuration: search, teacher, pretrain, validate."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +14,8 @@ from nas.cli.common import (
     Overrides,
     TrustCode,
     allow_local_modules,
-    exit_on_interrupt,
     print_text,
+    saying_how_to_go_on,
 )
 from nas.cli.runs import print_front
 
@@ -30,6 +30,15 @@ def search(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a run, or extend a finished one whose size or budget is raised.")
     ] = False,
+    retry_failed: Annotated[
+        str | None,
+        typer.Option(
+            "--retry-failed",
+            metavar="[CAUSE]",
+            help="Continue a run, and ask anew for its failed candidates: all, or those whose failure was in the stage "
+            "CAUSE or says CAUSE.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate the cost on this machine, and write nothing.")
     ] = False,
@@ -47,12 +56,28 @@ def search(
             print_text(console, line)
         return
     again = _resume_command(config, run_dir, overrides or [], trust_code)
-    with exit_on_interrupt(console, f"Everything computed so far is stored. To resume:\n  {again}"):
+    with saying_how_to_go_on(console, f"Everything computed so far is stored. To resume:\n  {again}"):
         run = api.run_search(
-            config, run_dir, resume=resume, overrides=overrides or (), trust_code=trust_code, console=console
+            config,
+            run_dir,
+            resume=resume,
+            retry_failed=retry_failed,
+            overrides=overrides or (),
+            trust_code=trust_code,
+            console=console,
         )
     print_front(console, run)
     _print_places(console, run)
+
+
+def with_empty_cause(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of a command line, with an empty cause for `--retry-failed` where none follows."""
+    given = list(arguments)
+    for place, argument in enumerate(given):
+        following = given[place + 1 : place + 2]
+        if argument == "--retry-failed" and (not following or following[0][:1] == "-" or Path(following[0]).is_file()):
+            given[place] = "--retry-failed="
+    return given
 
 
 def _resume_command(config: Path, run_dir: Path | None, overrides: list[str], trust_code: bool) -> str:
@@ -69,7 +94,7 @@ def _print_places(console: Console, run: "Run") -> None:
         "plots": run.path / "plots",
         "TensorBoard": f"tensorboard --logdir {run.path / 'tensorboard'}",
     }
-    if any((run.path / "weights").iterdir()):
+    if any((run.path / "weights").glob("*")):
         places["next"] = f"nas retrain {run.path} --candidate ID --epochs N; nas export {run.path} --knee"
     for what, place in places.items():
         print_text(console, f"{what:>12}: {place}")
@@ -106,7 +131,7 @@ def _train(
 
     allow_local_modules(trust_code)
     console = Console()
-    with exit_on_interrupt(console, "The interrupted training was discarded."):
+    with saying_how_to_go_on(console, "The interrupted training was discarded."):
         network = train(config, run_dir, overrides=overrides or (), trust_code=trust_code, console=console)
     print_text(console, f"{name} {network.path}: {network.n_params:,} parameters")
     for metric, value in network.scores.items():
@@ -125,7 +150,7 @@ def validate(
 
     allow_local_modules(trust_code)
     settings = load_config(config, overrides or (), trust_code)
-    assembly.check_files(settings)
+    assembly.check_teacher_file(settings)
     print(f"{config}: valid. Run {settings.name!r}: {len(settings.objectives)} objectives, ", end="")
     print(f"search space {settings.search_space.kind}, controller {settings.controller.kind}.")
     if look_at_data:

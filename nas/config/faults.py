@@ -12,7 +12,8 @@ from nas.config.yaml_source import Fault, KeyPath, key_text
 
 _MAX_LISTED = 12
 _WORDS = {"boolean": "true or false", "null": "null", "object": "a mapping", "string": "text", "path": "a path"}
-_NOUNS = {"integer": "integer", "number": "finite number", "string": "text", "path": "path"}
+_NOUNS = {"integer": "integer", "number": "finite number", "string": "text", "path": "path", "object": "mapping"}
+_NOUNS |= {"array": "list"}
 _BOUNDS = {
     "minimum": "at least",
     "exclusiveMinimum": "more than",

@@ -90,7 +90,10 @@ class KindOf:
         classes = KINDS[self.section].classes
         members = [Annotated[self.options(cls, kind), Tag(kind)] for kind, cls in classes.items()]
         name = Annotated[str, Field(json_schema_extra={"pattern": f"^{_OBJECT_NAME}$"})]
-        own = create_model("OwnClass", __base__=self.shared, __cls_kwargs__={"extra": "allow"}, kind=(name, ...))
+        base = KINDS[self.section].base
+        text = f"A class of your own, derived from `{base.__module__}.{base.__name__}`."
+        settings = {"extra": "allow"}
+        own = create_model("OwnClass", __base__=self.shared, __cls_kwargs__=settings, __doc__=text, kind=(name, ...))
         members.append(Annotated[own, Tag(_OWN_CLASS)])
         union = handler.generate_schema(Annotated[Union[tuple(members)], Discriminator(_tag)])  # noqa: UP007
         return core_schema.with_info_after_validator_function(self._made, union)

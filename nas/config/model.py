@@ -60,6 +60,11 @@ class _ControllerKeys(Section):
     warm_start: tuple[Path, ...] | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class _TeacherRecipe(TrainingRecipe):
+    epochs: Annotated[int, Ge(1)] = TeacherSpec.recipe.epochs
+
+
 class _TeacherKeys(Section):
     """Keys of a teacher's section beside its options.
 
@@ -69,7 +74,7 @@ class _TeacherKeys(Section):
     """
 
     weights: Path | None = None
-    recipe: TrainingRecipe | None = None
+    recipe: _TeacherRecipe | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +107,11 @@ def _data(kind: str, options: dict[str, Any], cls: type[Dataset]) -> Component[D
 
 
 def _teacher(
-    kind: str, options: dict[str, Any], cls: Any, weights: Path | None, recipe: TrainingRecipe | None
+    kind: str, options: dict[str, Any], cls: Any, weights: Path | None, recipe: _TeacherRecipe | None
 ) -> TeacherSpec:
     with torch.device("meta"):  # shapes only: no memory, no initial weights
         cls(3, 2, **options)
-    return TeacherSpec(kind, options, recipe or TeacherSpec.recipe, weights)
+    return TeacherSpec(kind, options, TrainingRecipe(**vars(recipe or TeacherSpec.recipe)), weights)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,6 +263,12 @@ class RunConfig(Section):
             for o in self.objectives
             if o.direction
         )
+
+    @property
+    def metric_keys(self) -> tuple[str, ...]:
+        """The metrics of objectives and constraints by the keys of records, each once."""
+        keys = [o.metric for o in self.objective_values()] + [c.metric for c in self.constraint_values()]
+        return tuple(dict.fromkeys(keys))
 
     def constraint_values(self) -> tuple[Constraint, ...]:
         """Return the constraints by the keys of records."""

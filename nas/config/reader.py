@@ -15,7 +15,6 @@ from nas.config.faults import Formatter, nearest
 from nas.config.kinds import Section
 from nas.config.model import RunConfig
 from nas.config.yaml_source import Fault, YamlSource
-from nas.pretrained.teacher import TeacherSpec
 from nas.values.recipes import TrainingRecipe
 
 _REQUIRED = tuple(name for name, field in RunConfig.model_fields.items() if field.is_required())
@@ -131,8 +130,8 @@ class ConfigReader:
 
 
 def _inherited(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the file with what parts take from elsewhere: a stage from its section, a teacher's recipe its default."""
-    training, teacher = data.get("training"), data.get("teacher")
+    """Return the file with what the stages of a training take over from its section."""
+    training = data.get("training")
     if isinstance(training, Mapping):
         training = {key: value for key, value in training.items() if value is not None or key in _RECIPE_KEYS}
         if isinstance(training.get("stages"), list):
@@ -140,7 +139,4 @@ def _inherited(data: dict[str, Any]) -> dict[str, Any]:
             stages = [shared | dict(stage) if isinstance(stage, Mapping) else stage for stage in training["stages"]]
             training["stages"] = stages
         data = data | {"training": training}
-    if isinstance(teacher, Mapping) and isinstance(teacher.get("recipe"), Mapping):
-        recipe = {"epochs": TeacherSpec.recipe.epochs, **teacher["recipe"]}
-        data = data | {"teacher": {**teacher, "recipe": recipe}}
     return data

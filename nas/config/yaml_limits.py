@@ -1,7 +1,6 @@
 """Bounds of what is read as YAML: its size before it is parsed, its depth and its aliases while it is."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
@@ -62,14 +61,12 @@ class BoundedLoader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=mark)
 
 
-class _Tree(Protocol):
-    @property
-    def children(self) -> Mapping[Any, "_Tree"]: ...
-
-
-def n_values(tree: _Tree, known: dict[int, int] | None = None) -> int:
-    """Return the number of values in a tree, those that aliases share counted each time."""
+def n_values(value: Any, known: dict[int, int] | None = None) -> int:
+    """Return the number of values in a value, those that aliases share counted each time."""
+    if not isinstance(value, dict | list):
+        return 1
     known = {} if known is None else known
-    if id(tree) not in known:
-        known[id(tree)] = 1 + sum(n_values(child, known) for child in tree.children.values())
-    return known[id(tree)]
+    if id(value) not in known:
+        children = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(n_values(child, known) for child in children)
+    return known[id(value)]

@@ -1,8 +1,8 @@
-"""YAML read as data that remembers the line of each key, so that a fault can name it."""
+"""YAML read as data; the line of each key is found again when a fault names it."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,50 +38,20 @@ def key_text(path: KeyPath) -> str:
 
 
 @dataclass(frozen=True)
-class _Node:
-    """A value with the places of everything in it."""
-
-    value: Any
-    line: int | None = None
-    override: int | None = None  # index of the --set that it came from
-    children: Mapping[str | int, "_Node"] = field(default_factory=dict)
-
-
-def _mapping(children: Mapping[str | int, _Node], line: int | None, override: int | None = None) -> _Node:
-    return _Node({key: child.value for key, child in children.items()}, line, override, children)
-
-
-def _sequence(items: Sequence[_Node], line: int | None, override: int | None = None) -> _Node:
-    return _Node([item.value for item in items], line, override, dict(enumerate(items)))
-
-
-def _of_value(value: Any) -> _Node:
-    if isinstance(value, Mapping):
-        return _mapping({key: _of_value(child) for key, child in value.items()}, None)
-    if isinstance(value, list | tuple):
-        return _sequence([_of_value(child) for child in value], None)
-    return _Node(value)
-
-
-def _without_free_keys(root: _Node) -> _Node:
-    """Return the tree without the keys at its top that mean nothing to us, by what they start with."""
-    kept = {key: child for key, child in root.children.items() if not str(key).startswith(_FREE_PREFIX)}
-    return root if len(kept) == len(root.children) else _mapping(kept, root.line, root.override)
-
-
-@dataclass(frozen=True)
 class YamlSource:
-    """A configuration as it was written, with the line of each key.
+    """A configuration as it was written.
 
     Attributes:
         name: What faults call it: the file as the user named it, or `<config>`.
-        root: The tree of values.
-        overrides: The `--set` arguments that were applied, in order.
+        data: Its plain values, without those under keys of the user's own.
+        document: Where they stand in the file; `None` for a configuration from Python, which has no lines.
+        overrides: The `--set` arguments that were applied, in order, and where their values stand.
     """
 
     name: str
-    root: _Node
-    overrides: tuple[str, ...] = ()
+    data: dict[str, Any]
+    document: yaml.Node | None = None
+    overrides: tuple[tuple[str, KeyPath], ...] = ()
 
     @classmethod
     def read(cls, path: Path | str) -> "YamlSource":
@@ -102,27 +72,21 @@ class YamlSource:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
-            raise ConfigurationError(
-                [f"{name}:{line}: must be UTF-8 text, got byte 0x{content[error.start]:02x}."]
-            ) from error
-        root, faults = _parse(text)
-        if root is None and not faults:
+            fault = f"{name}:{line}: must be UTF-8 text, got byte 0x{content[error.start]:02x}."
+            raise ConfigurationError([fault]) from error
+        document, data, faults = _parsed(text)
+        if document is None and not faults:
             raise ConfigurationError([f"{name}: the file is empty."])
-        if root is not None and not isinstance(root.value, dict):
-            faults.append((root.line or 1, "must be a mapping of keys to values."))
-        if root is None or faults:
+        if document is not None and not isinstance(document, yaml.MappingNode):
+            faults.append((_line(document), "must be a mapping of keys to values."))
+        if faults:
             raise ConfigurationError([f"{name}:{line}: {text}" for line, text in sorted(faults)])
-        return cls(name, _without_free_keys(root))
+        return cls(name, _without_free_keys(data), document)
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any]) -> "YamlSource":
-        """Return a configuration given from Python; it has no lines."""
-        return cls("<config>", _without_free_keys(_of_value(data)))
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The configuration as plain values."""
-        return dict(self.root.value)
+        """Return a configuration given from Python."""
+        return cls("<config>", _without_free_keys(_plain(data)))
 
     def with_overrides(self, settings: Sequence[str]) -> "YamlSource":
         """Return this configuration with `settings` such as `"controller.n_generations=20"` applied.
@@ -132,15 +96,17 @@ class YamlSource:
         Raises:
             ConfigurationError: Naming each setting that cannot be applied.
         """
-        root, faults, n_before = self.root, [], len(self.overrides)
-        for index, setting in enumerate(settings, n_before):
+        data, overrides, faults = self.data, self.overrides, []
+        for setting in settings:
             try:
-                root = _apply(root, setting, index)
-            except _SettingError as error:
+                keys, value = _key_and_value(setting)
+                data, path = _replaced(data, (), keys, value)
+                overrides += ((setting, path),)
+            except ValueError as error:
                 faults.append(f"--set {setting[:200]}: {error}")
         if faults:
             raise ConfigurationError(faults)
-        return replace(self, root=root, overrides=(*self.overrides, *settings))
+        return replace(self, data=data, overrides=overrides)
 
     def error(self, faults: Sequence[Fault]) -> ConfigurationError:
         """Return the error that lists `faults` with their places: by line, then those of `--set`."""
@@ -149,69 +115,80 @@ class YamlSource:
 
     def _place(self, path: KeyPath) -> tuple[int, int]:
         """Return what to sort by: `(0, line)` or `(1, index of the override)` of the nearest known key."""
-        node, override, line = self.root, self.root.override, self.root.line or 0
-        for key in path:
-            if key not in node.children:
-                break
-            node = node.children[key]
-            line = node.line or line
-            override = node.override if node.override is not None else override
-        return (0, line) if override is None else (1, override)
+        set_paths = [set_path for _, set_path in self.overrides]
+        for index, set_path in reversed(list(enumerate(set_paths))):
+            if path[: len(set_path)] == set_path:
+                return 1, index
+        node, line = self.document, _line(self.document)
+        for depth, key in enumerate(path, 1):
+            key_node, node = _entry(node, key)
+            if node is None:
+                below = (index for index, set_path in enumerate(set_paths) if set_path[:depth] == path[:depth])
+                return next(((1, index) for index in below), (0, line))
+            line = _line(key_node)
+        return 0, line
 
     def _prefix(self, place: tuple[int, int]) -> str:
         is_override, number = place
         if is_override:
-            return f"--set {self.overrides[number]}"
+            return f"--set {self.overrides[number][0]}"
         return f"{self.name}:{number}" if number else self.name
 
 
-class _SettingError(Exception):
-    """A `--set` argument that cannot be applied."""
+def _plain(value: Any) -> Any:
+    """Return a value from Python as YAML would give it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(child) for key, child in value.items()}
+    return [_plain(child) for child in value] if isinstance(value, list | tuple) else value
 
 
-def _apply(root: _Node, setting: str, index: int) -> _Node:
-    path_text, equals, value_text = setting.partition("=")
-    keys = path_text.strip().split(".")
+def _without_free_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if not str(key).startswith(_FREE_PREFIX)}
+
+
+def _line(node: yaml.Node | None) -> int:
+    """Return the line at which a node starts, from 1; 0 for none."""
+    return node.start_mark.line + 1 if node else 0
+
+
+def _entry(node: yaml.Node | None, key: str | int) -> tuple[yaml.Node | None, yaml.Node | None]:
+    """Return the nodes of a key and its value, or twice that of an item; `None` for both if there is no such."""
+    if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+        return node.value[key], node.value[key]
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    # Merged keys stand first, and give way to the mapping's own.
+    return next((pair for pair in reversed(pairs) if pair[0].value == key), (None, None))
+
+
+def _key_and_value(setting: str) -> tuple[list[str], Any]:
+    keys_text, equals, text = setting.partition("=")
+    keys = keys_text.strip().split(".")
     if not equals or not all(keys):
-        raise _SettingError("must be KEY.PATH=VALUE.")
+        raise ValueError("must be KEY.PATH=VALUE.")
     if len(keys) > MAX_DEPTH or len(setting) > MAX_BYTES:
-        raise _SettingError(f"must have at most {MAX_DEPTH} keys and {MAX_BYTES >> 10} KiB.")
-    value, faults = _parse(value_text)
+        raise ValueError(f"must have at most {MAX_DEPTH} keys and {MAX_BYTES >> 10} KiB.")
+    _, value, faults = _parsed(text)
     if faults:
-        raise _SettingError(f"the value is wrong: {faults[0][1]}")
-    return _replace(root, (), keys, replace(value or _Node(None), override=index), index)
+        raise ValueError(f"the value is wrong: {faults[0][1]}")
+    return keys, value
 
 
-def _replace(node: _Node, path: KeyPath, keys: Sequence[str], new: _Node, index: int) -> _Node:
-    """Return `node`, which stands at `path`, with `new` at `keys` below it."""
+def _replaced(old: Any, path: KeyPath, keys: Sequence[str], new: Any) -> tuple[Any, KeyPath]:
+    """Return a copy of `old`, the value at `path`, with `new` at `keys` below it, and the whole path of that."""
     if not keys:
-        return new
-    children = dict(node.children)
-    key = _child_key(node, path, keys[0])
-    child = children.get(key, _Node({}, override=index))
-    if child.value is None and len(keys) > 1:
-        child = _Node({}, child.line, index)
-    children[key] = _replace(child, (*path, key), keys[1:], new, index)
-    if isinstance(node.value, list):
-        return _sequence(list(children.values()), node.line, node.override)
-    return _mapping(children, node.line, node.override)
-
-
-def _child_key(node: _Node, path: KeyPath, key: str) -> str | int:
-    if isinstance(node.value, dict):
-        return key
-    if not isinstance(node.value, list):
-        raise _SettingError(f"{key_text(path)} is no mapping, so it has no {key!r}.")
-    if not key.isdecimal() or len(key) > 9 or int(key) >= len(node.value):
-        raise _SettingError(f"{key_text(path)} is a list of {len(node.value)}, so it has no item {key!r}.")
-    return int(key)
-
-
-class _Loader(BoundedLoader):
-    """The bounded safe loader, which also takes `1e-3` for the number that its writer meant.
-
-    YAML 1.1 wants a point and a sign: `1.0e-3`.
-    """
+        return new, path
+    changed: Any = list(old) if isinstance(old, list) else {} if old is None else old
+    key: str | int = keys[0]
+    if isinstance(changed, list):
+        if not keys[0].isdecimal() or len(keys[0]) > 9 or int(keys[0]) >= len(changed):
+            raise ValueError(f"{key_text(path)} is a list of {len(changed)}, so it has no item {key!r}.")
+        key = int(keys[0])
+        changed[key], whole = _replaced(changed[key], (*path, key), keys[1:], new)
+        return changed, whole
+    if not isinstance(changed, Mapping):
+        raise ValueError(f"{key_text(path)} is no mapping, so it has no {key!r}.")
+    value, whole = _replaced(changed.get(key), (*path, key), keys[1:], new)
+    return {**changed, key: value}, whole
 
 
 class _Dumper(yaml.SafeDumper):
@@ -223,11 +200,6 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)
-
-
-_EXPONENT_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT_FLOAT, list("-+.0123456789"))
 
 
 def to_yaml_text(data: Mapping[str, Any]) -> str:
@@ -243,34 +215,31 @@ def read_value(name: str, text: str) -> Any:
     Raises:
         ConfigurationError: If it is none; `name` says where it was given.
     """
-    root, faults = _parse(text[: MAX_BYTES + 1])
+    _, value, faults = _parsed(text[: MAX_BYTES + 1])
     if faults:
         raise ConfigurationError([f"{name}: {faults[0][1]}"])
-    return None if root is None else root.value
+    return value
 
 
 _LineFault = tuple[int, str]
 
 
-def _parse(text: str) -> tuple[_Node | None, list[_LineFault]]:
-    """Return the tree of `text`, `None` if there is nothing in it, and what is wrong with it."""
+def _parsed(text: str) -> tuple[yaml.Node | None, Any, list[_LineFault]]:
+    """Return the document of `text`, `None` if there is nothing in it, its value, and what is wrong with it."""
     try:
         loader = _Loader(text)
         document = loader.get_single_node()
-        if document is None:
-            return None, []
-        builder = _TreeBuilder(loader)
-        root = builder.build(document)
+        value = loader.build(document) if document else None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        return None, [(line, f"not valid YAML: {error.reason}.")]
+        return None, None, [(line, f"not valid YAML: {error.reason}.")]
     except yaml.MarkedYAMLError as error:
-        return None, lookalikes_in_lines(text) or [_syntax_fault(error)]
+        return None, None, lookalikes_in_lines(text) or [_syntax_fault(error)]
     except RecursionError:
-        return None, [(1, "nested too deeply.")]
-    if n_values(root) > MAX_VALUES:
-        return None, [(1, f"must hold at most {MAX_VALUES:,} values, aliases written out.")]
-    return root, builder.faults
+        return None, None, [(1, "nested too deeply.")]
+    if n_values(value) > MAX_VALUES:
+        return None, None, [(1, f"must hold at most {MAX_VALUES:,} values, aliases written out.")]
+    return document, value, loader.faults
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError) -> _LineFault:
@@ -281,88 +250,80 @@ def _syntax_fault(error: yaml.MarkedYAMLError) -> _LineFault:
     return (mark.line + 1 if mark else 1), f"not valid YAML: {context}{error.problem}."
 
 
-_PLAIN_TAGS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
-_MERGE_TAG = "tag:yaml.org,2002:merge"
+_MAP, _SEQUENCE, _TEXT, _MERGE, _FLOAT = (
+    f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "merge", "float")
+)
+_BEING_BUILT = object()
 
 
-class _TreeBuilder:
-    """Turns YAML's nodes into ours. A node that aliases share is built once, however often it is named."""
+class _Loader(BoundedLoader):
+    """The bounded safe loader, which notes all faults, and takes `1e-3` for the number that its writer meant.
 
-    def __init__(self, loader: _Loader) -> None:
+    YAML 1.1 wants a point and a sign: `1.0e-3`.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
         self.faults: list[_LineFault] = []
-        self._loader = loader
-        self._built: dict[yaml.Node, _Node] = {}
-        self._open: set[yaml.Node] = set()
+        self._built: dict[yaml.Node, Any] = {}
 
-    def build(self, node: yaml.Node) -> _Node:
-        if node in self._built:
-            return self._built[node]
-        line = node.start_mark.line + 1
-        if node in self._open:
-            return self._fault(line, "an anchor must not contain itself.")
-        self._open.add(node)
+    def build(self, node: yaml.Node) -> Any:
+        """Return a node's value; of one that aliases share always the same, made once."""
+        if node not in self._built:
+            self._built[node] = _BEING_BUILT
+            self._built[node] = self._value(node)
+        if self._built[node] is _BEING_BUILT:
+            return self._fault(node, "an anchor must not contain itself.")
+        return self._built[node]
+
+    def _fault(self, node: yaml.Node, text: str) -> None:
+        self.faults.append((_line(node), text))
+
+    def _value(self, node: yaml.Node) -> Any:
         if isinstance(node, yaml.ScalarNode):
-            built = self._scalar(node, line)
-        elif node.tag not in _PLAIN_TAGS:
-            built = self._fault(line, f"the tag {node.tag!r} is not allowed.")
-        elif isinstance(node, yaml.SequenceNode):
-            built = _sequence([self.build(item) for item in node.value], line)
-        else:
-            built = self._mapping(node, line)
-        self._open.remove(node)
-        self._built[node] = built
-        return built
+            return self._scalar(node)
+        if isinstance(node, yaml.MappingNode) and node.tag == _MAP:
+            return self._mapping(node)
+        if node.tag == _SEQUENCE:
+            return [self.build(item) for item in node.value]
+        return self._fault(node, f"the tag {node.tag!r} is not allowed.")
 
-    def _fault(self, line: int, text: str) -> _Node:
-        self.faults.append((line, text))
-        return _Node(None, line)
-
-    def _scalar(self, node: yaml.ScalarNode, line: int) -> _Node:
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
         if node.style is None and (surprise := scalar_surprise(node.value, node.tag)) is not None:
-            return self._fault(line, surprise)
-        return self._value(node, line)
-
-    def _value(self, node: yaml.ScalarNode, line: int) -> _Node:
+            return self._fault(node, surprise)
         try:
-            return _Node(self._loader.construct_object(node), line)
+            return self.construct_object(node)
         except yaml.constructor.ConstructorError:
-            return self._fault(line, f"the tag {node.tag!r} is not allowed.")
+            return self._fault(node, f"the tag {node.tag!r} is not allowed.")
         except ValueError as error:  # a date with month 13, a number of thousands of digits
-            return self._fault(line, f"{node.value[:40]!r} is no value: {error}.")
+            return self._fault(node, f"{node.value[:40]!r} is no value: {error}.")
 
-    def _mapping(self, node: yaml.Node, line: int) -> _Node:
-        merged: dict[str | int, _Node] = {}
-        own: dict[str | int, _Node] = {}
-        for key_node, value_node in node.value:
-            key_line = key_node.start_mark.line + 1
-            if key_node.tag == _MERGE_TAG:
-                merged = self._merge(value_node, key_line) | merged
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
+        first: dict[str, int] = {}
+        for key, value in node.value:
+            if key.tag == _MERGE:
+                self.build(value)
+            elif not isinstance(key, yaml.ScalarNode):
+                self._fault(key, "a key must be text, got a list or mapping; quote it.")
                 continue
-            key = self._key(key_node, key_line)
-            if not isinstance(key, str):
-                written = key_node.value if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
-                self._fault(key_line, f"a key must be text, got {written}; quote it.")
-            elif key in own:
-                self._fault(key_line, f"key {key!r} is given twice, first in line {own[key].line}.")
-            else:
-                own[key] = replace(self.build(value_node), line=key_line)
-        return _mapping(merged | own, line)
+            elif key.tag != _TEXT:
+                self._fault(key, f"a key must be text, got {key.value[:40]}; quote it.")
+            elif key.value in first:
+                self._fault(key, f"key {key.value!r} is given twice, first in line {first[key.value]}.")
+            elif key.style is None and (fault := lookalike(key.value)) is not None:
+                self._fault(key, fault)
+            first.setdefault(key.value, _line(key))
+        node.value = [pair for pair in node.value if isinstance(pair[0], yaml.ScalarNode)]
+        try:
+            self.flatten_mapping(node)
+        except yaml.constructor.ConstructorError as error:
+            mark = error.problem_mark or node.start_mark
+            self.faults.append((mark.line + 1, "<< must name a mapping or a list of mappings."))
+        # One pair of each key, or mappings that merge others twice would double at each step.
+        node.value = list({key.value: (key, value) for key, value in node.value}.values())
+        return {key.value: self.build(value) for key, value in node.value}
 
-    def _key(self, node: yaml.Node, line: int) -> Any:
-        """Return a key's value; one that is no text is refused whatever it is read as."""
-        if not isinstance(node, yaml.ScalarNode):
-            return self.build(node).value
-        if node.style is None and (fault := lookalike(node.value)) is not None:
-            self._fault(line, fault)
-        return self._value(node, line).value
 
-    def _merge(self, node: yaml.Node, line: int) -> dict[str | int, _Node]:
-        """Return the children of the mappings that `<<` names; of equal keys the first one's."""
-        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        children: dict[str | int, _Node] = {}
-        for source in reversed(sources):
-            if isinstance(source, yaml.MappingNode):
-                children |= self.build(source).children
-            else:
-                self._fault(line, "<< must name a mapping or a list of mappings.")
-        return children
+_EXPONENT_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(_FLOAT, _EXPONENT_FLOAT, list("-+.0123456789"))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Lt, Unit
 
 from nas.data.base import Examples, IndexedDataset, Split
 from nas.data.decoding import decode_image, to_array
@@ -60,7 +60,7 @@ class ImageFolder(IndexedDataset):
         self,
         root: Path,
         *,
-        image_size: int | tuple[int, int],
+        image_size: Annotated[int | tuple[int, int], Unit("pixels")],
         in_channels: Literal[1, 3] = 3,
         images: str = f"{SPLIT}/{CLASS}",
         validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Lt, Unit
 from PIL import Image
 
 from nas.data.base import Examples, IndexedDataset, Split
@@ -59,7 +59,7 @@ class ImageMaskFolder(IndexedDataset):
         root: Path,
         *,
         class_names: tuple[str, ...],
-        image_size: int | tuple[int, int],
+        image_size: Annotated[int | tuple[int, int], Unit("pixels")],
         images: str = "{split}/images",
         masks: str = "{split}/masks/{name}",
         ignore_index: int | None = None,

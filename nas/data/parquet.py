@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Lt, Unit
 
 from nas.data.base import Dataset, Examples, Split, decoded_in_parts
 from nas.data.decoding import decode_image, is_read_anew, probe_image, to_array
@@ -58,7 +58,7 @@ class ParquetImages(Dataset):
         self,
         root: Path,
         *,
-        image_size: int | tuple[int, int],
+        image_size: Annotated[int | tuple[int, int], Unit("pixels")],
         in_channels: Literal[1, 3] = 3,
         train_file: str | None = None,
         validation_file: str | None = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Unit
 
 from nas.data.base import Examples, IndexedDataset, Split
 from nas.data.face_drawing import CLASS_NAMES, draw_face
@@ -42,7 +42,7 @@ class SyntheticFaces(IndexedDataset):
     @bounded
     def __init__(
         self,
-        image_size: Annotated[int, Ge(32)] = 64,
+        image_size: Annotated[int, Ge(32), Unit("pixels")] = 64,
         n_train: Annotated[int, Ge(1)] = 1024,
         n_validation: Annotated[int, Ge(1)] = 256,
         n_test: Annotated[int, Ge(1)] = 512,

@@ -47,18 +47,24 @@ def estimate_costs(config: RunConfig, beside: Path | None = None, run: Run | Non
     with tempfile.TemporaryDirectory() as temporary:
         cache = ArtifactCache(Path(temporary) / "artifacts", read_only=(beside or Path("runs")) / "artifacts")
         with RunFolder.write(Path(temporary) / "run", artifacts=cache) as folder:
-            return _DryRun(config, folder, run).estimate()
+            dry_run = _DryRun(config, folder, run)
+            with dry_run.executor:
+                return dry_run.estimate()
 
 
 class _DryRun:
-    """Does the measurements of one estimate."""
+    """Does the measurements of one estimate.
+
+    Attributes:
+        executor: Takes them; to be closed.
+    """
 
     def __init__(self, config: RunConfig, folder: RunFolder, run: Run | None) -> None:
         self._config = config
         self._run = run
-        self._executor = config.execution.instance
+        self.executor = config.execution.instance
         self._space = config.search_space.instance
-        self._devices = assembly.checked_devices(config, self._executor)
+        self._devices = assembly.checked_devices(config, self.executor)
         self._inputs = inputs = assembly.training_inputs(config, folder)
         self._decoding_s = folder.artifacts.seconds
         self._signature = inputs.signature if inputs else None
@@ -94,7 +100,7 @@ class _DryRun:
         return CostEstimate(
             n_candidates=n_left,
             n_done=n_done,
-            n_at_a_time=self._executor.n_at_a_time(self._device),
+            n_at_a_time=self.executor.n_at_a_time(self._device),
             sampled=sampled,
             n_seeds=config.seeds_per_candidate if trains else 1,
             references=reference_costs,
@@ -126,18 +132,18 @@ class _DryRun:
     def _budget_s(self) -> float | None:
         """Return how long the budget's hours last; `None` where it limits none."""
         usage = self._run.usage if self._run else Usage()
-        return self._config.budget.seconds_left(usage, self._executor.n_gpus(self._device))
+        return self._config.budget.seconds_left(usage, self.executor.n_gpus(self._device))
 
     def _sampled(self) -> tuple[list[Genotype], int]:
         """Return a few genotypes inside the bounds on counts, and how many were drawn for them."""
         rng = np.random.default_rng([self._config.seed, 2])
-        is_inside = assembly.search_problem(self._config, self._space, self._signature).keeps_cheap_bounds
+        problem = assembly.search_problem(self._config, self._space, self._signature, self.executor)
         found: dict[Genotype, None] = {}
         n_drawn = 0
         while len(found) < _N_SAMPLES and n_drawn < _MAX_DRAWS:
             genotype = self._space.canonical(self._space.sample(rng))
             n_drawn += 1
-            if is_inside(genotype):
+            if problem.keeps_cheap_bounds(genotype):
                 found[genotype] = None
         if not found:
             raise InputError(
@@ -160,7 +166,7 @@ class _DryRun:
                 raise InputError(f"a sampled network failed in {event.failure.stage}: {event.failure.reason}")
 
         start = time.perf_counter()
-        self._executor.measure(evaluator, [job], refuse_failures)
+        self.executor.measure(evaluator, [job], refuse_failures)
         return time.perf_counter() - start
 
     def _measuring_stages(self, space: SearchSpace) -> tuple[Stage, ...]:

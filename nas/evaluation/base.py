@@ -1,15 +1,20 @@
 """The contract of a stage, and the subject that it evaluates."""
 
 import functools
+import json
+import math
+import numbers
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
 from nas.errors import EvaluationError
+from nas.faults import reason_of
 from nas.values.recipes import EpochSummary
 from nas.values.records import Candidate, Observation, Pruning
 from search_spaces.base import ModelSpace, SearchSpace
@@ -100,18 +105,34 @@ class Subject:
         """Return `values` as observations of this subject.
 
         Raises:
-            EvaluationError: If a value is no finite number.
+            EvaluationError: If a value is no finite real number (a text, a truth value and a tensor are none), or the
+                conditions are no plain JSON values.
         """
-        observations = []
-        for metric, value in values.items():
-            try:
-                number = float(value)
-                observations.append(
-                    Observation(self.candidate.id, stage, self.attempt, metric, number, conditions or {})
-                )
-            except (TypeError, ValueError) as error:
-                raise EvaluationError(f"{stage}: {metric} must be a finite number, got {value!r}") from error
-        return observations
+        conditions = dict(conditions or {})
+        try:
+            json.dumps(conditions)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise EvaluationError(f"{stage}: conditions must be plain JSON values: {error}") from error
+        return [
+            Observation(self.candidate.id, stage, self.attempt, metric, _number(stage, metric, value), conditions)
+            for metric, value in values.items()
+        ]
+
+
+def _number(stage: str, metric: str, value: Any) -> float:
+    """Return `value`, given by anybody's code, as a float."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except Exception as error:
+            raise EvaluationError(f"{stage}: {metric} cannot be made a number: {reason_of(error)}") from error
+        if math.isfinite(number):
+            return number
+    try:
+        shown = reprlib.repr(value)
+    except Exception:  # noqa: BLE001 - as above
+        shown = f"a {type(value).__name__}"
+    raise EvaluationError(f"{stage}: {metric} must be a finite number, got {shown}")
 
 
 class PrunedError(EvaluationError):
@@ -135,11 +156,13 @@ class Stage(ABC):
         name: Unique in a run; stored with each observation.
         needs: Resources.
         provides: Metrics that it gives, by their keys in records.
+        is_harmless: Whether it only looks up numbers: no code that a candidate brings along can end the process.
     """
 
     name: str
     needs: frozenset[Need]
     provides: frozenset[str]
+    is_harmless: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, subject: Subject) -> Sequence[Observation]:
@@ -147,5 +170,6 @@ class Stage(ABC):
 
         Raises:
             PrunedError: To stop the candidate early.
+            MachineError: If files of the run cannot be read or written: the search stops, the candidate stays open.
             Exception: The candidate is recorded as FAILED, by the rules of `nas.evaluation.verdicts`.
         """

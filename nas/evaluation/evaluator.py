@@ -1,5 +1,6 @@
 """Takes one candidate through the stages and reports events."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,11 @@ class Evaluator:
     files: tuple[Path, ...] = ()
     weights: Callable[[str], Path] | None = None
 
+    @property
+    def is_harmless(self) -> bool:
+        """Whether no candidate can end the process that evaluates it."""
+        return all(stage.is_harmless for stage in self.stages)
+
     def subject(self, job: Job, on_event: Callable[[Event], None] = lambda event: None) -> Subject:
         """Return the argument of the stages for `job`."""
         candidate = job.candidate
@@ -65,6 +71,7 @@ class Evaluator:
 
         Raises:
             InputError: A fault of the user's that every candidate would meet; it is no candidate's failure.
+            MachineError: A fault of the machine; no candidate's failure either.
             Exception: What `on_event` raises; that is no candidate's failure either.
         """
         on_event(self._end(job, on_event))
@@ -87,16 +94,20 @@ class Evaluator:
 
     def _run_stage(self, stage: Stage, job: Job, subject: Subject, on_event: Callable[[Event], None]) -> Ended | None:
         """Report the readings of `stage` and add them to the subject's metrics; return the end if it is one."""
-        end = None
+        end, process = None, os.getpid()
         try:
             observations = tuple(stage.run(subject))
         except _CallbackError as wrapper:
             raise wrapper.error from None
         except Exception as error:  # noqa: BLE001 - whatever a network or a user's function raises
+            if os.getpid() != process:
+                os._exit(1)
             end = verdicts.after_error(job, stage.name, error)
             if not isinstance(error, PrunedError):
                 return end
             observations = error.observations
+        if os.getpid() != process:
+            os._exit(1)  # a copy that the stage forked and let go on: this process's answer is the only one
         on_event(Reading(job.candidate.id, observations))
         subject.metrics = {**subject.metrics, **{o.metric: o.value for o in observations}}
         return end

@@ -17,6 +17,7 @@ class Job:
         metrics: Results of stages that are done.
         stages_done: Those stages; they are left out.
         attempt: 1 for the first try.
+        n_lost: How many of the attempts since it was last asked for ended without a verdict.
         constraints: Bounds that it must keep; none for a reference network.
         thresholds: Scores that its training must reach between its stages, by metric.
     """
@@ -25,6 +26,7 @@ class Job:
     metrics: Mapping[str, float] = field(default_factory=dict)
     stages_done: frozenset[str] = frozenset()
     attempt: int = 1
+    n_lost: int = 0
     constraints: tuple[Constraint, ...] = ()
     thresholds: Mapping[str, float] = field(default_factory=dict)
 

@@ -6,6 +6,7 @@ import torch
 
 from latency.counting.complexity import count_model
 from latency.errors import UncountedOperatorError
+from nas.errors import LostProcessError
 from nas.evaluation.base import ModelSignature
 from nas.values.objectives import Constraint, violations
 from search_spaces.base import ModelSpace
@@ -39,11 +40,15 @@ class CountedCosts:
     Args:
         space: Builds the networks.
         signature: Their input and output.
+        call: Calls a function where a network that ends its process ends no search; an `Executor.call`.
     """
 
-    def __init__(self, space: ModelSpace, signature: ModelSignature) -> None:
+    def __init__(
+        self, space: ModelSpace, signature: ModelSignature, call: Callable[..., dict[str, float]] | None = None
+    ) -> None:
         self._space = space
         self._signature = signature
+        self._call = call or (lambda function, *arguments: function(*arguments))
         self._known: dict[Genotype, dict[str, float]] = {}
 
     def __call__(self, genotype: Genotype) -> dict[str, float]:
@@ -52,22 +57,26 @@ class CountedCosts:
         The error of such a network is reported by its evaluation.
         """
         if genotype not in self._known:
-            self._known[genotype] = self._count(genotype)
+            try:
+                self._known[genotype] = self._call(_counted, self._space, self._signature, genotype)
+            except LostProcessError:
+                self._known[genotype] = {}
         return self._known[genotype]
 
-    def _count(self, genotype: Genotype) -> dict[str, float]:
-        sizes = {"in_channels": self._signature.in_channels, "n_classes": self._signature.n_classes}
-        for device in ("meta", "cpu"):  # with its weights only where a network reads them while it is built
-            try:
-                with torch.device(device):
-                    model = self._space.build(genotype, **sizes, seed=0)
-                counts = count_model(model.eval(), self._signature.input_shape)
-                return {"n_params": counts.n_params, "n_macs": counts.require_complete().n_macs}
-            except UncountedOperatorError:
-                return {}
-            except Exception:  # noqa: BLE001, S112 - whatever a network raises
-                continue
-        return {}
+
+def _counted(space: ModelSpace, signature: ModelSignature, genotype: Genotype) -> dict[str, float]:
+    sizes = {"in_channels": signature.in_channels, "n_classes": signature.n_classes}
+    for device in ("meta", "cpu"):  # with its weights only where a network reads them while it is built
+        try:
+            with torch.device(device):
+                model = space.build(genotype, **sizes, seed=0)
+            counts = count_model(model.eval(), signature.input_shape)
+            return {"n_params": counts.n_params, "n_macs": counts.require_complete().n_macs}
+        except UncountedOperatorError:
+            return {}
+        except Exception:  # noqa: BLE001, S112 - whatever a network raises
+            continue
+    return {}
 
 
 def bounds_check(

@@ -12,9 +12,11 @@ from torch import nn
 
 from latency.counting.complexity import count_model
 from latency.devices.base import Device
+from latency.errors import DeviceUnavailableError
 from nas.data.base import Examples
 from nas.evaluation.base import Need, PrunedError, Stage, Subject
 from nas.evaluation.stopping_rules import interim_metric
+from nas.faults import blaming_machine, machine_error
 from nas.pretrained.features import Features
 from nas.pretrained.teacher import Teacher
 from nas.torch_tools import save_weights
@@ -73,6 +75,12 @@ class DeviceStage(Stage):
         """Return the wanted ones of latency and peak memory."""
         assert subject.signature is not None  # noqa: S101 - as above
         model, shape = subject.model.eval(), subject.signature.input_shape
+        try:
+            return self._measured(subject, model, shape)
+        except DeviceUnavailableError as error:  # it was here when the search began
+            raise machine_error(f"{self.name} cannot measure", error) from error
+
+    def _measured(self, subject: Subject, model: nn.Module, shape: tuple[int, int, int]) -> list[Observation]:
         observations: list[Observation] = []
         if key := self._keys.get("latency_ms"):
             stats = self._device.measure_latency(model, shape)
@@ -82,6 +90,10 @@ class DeviceStage(Stage):
             memory = self._device.measure_peak_memory(model, shape)
             observations += subject.observe(self.name, {key: memory.peak_bytes}, memory.conditions)
         return observations
+
+
+def _names(files: Sequence[Path]) -> str:
+    return ", ".join(map(str, files)) or "the training split"
 
 
 def confirm(stage: DeviceStage, subjects: Sequence[Subject], n_rounds: int) -> dict[str, list[Observation]]:
@@ -219,7 +231,9 @@ class TrainingStage(Stage):
                 self._end_if_behind(subject, on_the_way)
         scores = self._scores(model)
         if self._weights is not None:
-            save_weights(model, self._weights(subject.candidate.id), with_checksum=True)
+            path = self._weights(subject.candidate.id)
+            with blaming_machine(f"{path} cannot be written"):
+                save_weights(model, path, with_checksum=True)
         extra = {"distillation_ratio": summary.distillation_ratio} if self._distillation else {}
         conditions = {"epochs": n_epochs, "device": self._setting.device}
         return [*on_the_way, *subject.observe(self.name, {**scores, **extra}, conditions)]
@@ -243,16 +257,19 @@ class TrainingStage(Stage):
 
     @functools.cached_property
     def _image_data(self) -> TrainingData:
-        return self._setting_now.training_data(self._teacher_logits)
+        with blaming_machine(f"{_names(self.files)} cannot be read"):
+            return self._setting_now.training_data(self._teacher_logits)
 
     @functools.cached_property
     def _feature_data(self) -> TrainingData:
         assert self._features is not None  # noqa: S101 - nas.assembly gives them where a stage trains the decoder alone
-        return self._features.load(self._setting.device, self._setting_now.resident_bytes)
+        with blaming_machine(f"{_names(self._features.files)} cannot be read"):
+            return self._features.load(self._setting.device, self._setting_now.resident_bytes)
 
     @functools.cached_property
     def _validation(self) -> Examples:
-        return self._setting_now.validation_examples()
+        with blaming_machine(f"{_names(self._setting.validation.files)} cannot be read"):
+            return self._setting_now.validation_examples()
 
     @property
     def _setting_now(self) -> TrainingSetting:
@@ -267,7 +284,10 @@ class TrainingStage(Stage):
 
     @functools.cached_property
     def _live_teacher(self) -> nn.Module | None:
-        return self._teacher.load() if self._teacher else None
+        if self._teacher is None:
+            return None
+        with blaming_machine(f"the teacher ({_names(self._teacher.files)}) cannot be read"):
+            return self._teacher.load()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out loaded data: a worker process maps the files itself."""

@@ -17,6 +17,7 @@ class TableStage(Stage):
     """
 
     needs = frozenset[Need]()
+    is_harmless = True
 
     def __init__(self, table: Tabular, columns: Collection[str]) -> None:
         self.name = "table:costs" if set(columns) <= set(table.costs) else "table:scores"

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Unit
 from pydantic import Field
 from pydantic_core import to_jsonable_python
 
@@ -39,7 +39,7 @@ class TrainingConfig(TrainingRecipe):
     device: Annotated[str, _DEVICE] = "auto"
     n_threads_alone: Annotated[int, Ge(1)] = 1
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    resident_gib: Annotated[float, Ge(0)] = 4.0
+    resident_gib: Annotated[float, Ge(0), Unit("GiB")] = 4.0
     n_loader_workers: Annotated[int, Ge(0)] = 0
     n_views: Annotated[int, Ge(1)] = 4
     drop_rule: DropRule | None = None

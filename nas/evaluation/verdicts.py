@@ -4,28 +4,17 @@ The evaluator asks after each stage and at the end, executors after an attempt t
 """
 
 import dataclasses
-import traceback
 from collections.abc import Collection, Mapping
 
-from nas.errors import InputError
+from nas.errors import InputError, MachineError
 from nas.evaluation.base import PrunedError
 from nas.evaluation.events import Ended, Event, Job
+from nas.faults import is_machine_fault, is_out_of_memory, machine_error, reason_of, traceback_of
 from nas.values.objectives import violations
 from nas.values.records import Failure, RecordState
 
 MAX_ATTEMPTS = 2
-"""How often a candidate is tried whose process dies, hangs, or runs out of memory."""
-
-_MEMORY_ERRORS = ("MemoryError:", "OutOfMemoryError:")  # begin a reason: Python's, torch's of its CUDA allocator
-_MEMORY_TEXTS = (  # stand anywhere in one: RuntimeErrors of torch and of the libraries that it calls
-    "DefaultCPUAllocator: can't allocate memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "HOST_ALLOCATION_FAILED",  # cuDNN 9
-    "DEVICE_ALLOCATION_FAILED",
-    "std::bad_alloc",
-)
+"""How often a candidate is tried whose process dies, hangs, or runs out of memory; `--retry-failed` begins anew."""
 
 
 def after_readings(job: Job, metrics: Mapping[str, float]) -> Ended | None:
@@ -39,12 +28,15 @@ def after_error(job: Job, stage: str, error: Exception) -> Ended:
 
     Raises:
         InputError: `error` itself, if it is one: a fault of the user's that every candidate would meet.
+        MachineError: If `error` tells of a disk, a file system or a GPU that fails.
     """
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | MachineError):
         raise error
+    if is_machine_fault(error):
+        raise machine_error(f"stage {stage!r} of candidate {job.candidate.id}", error) from error
     if isinstance(error, PrunedError):
         return Ended(job.candidate.id, RecordState.PRUNED, job.attempt, pruning=error.pruning)
-    failure = Failure(stage, f"{type(error).__name__}: {error}", traceback.format_exc())
+    failure = Failure(stage, reason_of(error), traceback_of(error))
     return Ended(job.candidate.id, RecordState.FAILED, job.attempt, failure=failure)
 
 
@@ -63,8 +55,8 @@ def after_lost_attempt(job: Job, reason: str) -> Job | Ended:
         job: An attempt of it ended without a verdict.
         reason: Why; continues "in the last one ...".
     """
-    if job.attempt < MAX_ATTEMPTS:
-        return dataclasses.replace(job, attempt=job.attempt + 1)
+    if job.n_lost + 1 < MAX_ATTEMPTS:
+        return dataclasses.replace(job, attempt=job.attempt + 1, n_lost=job.n_lost + 1)
     text = f"given up after {job.attempt} attempts; in the last one {reason}"
     return Ended(job.candidate.id, RecordState.FAILED, job.attempt, failure=Failure("execution", text, ""))
 
@@ -74,5 +66,4 @@ def memory_fault(event: Event) -> str | None:
     if not isinstance(event, Ended) or event.failure is None:
         return None
     reason = event.failure.reason
-    is_out_of_memory = reason.startswith(_MEMORY_ERRORS) or any(text in reason for text in _MEMORY_TEXTS)
-    return f"it ran out of memory: {reason}" if is_out_of_memory else None
+    return f"it ran out of memory: {reason}" if is_out_of_memory(reason) else None

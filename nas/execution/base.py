@@ -10,7 +10,7 @@ import torch
 
 from nas.evaluation import verdicts
 from nas.evaluation.evaluator import Evaluator
-from nas.evaluation.events import Event, Job
+from nas.evaluation.events import Ended, Event, Job
 
 T = TypeVar("T")
 
@@ -48,9 +48,27 @@ class Executor(ABC):
         for job in jobs:
             evaluator.run(job, on_event)
 
-    def at_device(self, stage: str, function: Callable[..., T], *arguments: object) -> T:
-        """Call `function` on the machine that has the device of the stage of that name, and return its result."""
+    def prepare(self) -> None:  # noqa: B027 - most executors have nothing to start
+        """Start in the background what takes seconds and is needed later."""
+
+    def call(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call `function`, which runs networks of candidates, where it can't end this process, and return its result.
+
+        Raises:
+            LostProcessError: If it ended its process.
+        """
         return function(*arguments)
+
+    def at_device(self, stage: str, function: Callable[..., T], *arguments: object, isolated: bool = False) -> T:
+        """Call `function` on the machine that has the device of the stage of that name, and return its result.
+
+        Args:
+            stage: Its name.
+            function: To be called.
+            arguments: Of the function.
+            isolated: Whether it runs networks of candidates; then as `call`.
+        """
+        return self.call(function, *arguments) if isolated else function(*arguments)
 
     def check_device(self, device: str) -> None:  # noqa: B027 - most executors see what this process sees
         """Check that workers can train on the torch device `device`.
@@ -83,11 +101,19 @@ class JobQueue:
     Args:
         jobs: As for `Executor.run`.
         on_event: Callback for the end of candidates that are given up.
+        check: Called with the reason when an attempt is lost, and whether it is the last one; raises `MachineError` if
+            that is the machine's fault.
     """
 
-    def __init__(self, jobs: Iterable[Job | None], on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        jobs: Iterable[Job | None],
+        on_event: Callable[[Event], None],
+        check: Callable[[str, bool], None] = lambda reason, is_last: None,
+    ) -> None:
         self._source = iter(jobs)
         self._on_event = on_event
+        self._check = check
         self._again: deque[Job] = deque()
         self._draining = False  # no new job until all running jobs have ended
         self._is_used_up = False
@@ -113,12 +139,17 @@ class JobQueue:
         self._again.append(job)
 
     def lose_attempt(self, job: Job, reason: str) -> None:
-        """Queue another attempt of `job` or report its failure: one ended without a verdict because `reason`."""
-        match verdicts.after_lost_attempt(job, reason):
-            case Job() as again:
-                self._again.append(again)
-            case end:
-                self._on_event(end)
+        """Queue another attempt of `job` or report its failure: one ended without a verdict because `reason`.
+
+        Raises:
+            MachineError: If no candidate is to blame.
+        """
+        next_one = verdicts.after_lost_attempt(job, reason)
+        self._check(reason, isinstance(next_one, Ended))
+        if isinstance(next_one, Job):
+            self._again.append(next_one)
+        else:
+            self._on_event(next_one)
 
 
 def free_unused_memory() -> None:

@@ -1,26 +1,26 @@
 """Several candidates at a time, each in a process of its own, on this machine."""
 
 import math
-import multiprocessing
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sized
-from multiprocessing.connection import wait
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Sequence, Sized
+from typing import Annotated, Literal, TypeVar
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Unit
 
 from nas.evaluation.evaluator import Evaluator
-from nas.evaluation.events import Ended, Event, Job, Reading
-from nas.evaluation.verdicts import memory_fault
-from nas.execution.base import Executor, JobQueue, free_unused_memory
-from nas.execution.time_limit import START_LIMIT_S, TimeLimit
+from nas.evaluation.events import Event, Job
+from nas.execution.base import Executor, free_unused_memory
 from nas.execution.worker_count import WorkerCount, available_cores, n_cpu_workers, n_that_fit
-from nas.execution.worker_process import STARTED, VISIBLE_GPUS, WorkerProcess
+from nas.execution.worker_main import VISIBLE_GPUS
+from nas.execution.worker_pool import WorkerPool
+from nas.execution.worker_process import start_server
 from nas.values.bounds import bounded
+
+T = TypeVar("T")
 
 
 class ProcessPoolExecutor(Executor):
@@ -28,7 +28,7 @@ class ProcessPoolExecutor(Executor):
 
     A worker that dies, does not start within 10 minutes, exceeds its time limit or runs out of memory costs its
     candidate an attempt; the process is replaced, so that all its memory is released. A candidate that loses two
-    attempts is FAILED.
+    attempts is FAILED. Measurements that need a device to themselves are made in one more process, one at a time.
 
     With `training.device: cuda` the workers share out all GPUs that this process sees.
 
@@ -45,40 +45,30 @@ class ProcessPoolExecutor(Executor):
         self,
         n_workers: Annotated[int, Ge(1)] | Literal["auto"] = 2,
         n_threads: Annotated[int, Ge(1)] = 1,
-        candidate_timeout_s: Annotated[float, Gt(0)] | None = None,
+        candidate_timeout_s: Annotated[float, Gt(0), Unit("s")] | None = None,
     ) -> None:
         self._fixed_n_workers = None if n_workers == "auto" else n_workers
         self._n_threads = n_threads
-        self._limit = TimeLimit(candidate_timeout_s)
-        self._workers: list[WorkerProcess] = []
-        self._evaluator: Evaluator | None = None
-        self._gpus: list[str] = []
-        self._n_wanted = 0  # jobs of this run, where their number is known
-        self._count: WorkerCount | None = None  # where the number is to be found
-        self._context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads half
+        self._pool = _SharedPool(n_threads, candidate_timeout_s, self._fixed_n_workers)
+        self._measuring = WorkerPool(n_threads, candidate_timeout_s)
+
+    def prepare(self) -> None:
+        """Start the server of worker processes."""
+        start_server()
 
     def run(self, evaluator: Evaluator, jobs: Iterable[Job | None], on_event: Callable[[Event], None]) -> None:
         """Evaluate all `jobs`."""
-        if evaluator is not self._evaluator:
-            self.close()
-            self._evaluator = evaluator
-            free_unused_memory()  # which the teacher took; the workers need it
-            self._gpus = visible_gpus() if evaluator.device == "cuda" else []
-            self._count = self._new_count(evaluator)
-            self._limit.forget()
-        self._n_wanted = len(jobs) if isinstance(jobs, Sized) else sys.maxsize
-        queue = JobQueue(jobs, on_event)
-        try:
-            while self._start_jobs(queue):
-                self._note_working()
-                busy = {worker.connection: worker for worker in self._busy}
-                seconds = max(0.0, min(map(self._seconds_left, self._busy)))
-                for connection in wait(list(busy), seconds):
-                    self._receive(busy[connection], queue, on_event)
-                self._stop_late(queue)
-        except BaseException:
-            self.close()
-            raise
+        self._pool.take_over(evaluator, len(jobs) if isinstance(jobs, Sized) else sys.maxsize)
+        self._pool.run(evaluator, jobs, on_event)
+
+    def measure(self, evaluator: Evaluator, jobs: Sequence[Job], on_event: Callable[[Event], None]) -> None:
+        """Evaluate `jobs` one after the other, in one process."""
+        self._measuring.run(evaluator, jobs, on_event)
+
+    def call(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call `function` in the process that measures."""
+        result: T = self._measuring.call(function, *arguments)
+        return result
 
     def n_gpus(self, device: str) -> float:
         """Return how many GPUs the workers share out."""
@@ -93,25 +83,65 @@ class ProcessPoolExecutor(Executor):
 
     def close(self) -> None:
         """End the worker processes."""
-        for worker in self._workers:
-            worker.stop()
-        self._workers.clear()
+        self._pool.close()
+        self._measuring.close()
+
+
+class _SharedPool(WorkerPool):
+    """Workers that share out the GPUs, their number fixed or found on the way.
+
+    Args:
+        n_threads: As for `WorkerPool`.
+        candidate_timeout_s: As for `WorkerPool`.
+        n_workers: `None` to find it.
+    """
+
+    def __init__(self, n_threads: int, candidate_timeout_s: float | None, n_workers: int | None) -> None:
+        super().__init__(n_threads, candidate_timeout_s, n_workers or n_cpu_workers(n_threads))
+        self._is_fixed = n_workers is not None
+        self._evaluator: Evaluator | None = None
+        self._gpus: list[str] = []
+        self._n_wanted = 0  # jobs of this run, where their number is known
+        self._count: WorkerCount | None = None  # where the number is to be found
+
+    def take_over(self, evaluator: Evaluator, n_jobs: int) -> None:
+        """Get ready for `n_jobs` jobs; workers of another evaluator hold memory that these need."""
+        self._n_wanted = n_jobs
+        if evaluator is not self._evaluator:
+            self.close()
+            self._evaluator = evaluator
+            free_unused_memory()  # which the teacher took; the workers need it
+            self._gpus = visible_gpus() if evaluator.device == "cuda" else []
+            self._count = self._new_count(evaluator)
 
     @property
-    def _busy(self) -> list[WorkerProcess]:
-        return [worker for worker in self._workers if worker.job]
+    def n_places(self) -> int:
+        """Workers at a time, on all GPUs together."""
+        return self._count.n * max(1, len(self._gpus)) if self._count else super().n_places
 
-    @property
-    def _n_places(self) -> int:
-        if self._fixed_n_workers is not None:
-            return self._fixed_n_workers
-        if self._count is not None:
-            return self._count.n * max(1, len(self._gpus))
-        return n_cpu_workers(self._n_threads)
+    def gpu_for_next(self) -> str | None:
+        """Return the GPU that has the fewest workers."""
+        taken = Counter(worker.gpu for worker in self.workers)
+        return min(self._gpus, key=lambda gpu: taken[gpu], default=None)
+
+    def note_working(self) -> None:
+        """Take note of whether all workers work."""
+        if self._count:
+            self._count.note_working(all_work=sum(worker.works for worker in self.busy) >= self.n_places)
+
+    def note_end(self) -> None:
+        """Count the candidate for the rate."""
+        if self._count:
+            self._count.note_end()
+
+    def note_memory_fault(self) -> None:
+        """Go on with fewer workers, if their number is not fixed."""
+        if self._count:
+            self._count.note_memory_fault()
 
     def _new_count(self, evaluator: Evaluator) -> WorkerCount | None:
         """Return a search for the number of workers of each GPU; `None` where it is fixed."""
-        if self._fixed_n_workers is not None or not evaluator.device.startswith("cuda"):
+        if self._is_fixed or not evaluator.device.startswith("cuda"):
             return None
         n_gpus = max(1, len(self._gpus))
         free_at_first = free_gpu_bytes(evaluator.device)
@@ -122,81 +152,6 @@ class ProcessPoolExecutor(Executor):
             return min(by_memory, max(1, available_cores() // n_gpus), max(1, math.ceil(self._n_wanted / n_gpus)))
 
         return WorkerCount(limit, time.monotonic)
-
-    def _start_jobs(self, queue: JobQueue) -> bool:
-        """Give jobs to all free places; return whether anything runs."""
-        while (n_busy := len(self._busy)) < self._n_places and (job := queue.take(n_busy)) is not None:
-            worker = next((worker for worker in self._workers if not worker.job), None) or self._new_worker()
-            try:
-                worker.start(job)
-            except OSError:  # it died while it had nothing to do: no candidate is to blame
-                self._drop(worker)
-                queue.put_back(job)
-        return bool(self._busy)
-
-    def _note_working(self) -> None:
-        if self._count:
-            self._count.note_working(all_work=sum(worker.works for worker in self._busy) >= self._n_places)
-
-    def _new_worker(self) -> WorkerProcess:
-        assert self._evaluator is not None  # noqa: S101 - set by run()
-        taken = Counter(worker.gpu for worker in self._workers)
-        gpu = min(self._gpus, key=lambda gpu: taken[gpu], default=None)
-        worker = WorkerProcess(self._context, self._evaluator, self._n_threads, gpu)
-        self._workers.append(worker)
-        return worker
-
-    def _drop(self, worker: WorkerProcess) -> None:
-        worker.stop()
-        self._workers.remove(worker)
-
-    def _receive(self, worker: WorkerProcess, queue: JobQueue, on_event: Callable[[Event], None]) -> None:
-        job = worker.job
-        assert job is not None  # noqa: S101 - only busy workers are listened to
-        try:
-            event = worker.connection.recv()
-        except (EOFError, OSError):
-            reason = f"its process died {worker.exit_reason()}"
-            self._drop(worker)
-            queue.lose_attempt(job, reason)
-            return
-        if isinstance(event, Exception):
-            raise event
-        if event == STARTED:
-            worker.works, worker.since = True, time.monotonic()
-            return
-        if fault := memory_fault(event):
-            self._drop(worker)  # with all that it holds
-            if self._count:
-                self._count.note_memory_fault()
-            queue.lose_attempt(job, fault)
-            return
-        if isinstance(event, Ended):
-            self._end_job(worker, event)
-        elif isinstance(event, Reading):
-            worker.job = job.with_readings(event.observations)
-        on_event(event)
-
-    def _end_job(self, worker: WorkerProcess, event: Ended) -> None:
-        worker.job = None
-        self._limit.note_end(time.monotonic() - worker.since)
-        if self._count:
-            self._count.note_end()
-        is_broken = event.failure is not None and "CUDA error" in event.failure.reason
-        if is_broken or len(self._workers) > self._n_places:
-            self._drop(worker)  # after such an error nothing works in that process any more
-
-    def _seconds_left(self, worker: WorkerProcess) -> float:
-        limit_s = self._limit.seconds if worker.works else START_LIMIT_S
-        return worker.since + limit_s - time.monotonic()
-
-    def _stop_late(self, queue: JobQueue) -> None:
-        for worker in self._busy:
-            if self._seconds_left(worker) <= 0 and worker.job is not None and not worker.connection.poll():
-                job = worker.job
-                self._drop(worker)
-                not_started = f"its process did not start within {START_LIMIT_S:g} s"
-                queue.lose_attempt(job, self._limit.reason if worker.works else not_started)
 
 
 def visible_gpus() -> list[str]:

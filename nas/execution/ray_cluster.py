@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Unit
 
 from nas.errors import InputError
 from nas.evaluation.evaluator import Evaluator
@@ -52,7 +52,7 @@ class RayExecutor(Executor):
         address: str = "auto",
         resources_per_candidate: Mapping[str, float] | None = None,
         n_threads: Annotated[int, Ge(1)] = 1,
-        candidate_timeout_s: Annotated[float, Gt(0)] | None = None,
+        candidate_timeout_s: Annotated[float, Gt(0), Unit("s")] | None = None,
     ) -> None:
         needs = {"cpu": float(n_threads), **(resources_per_candidate or {})}
         if min(needs.values()) < 0 or not (needs["cpu"] or needs.get("gpu")):
@@ -98,7 +98,7 @@ class RayExecutor(Executor):
         for job in jobs:
             last.run(job, on_event)
 
-    def at_device(self, stage: str, function: Callable[..., T], *arguments: object) -> T:
+    def at_device(self, stage: str, function: Callable[..., T], *arguments: object, isolated: bool = False) -> T:
         """Call `function` on a node with that device, where nothing else runs meanwhile, and return its result.
 
         When the node goes away, the call is made again once it is back.
@@ -107,7 +107,7 @@ class RayExecutor(Executor):
             InputError: If no such node was ever there, it offers places to trainings, or the call was lost too often.
         """
         if not stage.startswith(_DEVICE):
-            return function(*arguments)
+            return self.call(function, *arguments) if isolated else function(*arguments)
         self._connect()
         return self._device_nodes.call(stage, function, *arguments)
 

@@ -1,104 +1,208 @@
-"""A process that evaluates candidates: started by spawning, given one job at a time, ended with its parent."""
+"""A process that evaluates candidates: given one job at a time, ended with its parent and with all that it starts.
+
+Workers are forked from a server that has imported what they need and has done nothing else. Unlike a fork of the
+process that searches, that is safe with torch's threads and with CUDA; and another worker is there within milliseconds.
+"""
 
 import atexit
+import contextlib
 import math
 import multiprocessing
 import os
 import signal
-import threading
+import sys
 import time
-from multiprocessing.connection import Connection
-from typing import Any
+import types
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import connection, forkserver, spawn
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, cast
 
-from nas.errors import InputError
+from nas.errors import InputError, LostProcessError
 from nas.evaluation.evaluator import Evaluator
-from nas.evaluation.events import Job
-from nas.torch_tools import torch_threads
+from nas.evaluation.events import Event, Job
+from nas.execution.worker_main import Call, Code, Main, Result, Started, work
+from nas.faults import blaming_machine, reason_of
 
-VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
-STARTED = "started"
-"""Message of a worker when it takes its job: until then it was importing."""
+_PRELOADED = ["nas.execution.worker_main", "nas.evaluation.stages"]
+_SERVER_LOST = 255  # the exit code that multiprocessing gives to a process whose server has died
 
 
 class WorkerProcess:
     """A process that evaluates one job at a time, and the connection to it.
 
     Args:
-        context: Of `multiprocessing`.
-        evaluator: Pickled to the process.
         n_threads: CPU threads of a training.
         gpu: The one that it sees; `None` for all.
 
     Attributes:
-        connection: Events come from it.
         gpu: As given.
         process: Of the operating system.
         job: That it was given; `None` when idle.
-        works: Whether it has taken the job: before that it may still be importing.
-        since: When it was given the job, or took it.
+        works: Whether it has begun: before that it may still be starting, or importing what it was sent.
+        since: When it was given the job, or began.
+
+    Raises:
+        MachineError: If no process can be started.
     """
 
-    def __init__(self, context: Any, evaluator: Evaluator, n_threads: int, gpu: str | None) -> None:
-        self.connection, theirs = context.Pipe()
+    def __init__(self, n_threads: int, gpu: str | None = None) -> None:
         self.gpu = gpu
-        # No daemon: those may have no children, which streamed images need. It ends with this process all the same.
-        self.process = context.Process(target=_work, args=(theirs, evaluator, n_threads, gpu))
-        self.process.start()
-        atexit.register(self.stop)
-        theirs.close()
         self.job: Job | None = None
         self.works = False
         self.since = math.inf
+        self._known: list[Evaluator] = []
+        self._has_main = False
+        with blaming_machine("no worker process can be started", OSError):
+            context = start_server()
+            self._connection, theirs = context.Pipe()
+            # No daemon: those may have no children, which streamed images need. It ends with this process all the same.
+            self.process = context.Process(target=work, args=(theirs, dict(os.environ), n_threads, gpu))
+            with _hidden_main():
+                try:
+                    self.process.start()
+                except (EOFError, ConnectionError):  # the server was killed: this starts another
+                    self.process.start()
+        atexit.register(self.stop)
+        theirs.close()
 
-    def start(self, job: Job) -> None:
+    @property
+    def has_news(self) -> bool:
+        """Whether `receive` has something to say."""
+        return bool(WorkerProcess.with_news([self], 0.0))
+
+    @staticmethod
+    def with_news(workers: Sequence["WorkerProcess"], seconds: float | None) -> list["WorkerProcess"]:
+        """Wait until one of `workers` has sent something or died, and return those that have.
+
+        A worker's death is waited for by itself: a child of its own may keep the connection open.
+        """
+        owners = {source: worker for worker in workers for source in (worker._connection, worker.process.sentinel)}
+        ready = connection.wait(list(owners), seconds)
+        return list(dict.fromkeys(owners[source] for source in ready))
+
+    def start(self, evaluator: Evaluator, job: Job) -> None:
         """Give the process a job.
 
         Raises:
             OSError: If it has died.
+            InputError: If the stages cannot be sent to another process.
         """
-        self.connection.send(job)
-        self.job, self.works, self.since = job, False, time.monotonic()
+        if not any(known is evaluator for known in self._known):
+            self._send_code(evaluator)
+            self._known.append(evaluator)
+        number = next(number for number, known in enumerate(self._known) if known is evaluator)
+        self._connection.send((number, job))
+        self.job, self.since = job, time.monotonic()
+
+    def call(self, function: Callable[..., Any], arguments: Sequence[object]) -> None:
+        """Let the process call `function`; `receive` returns the `Result`.
+
+        Raises:
+            OSError: If it has died.
+            InputError: If function and arguments cannot be sent to another process.
+        """
+        self._send_code(Call(function, tuple(arguments)))
+        self.since = time.monotonic()
+
+    def receive(self) -> Event | Result | None:
+        """Return the next event of its job, or the result of a call; `None` if there is none yet.
+
+        Only for a worker that has news.
+
+        Raises:
+            LostProcessError: If the process died or cannot be understood.
+            Exception: What ended a job or a call without a verdict on the candidate.
+        """
+        if not self._connection.poll():  # its last words come before its end
+            raise LostProcessError(f"died {self._exit_reason()}")
+        try:
+            message = self._connection.recv()
+        except (EOFError, ConnectionError):
+            raise LostProcessError(f"died {self._exit_reason()}") from None
+        except Exception as error:
+            raise LostProcessError(f"sent what cannot be read: {reason_of(error)}") from error
+        if isinstance(message, Exception):
+            raise message
+        if isinstance(message, Started):
+            self.works, self.since = True, time.monotonic()
+            return None
+        news: Event | Result = message
+        return news
 
     def stop(self) -> None:
-        """Kill the process."""
+        """Kill the process, and all that it started."""
         atexit.unregister(self.stop)
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()  # which may not have begun its session
         self.process.join()
-        self.connection.close()
+        self._connection.close()
 
-    def exit_reason(self) -> str:
-        """Return how the process died, once it is dead; continues "its process died ..."."""
+    def _send_code(self, content: object) -> None:
+        """Send what may name the user's classes and functions."""
+        try:
+            code = bytes(ForkingPickler.dumps(content))
+        except Exception as error:
+            raise InputError(
+                f"the stages cannot be sent to another process: {reason_of(error)}; use functions and classes that "
+                "stand in modules, or execution: {kind: serial, isolated: false}"
+            ) from error
+        if b"__main__" in code and not self._has_main:
+            preparation = spawn.get_preparation_data("worker")
+            del preparation["authkey"]  # which the process has
+            self._connection.send(Main(preparation))
+            self._has_main = True
+        self._connection.send(Code(code))
+        self.works = False
+
+    def _exit_reason(self) -> str:
+        """Return how the process died; continues "died ..."."""
         self.process.join()
         code = self.process.exitcode
         if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            return f"by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        hint = ' (a script that starts a search must do so under `if __name__ == "__main__":`)' if code == 1 else ""
-        return f"with exit code {code}{hint}"
+            return f"by {_signal_name(-code)}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
+        return "with the server that started it" if code == _SERVER_LOST else f"with exit code {code}"
 
 
-def _work(connection: "Connection[Any, Any]", evaluator: Evaluator, n_threads: int, gpu: str | None) -> None:
-    """Evaluate jobs until the parent goes away. Runs in the worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if gpu is not None:
-        os.environ[VISIBLE_GPUS] = gpu  # before anything asks CUDA what there is
+def start_server() -> Any:
+    """Return the context of worker processes; their server runs from now on, or is on its way.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or "." for path in sys.path)  # it is to import the same
     try:
-        with torch_threads(n_threads):
-            while True:
-                job = connection.recv()
-                connection.send(STARTED)
-                try:
-                    evaluator.run(job, connection.send)
-                except InputError as error:
-                    connection.send(InputError(str(error)))
-    except (EOFError, ConnectionError):
-        return  # the parent ended, cleanly or not
+        forkserver.ensure_running()
+    except ChildProcessError:  # this process was forked from the one whose server it is
+        cast(Any, forkserver.ensure_running).__self__.__init__()
+        context.set_forkserver_preload(_PRELOADED)
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+    return context
 
 
-def _end_with_parent() -> None:
-    """End this process when its parent ends, even in the middle of a training, so that its device is free."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+@contextlib.contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Start processes that do not import the main module: few need it, and not every script can be imported."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _signal_name(number: int) -> str:
+    """Return the name of a signal; real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

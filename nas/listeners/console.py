@@ -64,6 +64,15 @@ class ConsoleListener(SearchListener):
         """Print the message."""
         self._console.print(shown(text, in_lines=True), style="cyan", markup=False, highlight=False, soft_wrap=True)
 
+    def on_progress(self, name: str, n_done: int, n_total: int) -> None:
+        """Move the bar of what is done before the first candidate."""
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task(name, total=n_total, remaining="")
+        self._progress.update(self._bars[name], completed=n_done)
+        self._progress.refresh()
+        if n_done == n_total:
+            self._drop_bar(name)
+
     def on_epoch(self, candidate: str, epoch: EpochSummary) -> None:
         """Update the bar of a training: opened at its first epoch, closed after its last one or with its record."""
         self._show_epoch(candidate, epoch)

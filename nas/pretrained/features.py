@@ -89,6 +89,20 @@ class Features(Artifact):
         """Of all that such a training keeps at hand: features, targets, the teacher's logits."""
         return sum(path.stat().st_size for path in self.files if path != decoded(self.images).images)
 
+    @property
+    def place(self) -> str:
+        """Where trainings find them, in a sentence."""
+        device, resident_bytes = self.setting.device, self.setting.resident_bytes
+        if device == "cpu":
+            place = "memory-mapped, as always on a CPU"
+        elif self.n_bytes <= resident_bytes:
+            place = f"kept on {device} while a process trains"
+        else:
+            place = f"memory-mapped as far as they exceed training.resident_gib ({resident_bytes / 2**30:g})"
+        n = n_views(self.images)
+        amount = f"{n} view{'s' if n > 1 else ''} of each training image, {self.n_bytes / 2**20:,.0f} MiB"
+        return f"The encoder's features of {amount}: {place}."
+
     @cached_property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
         """`(C, H, W)` of each feature, from fine to coarse."""

@@ -63,6 +63,20 @@ class TeacherSpec:
         path: Path | None = self.options["path"] if issubclass(self.cls, OnnxTeacher) else self.weights
         return path
 
+    def check_file(self) -> None:
+        """Check that the file of a given teacher is there.
+
+        Not while a configuration is read: an old run can be shown when its teacher is gone.
+
+        Raises:
+            InputError: If it is missing.
+        """
+        if self.given is not None and not self.given.is_file():
+            key = "weights" if self.weights else "path"
+            raise InputError(
+                f"teacher.{key} must be a file, got {self.given}: there is none at {self.given.absolute()}"
+            )
+
 
 @dataclass(frozen=True)
 class TeacherReport:

@@ -79,5 +79,5 @@ def _check_not_all_failed(told: Sequence[Record]) -> None:
         assert failure is not None  # noqa: S101 - a FAILED record has one
         raise EvaluationError(
             f"all {len(told)} candidates of the first batch failed, the first one in stage "
-            f"{failure.stage!r}: {failure.reason}"
+            f"{failure.stage!r}: {failure.reason}. Once the cause is mended, --resume asks for them anew"
         )

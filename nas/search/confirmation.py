@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from latency.errors import LatencyError
+from nas.errors import LostProcessError
 from nas.evaluation.base import Stage
+from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.events import Ended, Event, Job, Progress, Reading
 from nas.evaluation.stages import DeviceStage, confirm
 from nas.search.parts import SearchParts
@@ -76,11 +78,13 @@ class FrontConfirmation:
         references = [record for record in self._store.records(role=Role.REFERENCE) if record.is_complete]
         beside = ", and the references" if references else ""
         self._recorder.report(f"Measuring the {_members(front)} of the front again, side by side{beside}.")
-        subjects = [self._parts.measuring.subject(Job(record.candidate)) for record in (*front, *references)]
+        jobs = [Job(record.candidate) for record in (*front, *references)]
         for stage in stages:
             try:
-                confirmed = self._parts.executor.at_device(stage.name, confirm, stage, subjects, N_ROUNDS)
-            except LatencyError as error:
+                confirmed = self._parts.executor.at_device(
+                    stage.name, _confirmed, self._parts.measuring, stage, jobs, isolated=True
+                )
+            except (LatencyError, LostProcessError) as error:
                 self._recorder.report(
                     f"{stage.name}: the front could not be measured again, first readings stand: {error}"
                 )
@@ -91,6 +95,11 @@ class FrontConfirmation:
 
     def _keep(self, observations: Sequence[Observation]) -> None:
         self._recorder.add_confirmation(observations)
+
+
+def _confirmed(evaluator: Evaluator, stage: DeviceStage, jobs: Sequence[Job]) -> dict[str, list[Observation]]:
+    """Measure the networks of `jobs` again, side by side; runs where the device is."""
+    return confirm(stage, [evaluator.subject(job) for job in jobs], N_ROUNDS)
 
 
 def _is_confirmed(record: Record, stages: Sequence[Stage], confirmed: Mapping[str, set[str]]) -> bool:

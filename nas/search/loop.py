@@ -14,7 +14,7 @@ from nas.search.reference_point import fix_reference_point
 from nas.search.replay import Replay, in_batches
 from nas.search.steady import SteadyLoop
 from nas.store.run_folder import RunFolder
-from nas.values.records import Record, Role
+from nas.values.records import Record, RecordState, Role
 
 _LOOPS: dict[Scheduling, type[GenerationalLoop | SteadyLoop]] = {
     Scheduling.GENERATIONAL: GenerationalLoop,
@@ -42,14 +42,15 @@ class Search:
 
         Raises:
             InputError: A fault of the user's that only showed when it was used.
+            MachineError: Disk, files or memory failed; all that was computed is stored.
             EvaluationError: If every candidate of the first batch failed, or every network sampled for the
                 reference point: that is no search.
         """
         self._store.set_fact("finished_size", 0)
         with self._parts.executor:
-            fix_reference_point(self._parts, self._store, self._listener.on_message)
+            fix_reference_point(self._parts, self._store, self._listener)
             self._parts.controller.setup(self._parts.problem)
-            stored = self._store.records(confirmed=False)
+            stored = self._with_failed_start_reopened(self._store.records(confirmed=False))
             progress = SearchProgress(self._parts, self._folder, stored)
             recorder = EventRecorder(self._parts, progress, self._listener)
             recorder.reopen(stored)
@@ -65,6 +66,23 @@ class Search:
         self._store.set_fact("finished_size", len(progress.records) if is_used_up else progress.n_candidates)
         self._listener.on_end(progress)
         return progress
+
+    def _with_failed_start_reopened(self, stored: list[Record]) -> list[Record]:
+        """Ask anew for all candidates of a run whose first batch failed, which else could never go on.
+
+        Return the `stored` records as they are then.
+        """
+        failed = [record for record in stored if record.state is RecordState.FAILED]
+        is_whole_start = len(failed) >= min(len(stored), self._parts.controller.batch_size)
+        if (
+            not failed
+            or not is_whole_start
+            or any(r.state not in (RecordState.FAILED, RecordState.ASKED) for r in stored)
+        ):
+            return stored
+        self._listener.on_message(f"All {len(failed)} candidates that ended have failed: they are asked for anew.")
+        self._store.reopen(failed)
+        return self._store.records(confirmed=False)
 
     def _search(self, batches: Sequence[Sequence[Record]], progress: SearchProgress, recorder: EventRecorder) -> None:
         """Replay the stored `batches` and go on until nothing more is asked for."""

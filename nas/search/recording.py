@@ -67,7 +67,7 @@ class EventRecorder:
 
     def job(self, record: Record, constraints: tuple[Constraint, ...]) -> Job:
         """Return the job of an open candidate, with the readings so far."""
-        job = Job(record.candidate, constraints=constraints)
+        job = Job(record.candidate, attempt=record.attempts + 1, constraints=constraints)
         return job.with_readings(self._open[record.id].readings)
 
     def on_event(self, event: Event) -> None:
@@ -78,6 +78,7 @@ class EventRecorder:
         """Store an event and report it; return the record of a candidate or a reference that has ended by it."""
         match event:
             case Progress(candidate, epoch):
+                self._store.check_in_place()  # a training may take hours
                 self._listener.on_epoch(candidate, epoch)
             case Reading(candidate, observations):
                 self._store.add_observations(observations)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from nas.errors import EvaluationError
+from nas.search.listener import SearchListener
 from nas.search.parts import SearchParts
 from nas.search.sampling import sample_costs
 from nas.store.run_store import RunStore
@@ -11,13 +12,13 @@ from nas.values.objectives import Constraint, Direction, Objective
 _MARGIN = 0.1  # of the sample's range, beyond its worst cost
 
 
-def fix_reference_point(parts: SearchParts, store: RunStore, report: Callable[[str], None]) -> None:
+def fix_reference_point(parts: SearchParts, store: RunStore, listener: SearchListener) -> None:
     """Store the run's reference point, unless it is stored already.
 
     Args:
         parts: Of the search.
         store: Of the run; keeps the sampled costs too, if some were measured.
-        report: Callback for messages.
+        listener: Gets messages and progress.
 
     Raises:
         EvaluationError: If no genotype of the sample could be measured.
@@ -25,9 +26,16 @@ def fix_reference_point(parts: SearchParts, store: RunStore, report: Callable[[s
     if store.fact("reference_point") is not None:
         return
 
-    def sample() -> list[Mapping[str, float]]:
-        rows = sample_costs(parts.problem, (parts.measuring, parts.working), parts.executor, report)
-        store.set_fact("reference_sample", rows)
+    def sample(metrics: frozenset[str]) -> list[Mapping[str, float]]:
+        rows = sample_costs(
+            parts.problem,
+            (parts.measuring, parts.working),
+            parts.executor,
+            metrics=metrics,
+            stored=store.fact("reference_sample") or (),
+            store=lambda rows: store.set_fact("reference_sample", rows),
+            listener=listener,
+        )
         return [row["metrics"] for row in rows]
 
     point = choose_reference_point(
@@ -46,7 +54,7 @@ def choose_reference_point(
     *,
     given: Mapping[str, float],
     chance_levels: Mapping[str, float],
-    sample: Callable[[], Sequence[Mapping[str, float]]],
+    sample: Callable[[frozenset[str]], Sequence[Mapping[str, float]]],
 ) -> dict[str, float]:
     """Return the worst value of interest of each objective, in the metric's own units.
 
@@ -57,8 +65,8 @@ def choose_reference_point(
         objectives: What is optimised.
         constraints: Their bounds.
         given: By metric, from the configuration.
-        chance_levels: By metric, the score of a network that learned nothing; from the task.
-        sample: Measures random genotypes; called at most once, and only for an objective without any other value.
+        chance_levels: By metric, from the task.
+        sample: Measures these metrics of random genotypes; called at most once, and only when nothing else tells.
 
     Raises:
         EvaluationError: If no genotype of the sample could be measured.
@@ -83,7 +91,7 @@ def choose_reference_point(
         if value is not None:
             point[objective.metric] = value
     if unknown := [objective for objective in objectives if objective.metric not in point]:
-        measured = sample()
+        measured = sample(frozenset(objective.metric for objective in unknown))
         for objective in unknown:
             point[objective.metric] = _beyond_worst(objective, measured)
     return point

@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from nas.errors import DamagedFileError
+from nas.faults import blaming_machine
 from nas.files import atomic_path, remove_leftovers, write_json
 from nas.store.checksums import checksum, damage
 
@@ -96,7 +97,7 @@ class ArtifactCache:
         paths = self.paths(kinds, depends_on, suffix)
         if _are_whole(paths):
             return paths, False
-        with self._locked(paths):
+        with blaming_machine(f"{paths[0]} cannot be made", OSError), self._locked(paths):
             if _are_whole(paths):  # another process has made them meanwhile
                 return paths, False
             for fault in filter(None, map(damage, paths)):

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from nas.errors import InputError
+from nas.store.damage import reading
 from nas.store.run_folder import RunFolder
 from nas.values.budgets import Usage
 from nas.values.objectives import Constraint, Direction, Objective, to_losses, violations
@@ -58,6 +59,11 @@ class Run:
     @classmethod
     def of(cls, folder: RunFolder) -> Self:
         """Read an open run."""
+        with reading(folder.store.path):
+            return cls._read(folder)
+
+    @classmethod
+    def _read(cls, folder: RunFolder) -> Self:
         store = folder.store
         objectives = store.fact("objectives") or ()
         return cls(

@@ -5,13 +5,15 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from nas.errors import RunFolderError
+from nas.errors import InputError, RunFolderError
+from nas.faults import blaming_machine
 from nas.files import atomic_path, remove_leftovers, write_text
 from nas.store.artifacts import ArtifactCache
 from nas.store.run_store import RunStore
 from nas.values.records import is_candidate_id
 
 _STORE = "store.sqlite"
+_LOCK = ".lock"
 
 
 _FOLDERS = ("weights", "plots", "exports")
@@ -60,10 +62,16 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{path}: the folder of a run cannot be made here: {error}") from error
         lock = _locked(path)
-        for place in (path, *(path / name for name in _FOLDERS), path.parent, path.parent / "artifacts"):
-            remove_leftovers(place)
-        store = path / _STORE
-        return cls(path, RunStore(store) if store.exists() else _new_store(store), lock, artifacts)
+        try:
+            for place in (path, *(path / name for name in _FOLDERS), path.parent, path.parent / "artifacts"):
+                remove_leftovers(place)
+            file = path / _STORE
+            store = RunStore(file) if file.exists() else _new_store(file)
+            store.watch((path, path / "weights", path / _LOCK))
+        except BaseException:
+            lock.release()
+            raise
+        return cls(path, store, lock, artifacts)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -90,8 +98,29 @@ class RunFolder:
         self.store.forget_facts()
 
     def set_configuration(self, text: str) -> None:
-        """Keep the run's configuration, YAML, complete with defaults."""
-        write_text(self.path / "config.yaml", text)
+        """Keep the run's configuration, YAML, complete with defaults.
+
+        Raises:
+            MachineError: If it cannot be written.
+        """
+        path = self.path / "config.yaml"
+        with blaming_machine(f"{path} cannot be written"):
+            write_text(path, text)
+
+    def check_fact(self, key: str, value: str) -> None:
+        """Check what every training rests on against the stored fact: records under different ones don't compare.
+
+        Raises:
+            InputError: If the run was started with another value.
+        """
+        stored = self.store.fact(key)
+        if stored is None:
+            self.store.set_fact(key, value)
+        elif stored != value:
+            raise InputError(
+                f"{self.path}: {key.replace('_', ' ')} is not what this run was started with "
+                f"({stored[:12]} then, {value[:12]} now); restore it, or start another run"
+            )
 
     def weights(self, candidate: str, training: str = "quick") -> Path:
         """Return where a candidate's weights are kept, by training: `"quick"` or `"retrained"`."""
@@ -99,9 +128,11 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the store and let others write."""
-        self.store.close()
-        if self._lock is not None:
-            self._lock.release()
+        try:
+            self.store.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +161,7 @@ def weights_path(run: Path, candidate: str, training: str = "quick") -> Path:
 
 
 def _locked(path: Path) -> FileLock:
-    lock = FileLock(path / ".lock")
+    lock = FileLock(path / _LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from nas.errors import RunFolderError
+from nas.store.damage import FACTS, Whereabouts, check_shape, damaged, reading, writing
 from nas.store.folding import CONFIRMATION, folded
+from nas.store.rows import SELECT_ASKS, SELECT_OBSERVATIONS, observation_of, record_of
 from nas.values.objectives import Violation
 from nas.values.records import (
     Candidate,
@@ -25,10 +27,7 @@ from nas.values.records import (
     Record,
     RecordState,
     Role,
-    is_candidate_id,
 )
-from nas.values.shown_text import shown
-from search_spaces.genotype import Genotype
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -51,11 +50,6 @@ CREATE TABLE test_readings (
     taken_at REAL NOT NULL);
 """
 
-_SELECT_ASKS = (
-    "SELECT a.number, a.candidate, a.role, a.batch, a.space, a.genes, a.fingerprint, a.seed, a.description,"
-    " v.state, v.attempts, v.detail FROM asks a LEFT JOIN verdicts v USING (candidate)"
-)
-
 
 class RunStore:
     """The facts of one run.
@@ -64,37 +58,65 @@ class RunStore:
         path: The SQLite file; made if it is not there, unless `read_only`.
         read_only: Open for reading alone; the file must exist.
 
+    Attributes:
+        path: As given.
+
     Raises:
         RunFolderError: If the file is missing, is no store, or was written by another version.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        if read_only and not path.exists():
+        is_new = not path.exists()
+        if read_only and is_new:
             raise RunFolderError(f"{path}: no such store; is this the folder of a run?")
-        self._path = path
+        self.path = path
         self._read_only = read_only
         mode = "ro" if read_only else "rwc"
-        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
+        with reading(path):
+            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
         try:
-            self._prepare(read_only)
-        except sqlite3.DatabaseError as error:
+            with reading(path):
+                self._prepare(is_new)
+        except BaseException:
             self._db.close()
-            raise RunFolderError(f"{path}: not a store of a run ({error})") from error
+            raise
+        self._whereabouts = Whereabouts(() if read_only else (path,))
 
-    def _prepare(self, read_only: bool) -> None:
+    def _prepare(self, is_new: bool) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if not read_only:
-            self._db.execute("PRAGMA journal_mode = WAL")  # stays as it is where the file system bears none
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            if version == 0:
-                self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
-                return
+        if is_new:
+            self._set_up()
+            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+            return
+        if version == 0:
+            raise damaged(self.path, "it holds nothing" if not self.path.stat().st_size else "it is no store of a run")
         if version != _SCHEMA_VERSION:
-            self._db.close()
             raise RunFolderError(
-                f"{self._path}: store version {version}; this pareto-nas reads version {_SCHEMA_VERSION}"
+                f"{self.path}: store version {version}; this pareto-nas reads version {_SCHEMA_VERSION}"
             )
+        if not self._read_only:
+            (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise damaged(self.path, found)
+            self._set_up()
+
+    def _set_up(self) -> None:
+        """Prepare the connection for writing."""
+        self._db.execute("PRAGMA journal_mode = WAL")  # stays as it is where the file system bears none
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+
+    def watch(self, paths: Sequence[Path]) -> None:
+        """Check from now on with every write that these, and the store, are where they are now."""
+        self._whereabouts = Whereabouts((self.path, *paths))
+
+    def check_in_place(self) -> None:
+        """Check that the store, and what is watched with it, is where it was.
+
+        Raises:
+            MachineError: If something was deleted, moved or made read-only.
+        """
+        self._whereabouts.check()
 
     def close(self) -> None:
         """Close the file; the store cannot be used afterwards.
@@ -102,7 +124,7 @@ class RunStore:
         A writer leaves a single file that can be read from a folder where nothing can be written.
         """
         if not self._read_only:
-            with contextlib.suppress(sqlite3.OperationalError):  # somebody is reading: the next writer will do it
+            with contextlib.suppress(sqlite3.Error):  # somebody is reading: the next writer will do it
                 self._db.execute("PRAGMA busy_timeout = 200")
                 self._db.execute("PRAGMA journal_mode = DELETE")
         self._db.close()
@@ -117,21 +139,31 @@ class RunStore:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        """Write all that is written inside, or nothing.
+
+        Raises:
+            MachineError: If the file cannot be written, or is not where it was.
+        """
+        with writing(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+        self.check_in_place()
 
     def set_fact(self, key: str, value: Any) -> None:
         """Store a plain JSON value about the run as a whole, over an earlier one."""
-        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
 
     def forget_facts(self) -> None:
         """Drop everything that is stored about the run as a whole; readers of the file are not disturbed."""
-        self._db.execute("DELETE FROM facts")
+        with self._transaction():
+            self._db.execute("DELETE FROM facts")
 
     def add_batch(
         self,
@@ -213,44 +245,68 @@ class RunStore:
         """Store how a candidate ended.
 
         Raises:
-            sqlite3.IntegrityError: If it has ended already: a verdict is final.
+            sqlite3.IntegrityError: If it has ended already: a verdict is final, unless it is reopened.
         """
-        detail = {
+        detail: dict[str, Any] = {
             "violations": [asdict(violation) for violation in violations],
             "failure": asdict(failure) if failure else None,
             "pruning": asdict(pruning) if pruning else None,
-            "last_asked": self._db.execute("SELECT MAX(number) FROM asks").fetchone()[0],
         }
-        self._db.execute(
-            "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)",
-            (candidate, state, attempts, json.dumps(detail), time.time()),
-        )
+        with self._transaction():
+            detail["last_asked"] = self._db.execute("SELECT MAX(number) FROM asks").fetchone()[0]
+            reopened = self._db.execute(
+                "DELETE FROM verdicts WHERE candidate = ? AND state = ? RETURNING detail",
+                (candidate, RecordState.ASKED),
+            ).fetchone()
+            if reopened:
+                detail["earlier_failures"] = json.loads(reopened[0])["earlier_failures"]
+                self._db.execute("DELETE FROM verdicts WHERE candidate = ?", (candidate,))
+            self._db.execute(
+                "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)",
+                (candidate, state, attempts, json.dumps(detail), time.time()),
+            )
+
+    def reopen(self, failed: Sequence[Record]) -> None:
+        """Take back the verdicts on `failed`, which are asked for anew; their failures stay in their records."""
+        with self._transaction():
+            for record in failed:
+                failures = (*record.earlier_failures, *([record.failure] if record.failure else []))
+                detail: dict[str, Any] = {"violations": [], "failure": None, "pruning": None, "last_asked": -1}
+                detail["earlier_failures"] = [asdict(failure) for failure in failures]
+                self._db.execute(
+                    "UPDATE verdicts SET state = ?, detail = ? WHERE candidate = ? AND state = ?",
+                    (RecordState.ASKED, json.dumps(detail), record.id, RecordState.FAILED),
+                )
 
     def log_test_reading(self, candidate: str, purpose: str) -> None:
         """Store that the test split is about to be read for `candidate`."""
-        self._db.execute(
-            "INSERT INTO test_readings (candidate, purpose, taken_at) VALUES (?, ?, ?)",
-            (candidate, purpose, time.time()),
-        )
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO test_readings (candidate, purpose, taken_at) VALUES (?, ?, ?)",
+                (candidate, purpose, time.time()),
+            )
 
     # Reading
 
     def fact(self, key: str) -> Any:
         """Return a stored fact, or `None` if there is none of this key."""
-        row = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
-        return json.loads(row[0]) if row else None
+        with reading(self.path):
+            row = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            value = json.loads(row[0])
+            check_shape(f"the fact {key!r}", value, FACTS.get(key, object))
+            return value
 
     def observations(self, candidate: str | None = None) -> list[Observation]:
         """Return all readings in the order taken, of one candidate or of all."""
-        select = "SELECT candidate, stage, attempt, metric, value, conditions FROM observations"
-        if candidate is None:
-            rows = self._db.execute(f"{select} ORDER BY sequence")
-        else:
-            rows = self._db.execute(f"{select} WHERE candidate = ? ORDER BY sequence", (candidate,))
-        return [
-            Observation(candidate, stage, attempt, metric, value, json.loads(conditions))
-            for candidate, stage, attempt, metric, value, conditions in rows
-        ]
+        select = SELECT_OBSERVATIONS
+        with reading(self.path):
+            if candidate is None:
+                rows = self._db.execute(f"{select} ORDER BY sequence")
+            else:
+                rows = self._db.execute(f"{select} WHERE candidate = ? ORDER BY sequence", (candidate,))
+            return [observation_of(row) for row in rows]
 
     def records(self, *, role: Role = Role.CANDIDATE, confirmed: bool = True) -> list[Record]:
         """Return the record of every candidate asked for, in the order of asking.
@@ -261,11 +317,13 @@ class RunStore:
                 is told the first ones, during the run and when it is replayed.
         """
         # Verdicts are read before readings: in a run in progress a record then never lacks readings of its verdict.
-        rows = self._db.execute(f"{_SELECT_ASKS} WHERE a.role = ? ORDER BY a.number", (role,)).fetchall()
-        readings: dict[str, list[Observation]] = {}
-        for observation in self.observations():
-            readings.setdefault(observation.candidate, []).append(observation)
-        return [folded(_record(row), readings.get(row[1], []), confirmed=confirmed) for row in rows]
+        with reading(self.path):
+            rows = self._db.execute(f"{SELECT_ASKS} ORDER BY a.number").fetchall()
+            readings: dict[str, list[Observation]] = {}
+            for observation in self.observations():
+                readings.setdefault(observation.candidate, []).append(observation)
+            found = [record for record in map(record_of, rows) if record.role is role]
+            return [folded(record, readings.get(record.id, []), confirmed=confirmed) for record in found]
 
     def record(self, candidate: str, *, confirmed: bool = True) -> Record:
         """Return one record; `confirmed` as for `records`.
@@ -273,55 +331,43 @@ class RunStore:
         Raises:
             KeyError: If this candidate was never asked for.
         """
-        row = self._db.execute(f"{_SELECT_ASKS} WHERE a.candidate = ?", (candidate,)).fetchone()
-        if row is None:
-            raise KeyError(candidate)
-        return folded(_record(row), self.observations(candidate), confirmed=confirmed)
+        with reading(self.path):
+            row = self._db.execute(f"{SELECT_ASKS} WHERE a.candidate = ?", (candidate,)).fetchone()
+            if row is not None:
+                return folded(record_of(row), self.observations(candidate), confirmed=confirmed)
+        raise KeyError(candidate)
 
     def confirmed_metrics(self) -> dict[str, set[str]]:
         """Return by candidate the metrics that the confirmation of the front has read."""
-        rows = self._db.execute("SELECT candidate, metric FROM observations WHERE stage = ?", (CONFIRMATION,))
         confirmed: dict[str, set[str]] = {}
-        for candidate, metric in rows:
-            confirmed.setdefault(candidate, set()).add(metric)
+        with reading(self.path):
+            rows = self._db.execute("SELECT candidate, metric FROM observations WHERE stage = ?", (CONFIRMATION,))
+            for candidate, metric in rows:
+                confirmed.setdefault(candidate, set()).add(metric)
         return confirmed
 
     def endings(self) -> list[tuple[str, int]]:
         """Return who ended, in that order, each with the number of the last candidate asked for until then."""
-        rows = self._db.execute("SELECT candidate, detail FROM verdicts ORDER BY rowid")
-        return [(candidate, json.loads(detail).get("last_asked", -1)) for candidate, detail in rows]
+        with reading(self.path):
+            rows = self._db.execute(
+                "SELECT candidate, detail FROM verdicts WHERE state != ? ORDER BY rowid", (RecordState.ASKED,)
+            )
+            return [(candidate, int(json.loads(detail).get("last_asked", -1))) for candidate, detail in rows]
 
     def n_requested(self, batch: int) -> int:
         """Return how many candidates the controller was asked for when it gave `batch`."""
-        row = self._db.execute("SELECT n_requested FROM batches WHERE number = ?", (batch,)).fetchone()
-        return int(row[0])
+        with reading(self.path):
+            row = self._db.execute("SELECT n_requested FROM batches WHERE number = ?", (batch,)).fetchone()
+            return int(row[0])
 
     @property
     def n_asked(self) -> int:
         """How many networks were asked for, references among them."""
-        (n_asked,) = self._db.execute("SELECT COUNT(*) FROM asks").fetchone()
-        return int(n_asked)
+        with reading(self.path):
+            (n_asked,) = self._db.execute("SELECT COUNT(*) FROM asks").fetchone()
+            return int(n_asked)
 
     def test_readings(self) -> list[tuple[str, str, float]]:
         """Return every reading of the test split: candidate, purpose, seconds since the epoch."""
-        return list(self._db.execute("SELECT candidate, purpose, taken_at FROM test_readings ORDER BY sequence"))
-
-
-def _record(row: tuple[Any, ...]) -> Record:
-    """Return the record of a row of `_SELECT_ASKS`, without readings."""
-    number, identity, role, batch, space, genes, fingerprint, seed, description, state, attempts, detail = row
-    if not is_candidate_id(identity):
-        raise RunFolderError(f"the store names a candidate {shown(str(identity))[:80]!r}, which is no id of one")
-    detail = json.loads(detail) if detail else {"violations": (), "failure": None, "pruning": None}
-    return Record(
-        candidate=Candidate(identity, Genotype(space, tuple(json.loads(genes))), fingerprint, seed, description),
-        state=RecordState(state) if state else RecordState.ASKED,
-        metrics={},
-        number=number,
-        batch=batch,
-        attempts=attempts or 0,
-        role=Role(role),
-        violations=tuple(Violation(**violation) for violation in detail["violations"]),
-        failure=Failure(**detail["failure"]) if detail["failure"] else None,
-        pruning=Pruning(**detail["pruning"]) if detail["pruning"] else None,
-    )
+        with reading(self.path):
+            return list(self._db.execute("SELECT candidate, purpose, taken_at FROM test_readings ORDER BY sequence"))

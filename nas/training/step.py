@@ -1,8 +1,6 @@
 """One step of a training: forward, backward, update. On a GPU it is captured once and replayed."""
 
-import contextlib
 import logging
-import warnings
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -10,6 +8,7 @@ import torch
 from torch import nn
 
 from nas.tasks.base import Task
+from nas.torch_tools import no_waiting
 from nas.training.batches import Batch
 from nas.training.distillation import Distillation
 from nas.training.student import Student
@@ -108,7 +107,7 @@ class GraphedStep:
                 self._set(example)
                 for _ in range(_N_WARM_UP):
                     step(self._batch)
-                with _no_waiting():  # found only in the capture, a wait would leave CUDA's random state behind in it
+                with no_waiting():  # found only in the capture, a wait would leave CUDA's random state behind in it
                     step(self._batch)
                 step.optimizer.zero_grad(set_to_none=True)  # gradients come to lie in the graph's own memory
                 # The thread that fetches batches meanwhile may allocate memory.
@@ -172,19 +171,6 @@ class _Snapshot:
         if self._scaler is not None:
             self._scaler.load_state_dict(self._scale)
         torch.cuda.set_rng_state(self._random, self._device)
-
-
-@contextlib.contextmanager
-def _no_waiting() -> Iterator[None]:
-    """Raise a `RuntimeError` where the host would wait for the device."""
-    before = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Synchronization debug mode")  # that it does not find every wait
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
 
 
 def _tensors(batch: Batch) -> Iterator[torch.Tensor]:

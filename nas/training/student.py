@@ -63,9 +63,11 @@ class Student:
         return [p for p in (*self._model.parameters(), *heads) if p.requires_grad and p not in left_out]
 
     def state(self) -> Iterator[torch.Tensor]:
-        """Yield all that a training changes: weights, the heads' too, and batch statistics."""
+        """Yield all that a training changes: weights and batch statistics, the auxiliary heads' too."""
         yield from (parameter.data for parameter in self.parameters())
         yield from self._model.buffers()
+        if self._heads is not None:
+            yield from self._heads.buffers()
 
     def trained_modules(self) -> Iterator[nn.Module]:
         """Yield the network's modules that are in train mode."""

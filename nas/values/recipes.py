@@ -40,7 +40,7 @@ class TrainingRecipe:
 
 @dataclass(frozen=True)
 class StageRecipe(TrainingRecipe):
-    """One of several stages of a training.
+    """One of several stages of a training; what it leaves out is as its section says, but for `epochs`.
 
     Attributes:
         train: `decoder` trains all but a pretrained encoder, on the encoder's stored features; `all` trains everything,

@@ -132,6 +132,7 @@ class Record:
         violations: Given for INFEASIBLE.
         failure: Given for FAILED.
         pruning: Given for PRUNED.
+        earlier_failures: Failures after which it was asked for anew.
         retrained: Scores on the test split after the latest full training, by metric.
         retrained_conditions: What these scores depend on.
     """
@@ -148,6 +149,7 @@ class Record:
     violations: tuple[Violation, ...] = ()
     failure: Failure | None = None
     pruning: Pruning | None = None
+    earlier_failures: tuple[Failure, ...] = ()
     retrained: Mapping[str, float] = field(default_factory=dict)
     retrained_conditions: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,3 +1,7 @@
+import contextlib
+import shutil
+import subprocess
+
 import pytest
 import torch
 from torch import nn
@@ -5,6 +9,7 @@ from torch import nn
 from latency import inference as inference_module
 from latency.devices import TorchCpuDevice, TorchCudaDevice
 from latency.errors import DeviceUnavailableError, MeasurementError
+from latency.timing import clocks
 
 
 class Spy(nn.Module):
@@ -160,3 +165,88 @@ def test_cuda_measures_in_each_precision(precision):
     conditions = device.measure_peak_memory(model, (64,)).conditions
     assert conditions["weights_bytes"] == n_bytes * sum(parameter.numel() for parameter in model.parameters())
     assert conditions["activations_bytes"] == 2 * 4 * 1024 * n_bytes
+
+
+class Stream:
+    def __init__(self, device):
+        self.device = device
+
+    def wait_stream(self, other):
+        pass
+
+
+class SecondGpu:
+    """What a capture asks of `torch.cuda`; like torch's, its stream by default is of the device captured on before."""
+
+    current = Stream(torch.device("cuda", 0))
+
+    def __init__(self, monkeypatch):
+        self.captured_on = []
+        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", type("Graph", (), {"replay": lambda self: "replayed"}))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: self.current)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+        monkeypatch.setattr(torch.cuda, "graph", self.capture)
+
+    @contextlib.contextmanager
+    def capture(self, graph, stream=None):
+        self.captured_on.append((stream or self.current).device)
+        yield
+
+
+def test_an_inference_is_captured_on_its_own_devices_stream(monkeypatch):
+    cuda, calls = SecondGpu(monkeypatch), []
+    replay = TorchCudaDevice(index=1, cuda_graph=True)._timed_call(lambda: calls.append(1))
+    assert cuda.captured_on == [torch.device("cuda", 1)]
+    assert calls == [1] * 4  # three before the capture and the captured one
+    assert replay() == "replayed"
+
+
+def test_clocks_are_asked_of_the_device_by_where_it_is_plugged_in(monkeypatch):
+    plugged = {0: (0, 0xAF, 0), 1: (0, 0x3B, 0)}  # torch counts the fastest first, the driver's tool by the bus
+
+    class Properties:
+        def __init__(self, index):
+            self.pci_domain_id, self.pci_bus_id, self.pci_device_id = plugged[index]
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", Properties)
+    monkeypatch.setattr(clocks.shutil, "which", lambda tool: f"/usr/bin/{tool}")
+    asked = []
+
+    def answer(command, **options):
+        asked.append(command[1])
+        return subprocess.CompletedProcess(command, 0, stdout="1980, 2619, 41\n")
+
+    monkeypatch.setattr(clocks.subprocess, "run", answer)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    found = [clocks.cuda_conditions(inference_module.pci_bus_id(index)) for index in (0, 1)]
+    assert asked == ["--id=00000000:AF:00.0", "--id=00000000:3B:00.0"]
+    assert found == [{"clock_mhz": 1980, "memory_clock_mhz": 2619, "temperature_c": 41}] * 2
+
+
+@pytest.mark.gpu
+def test_clocks_are_those_of_the_device_that_torch_measures():
+    index = torch.cuda.device_count() - 1
+    bus_id = inference_module.pci_bus_id(index)
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        pytest.skip("the driver's tool is not here")
+    listed = subprocess.run(
+        [tool, "--query-gpu=pci.bus_id,uuid", "--format=csv,noheader"], capture_output=True, text=True, check=True
+    )
+    uuids = dict(line.split(", ") for line in listed.stdout.splitlines())
+    assert uuids[bus_id] == f"GPU-{torch.cuda.get_device_properties(index).uuid}"
+    assert clocks.cuda_conditions(bus_id)["clock_mhz"] > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "index", [0, pytest.param(1, marks=pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two"))]
+)
+def test_a_captured_inference_is_quicker_than_its_launches(index):
+    model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(50))).eval()
+    eager, captured = (
+        TorchCudaDevice(index=index, cuda_graph=graph).measure_latency(model, (16,)) for graph in (False, True)
+    )
+    assert captured.conditions["cuda_graph"]
+    assert captured.median_ms < eager.median_ms

@@ -3,7 +3,7 @@ from math import comb
 import pytest
 
 from latency.timing.calls import CallTimes, median_interval, time_calls, time_until_stable
-from latency.timing.stats import LatencyStats
+from latency.timing.stats import LatencyStats, is_disturbed, undisturbed_ms
 
 
 class World:
@@ -114,12 +114,61 @@ def test_where_every_call_is_interrupted_the_readings_say_so():
     assert not times.is_stable(1.0)
 
 
+def test_of_interrupted_calls_the_threads_own_time_tells_what_they_would_take():
+    # Every call takes 2 s, and other processes run for 10 s in the middle of three calls out of four.
+    world = World(2.0, 12.0, 12.0, 12.0)
+
+    def call():
+        world.call()
+        world.n_interruptions += world.n_calls % 4 != 1
+
+    def read(n_runs):
+        world.n_calls = 0
+        return time_calls(
+            call,
+            n_runs=n_runs,
+            time_limit_s=1e6,
+            clock=world.clock,
+            n_interruptions=lambda: world.n_interruptions,
+            own_clock=lambda: 2.0 * world.n_calls,
+        )
+
+    few, many = read(8), read(60)
+    assert (few.is_disturbed, few.undisturbed_s) == (True, 2.0)
+    assert sorted(few.times_s) == [2.0] * 2 + [12.0] * 6
+    assert (few.n_warmup, few.is_settled) == (6, True)  # the interruptions do not prolong the warm-up
+    assert (many.is_disturbed, many.undisturbed_s, set(many.times_s)) == (False, 2.0, {2.0})
+
+
+def test_an_own_clock_too_coarse_to_tell_is_not_believed():
+    world = World(3.0)
+
+    def call():
+        world.call()
+        world.n_interruptions += 1
+
+    count = lambda: world.n_interruptions  # noqa: E731
+    times = time_calls(call, n_runs=5, clock=world.clock, n_interruptions=count, own_clock=lambda: 7.0, n_warmup=0)
+    assert times.undisturbed_s == 3.0
+
+
+def test_a_stored_reading_tells_of_its_disturbance():
+    times = CallTimes((0.012, 0.010, 0.014), 6, True, 3, True, (0.002, 0.003, 0.004))
+    stats = LatencyStats.from_reading(times, 1, 0.01, {})
+    assert (stats.median_ms, stats.is_disturbed, stats.undisturbed_ms) == pytest.approx((12.0, True, 3.0))
+    assert is_disturbed(stats.conditions)
+    assert undisturbed_ms(12.0, stats.conditions) == pytest.approx(3.0)
+    assert undisturbed_ms(2.0, stats.conditions) == 2.0  # a median of later readings may be lower
+    assert not is_disturbed({})
+    assert undisturbed_ms(5.0, {}) == 5.0
+
+
 def test_statistics_tell_how_sure_the_median_is():
     times = CallTimes(tuple(n / 1000 for n in range(1, 11)), n_warmup=4, is_settled=True)
     stats = LatencyStats.from_reading(times, 2, 0.5, {"device": "x"})
     assert stats.median_ms == pytest.approx(5.5)
     assert stats.conditions == {
         "device": "x", "median_interval_ms": [2.0, 9.0], "n_readings": 2, "n_warmup": 4, "is_warm_up_settled": True,
-        "n_disturbed": 0, "is_disturbed": False, "is_stable": False,
+        "n_disturbed": 0, "is_disturbed": False, "is_stable": False, "undisturbed_ms": pytest.approx(5.5),
     }  # fmt: skip
     assert "is_stable" not in LatencyStats.from_reading(times, 1, None, {}).conditions

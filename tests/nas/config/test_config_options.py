@@ -157,7 +157,7 @@ def test_values_taken(name: str, given: Any, taken: Any) -> None:
         ("choice", True, "section.choice must be one of 'kl', 'mse', 3, got true."),
         ("choice", "z", "section.choice must be one of 'kl', 'mse', 3, got 'z'."),
         ("colour", "rot", "section.colour must be one of 'red', 'green', got 'rot'."),
-        ("stages", {"epochs": 1}, "section.stages must be a list of items, got a mapping."),
+        ("stages", {"epochs": 1}, "section.stages must be a list of mappings, got a mapping."),
         ("stages", [{}, {"epoch": 1}], "section.stages[1]: unknown key 'epoch'. Did you mean 'epochs'?"),
         ("stages", [{}, {"epochs": "x"}], "section.stages[1].epochs must be an integer, got 'x'."),
         ("stages", [{}, {"epochs": 0}], "section.stages[1].epochs must be at least 1, got 0."),

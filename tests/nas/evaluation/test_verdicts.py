@@ -49,7 +49,7 @@ def test_complete_needs_every_required_metric():
 
 def test_a_lost_attempt_is_tried_again_once():
     again = verdicts.after_lost_attempt(Job(CANDIDATE), "its process died")
-    assert again == Job(CANDIDATE, attempt=2)
+    assert again == Job(CANDIDATE, attempt=2, n_lost=1)
     end = verdicts.after_lost_attempt(again, "its process died")
     assert (end.state, end.attempts) == (RecordState.FAILED, 2)
     assert end.failure.reason == "given up after 2 attempts; in the last one its process died"

@@ -1,7 +1,6 @@
 """Executors: the conformance of each entry of EXECUTORS, and what a dying worker costs."""
 
 import functools
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,8 +13,9 @@ import torch
 from nas.errors import DataError, InputError
 from nas.evaluation import Ended, Evaluator, FunctionStage, Job, Reading
 from nas.evaluation.verdicts import memory_fault
-from nas.execution import EXECUTORS, ProcessPoolExecutor, SerialExecutor, process_pool, time_limit
+from nas.execution import EXECUTORS, ProcessPoolExecutor, SerialExecutor, process_pool, time_limit, worker_pool
 from nas.execution.time_limit import TimeLimit
+from nas.execution.worker_pool import WorkerPool
 from nas.execution.worker_process import WorkerProcess
 from nas.values.objectives import Constraint
 from nas.values.records import Candidate, Failure, RecordState
@@ -41,7 +41,7 @@ if __name__ == "__main__":
     pool = ProcessPoolExecutor(n_workers=1)
     work = Evaluator({space.name: space}, (FunctionStage("one", one),), None)
     pool.run(work, [Job(Candidate.create(space, space.genotype((0,)), 0))], lambda event: None)
-    print(pool._workers[0].process.pid)
+    print(pool._pool.workers[0].process.pid)
 """
 
 
@@ -73,6 +73,22 @@ def kills_its_process_once(subject):
 
 def is_given_bad_data(subject):
     raise DataError(["images/x.png: unreadable"])
+
+
+class SeesGpus:
+    """Tells which GPUs were to be seen when it was unpickled, which may already initialise CUDA."""
+
+    def __init__(self):
+        self.seen = ""
+
+    def __setstate__(self, state):
+        self.seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+    def __getstate__(self):
+        return {"seen": self.seen}
+
+    def __call__(self, subject):
+        return float(self.seen or "nan")
 
 
 def evaluator(*functions):
@@ -256,7 +272,7 @@ class HangsWhenUnpickled:
 
 
 def test_a_worker_that_hangs_before_it_starts_is_ended(monkeypatch):
-    monkeypatch.setattr(process_pool, "START_LIMIT_S", 0.3)
+    monkeypatch.setattr(worker_pool, "START_LIMIT_S", 0.3)
     todo = jobs(1)
     work = Evaluator({SPACE.name: SPACE}, (HangsWhenUnpickled(),), None, frozenset({"x"}))
     (verdict,) = ends(run(ProcessPoolExecutor(n_workers=1), work, todo), todo)
@@ -312,17 +328,17 @@ def test_a_worker_that_was_stopped_leaves_nothing_to_be_stopped_at_the_end(monke
     registered = []
     monkeypatch.setattr("atexit.register", registered.append)
     monkeypatch.setattr("atexit.unregister", registered.remove)
-    worker = WorkerProcess(multiprocessing.get_context("spawn"), evaluator(first_gene), 1, None)
+    worker = WorkerProcess(n_threads=1)
     assert registered == [worker.stop]
     worker.stop()
     assert (registered, worker.process.exitcode, worker.process.daemon) == ([], -signal.SIGKILL, False)
 
 
 def test_what_the_parent_holds_of_a_gpu_is_given_back_before_workers_start(monkeypatch):
-    told = []
+    told, new_worker = [], WorkerPool._new_worker
     monkeypatch.setattr("nas.execution.process_pool.free_unused_memory", lambda: told.append("freed"))
     monkeypatch.setattr(
-        "nas.execution.process_pool.WorkerProcess", lambda *given: told.append("worker") or WorkerProcess(*given)
+        "nas.execution.worker_pool.WorkerPool._new_worker", lambda pool: told.append("worker") or new_worker(pool)
     )
     with ProcessPoolExecutor(n_workers=1) as executor:
         run(executor, evaluator(first_gene), jobs(1))
@@ -382,12 +398,33 @@ def test_threads_are_an_option_of_their_own(kind):
         EXECUTORS[kind](n_threads=0)
 
 
-def test_serial_is_in_this_process():
+def test_serial_is_in_this_process_if_wanted():
     seen = []
 
     def process(subject):
         seen.append(os.getpid())
         return 1.0
 
-    run(SerialExecutor(), evaluator(process), jobs(2))
+    run(SerialExecutor(isolated=False), evaluator(process), jobs(2))
     assert seen == [os.getpid()] * 2
+
+
+@pytest.mark.parametrize("before", [None, "4,5"])
+def test_a_worker_sees_its_gpu_alone_before_anything_is_unpickled(monkeypatch, before):
+    monkeypatch.setattr(process_pool, "visible_gpus", lambda: ["5", "4"])
+    if before is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    stage = FunctionStage("gpu", SeesGpus())
+    work = Evaluator({SPACE.name: SPACE}, (stage,), None, frozenset({"gpu"}), device="cuda")
+    events = run(ProcessPoolExecutor(n_workers=2), work, jobs(2))
+    seen = {event.observations[0].value for event in events if isinstance(event, Reading)}
+    assert seen <= {4.0, 5.0}
+    assert len(seen) > 0
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+def test_what_cannot_be_sent_to_another_process_is_refused():
+    with pytest.raises(InputError, match="use functions and classes that stand in modules, or .*isolated: false"):
+        run(SerialExecutor(), evaluator(lambda subject: 1.0), jobs(1))

@@ -110,7 +110,7 @@ def test_a_group_passes_every_callback_on_in_order():
     first, second = listener(), listener()
     first.label, second.label = "first", "second"
     group = ListenerGroup([first, second])
-    n_arguments = {"on_epoch": 2, "on_record": 2}
+    n_arguments = {"on_epoch": 2, "on_record": 2, "on_progress": 3}
     for name in names:
         getattr(group, name)(*[None] * n_arguments.get(name, 1))
     assert called == [(label, name) for name in names for label in ("first", "second")]

@@ -9,13 +9,13 @@ COST = Objective("cost", Direction.MINIMIZE)
 SAMPLE = [{"cost": 4.0, "score": 1.0}, {"cost": 10.0}, {"cost": 6.0, "score": 3.0}, {}]
 
 
-def choose(*objectives, constraints=(), given=None, chance_levels=None, sample=lambda: SAMPLE):
+def choose(*objectives, constraints=(), given=None, chance_levels=None, sample=lambda metrics: SAMPLE):
     return choose_reference_point(
         objectives, constraints, given=given or {}, chance_levels=chance_levels or {}, sample=sample
     )
 
 
-def never():
+def never(metrics):
     raise AssertionError("nothing has to be measured")
 
 
@@ -44,17 +44,18 @@ def test_a_sample_gives_its_worst_and_a_tenth_of_its_range():
 
 
 def test_a_sample_without_a_range_gives_a_tenth_of_its_value():
-    assert choose(COST, sample=lambda: [{"cost": 5.0}, {"cost": 5.0}]) == {"cost": pytest.approx(5.5)}
-    assert choose(COST, sample=lambda: [{"cost": 0.0}]) == {"cost": pytest.approx(0.1)}
-    assert choose(SCORE, sample=lambda: [{"score": -5.0}]) == {"score": pytest.approx(-5.5)}
+    assert choose(COST, sample=lambda metrics: [{"cost": 5.0}, {"cost": 5.0}]) == {"cost": pytest.approx(5.5)}
+    assert choose(COST, sample=lambda metrics: [{"cost": 0.0}]) == {"cost": pytest.approx(0.1)}
+    assert choose(SCORE, sample=lambda metrics: [{"score": -5.0}]) == {"score": pytest.approx(-5.5)}
 
 
-def test_it_is_measured_at_most_once():
+def test_it_is_measured_at_most_once_and_only_what_nothing_else_tells():
     calls = []
-    choose(COST, SCORE, sample=lambda: calls.append(1) or SAMPLE)
-    assert calls == [1]
+    choose(COST, SCORE, given={"score": 0.0}, sample=lambda metrics: calls.append(metrics) or SAMPLE)
+    choose(COST, SCORE, sample=lambda metrics: calls.append(metrics) or SAMPLE)
+    assert calls == [{"cost"}, {"cost", "score"}]
 
 
 def test_a_sample_that_tells_nothing_is_an_error_that_says_what_to_do():
     with pytest.raises(EvaluationError, match="none of 1 sampled genotypes .* give one under reference_point"):
-        choose(COST, sample=lambda: [{"score": 1.0}])
+        choose(COST, sample=lambda metrics: [{"score": 1.0}])

@@ -12,7 +12,7 @@ from nas.evaluation import Ended, Evaluator, FunctionStage, Need, Stage
 from nas.evaluation.base import PrunedError
 from nas.evaluation.stopping_rules import DropRule
 from nas.execution import SerialExecutor
-from nas.execution.base import JobQueue
+from nas.execution.base import Executor, JobQueue
 from nas.search.listener import SearchListener
 from nas.search.loop import Search
 from nas.search.parts import Scheduling, SearchParts
@@ -79,7 +79,7 @@ def parts(controller=None, **changes):
         controller=controller or Nsga2(population_size=6, n_generations=4),
         measuring=Evaluator(spaces, (Cost(),), None, is_last=False),
         working=Evaluator(spaces, (FunctionStage("score", score),), None, frozenset({"cost", "score"})),
-        executor=SerialExecutor(),
+        executor=SerialExecutor(isolated=False),  # stages keep a log in this process
         given_reference_point={"score": -5.0},
     )
     return dataclasses.replace(made, **changes)
@@ -202,7 +202,7 @@ def test_a_first_batch_of_failures_alone_stops_the_run_and_says_why(tmp_path):
 def test_the_reference_point_is_fixed_from_a_stored_sample_before_anything_is_trained(tmp_path):
     path = tmp_path / "run"
     with pytest.raises(Killed):
-        search(path, kill_after=4, constraints=())
+        search(path, kill_after=10, constraints=())  # two facts and eight readings
     with RunFolder.read(path) as folder:
         point = folder.store.fact("reference_point")
         costs = [row["metrics"]["cost"] for row in folder.store.fact("reference_sample")]
@@ -282,6 +282,7 @@ class Overtaking(SerialExecutor):
     """Works on three candidates at a time and ends them in an order that depends on who they are."""
 
     measures_apart = True
+    measure = Executor.measure
 
     def run(self, evaluator, jobs, on_event):
         queue, held = JobQueue(jobs, on_event), []
@@ -428,17 +429,30 @@ def test_steadily_a_start_of_failures_alone_stops_the_run(tmp_path):
 
 @pytest.mark.parametrize("scheduling", Scheduling)
 @pytest.mark.parametrize("executor", [SerialExecutor, Overtaking])
-def test_a_start_of_failures_alone_stops_a_resumed_run_too(tmp_path, scheduling, executor):
-    def fail(subject):
-        LOG.append(("train", subject.candidate.id))
-        raise OSError("the data is not there")
+def test_a_start_of_failures_alone_is_asked_for_anew_when_resumed(tmp_path, scheduling, executor):
+    is_mended = False
 
-    working = Evaluator({SPACE.name: SPACE}, (FunctionStage("score", fail),), None, frozenset({"score"}))
-    options = {"constraints": (), "working": working, "scheduling": scheduling, "executor": executor()}
+    def score_or_fail(subject):
+        LOG.append(("train", subject.candidate.id))
+        if not is_mended:
+            raise OSError("the data is not there")
+        return score(subject)
+
+    working = Evaluator({SPACE.name: SPACE}, (FunctionStage("score", score_or_fail),), None, frozenset({"score"}))
+    options = {"working": working, "scheduling": scheduling, "executor": executor(isolated=False)}
     for _ in range(2):
-        with pytest.raises(EvaluationError, match="all 6 candidates of the first batch failed"):
-            search(tmp_path / "run", **options)
-    assert not any(kind == "train" for kind, _ in LOG)
+        with pytest.raises(
+            EvaluationError, match="all 6 candidates of the first batch failed.* --resume asks for them"
+        ):
+            search(tmp_path / "run", constraints=(), **options)
+    assert sum(kind == "train" for kind, _ in LOG) >= 6
+    is_mended = True
+    records, _ = search(tmp_path / "run", constraints=(), **options)
+    assert len(records) == 24
+    retried = [record for record in records if record.earlier_failures]
+    assert {record.attempts for record in retried} == {3}
+    assert [len(record.earlier_failures) for record in retried] == [2] * len(retried)
+    assert any(record.is_complete for record in retried)
 
 
 def test_a_run_smaller_than_a_batch_of_which_all_failed_is_stopped(tmp_path):

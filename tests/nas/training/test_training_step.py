@@ -14,6 +14,7 @@ from nas.training.engine import train
 from nas.training.step import EagerStep, GraphedStep
 from nas.training.student import Student
 from nas.values.recipes import TrainingRecipe
+from search_spaces.base import StagedNetwork
 
 TASK = Classification(("dark", "bright"))
 
@@ -114,6 +115,66 @@ def test_a_step_that_would_wait_is_found_before_the_capture(monkeypatch, eager):
     assert torch.equal(state(step), before)
 
 
+class Staged(StagedNetwork):
+    """A network of one convolution with an auxiliary head that keeps statistics of batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Conv2d(1, 4, 3)
+        self.head = nn.Linear(4, 2)
+
+    def encode(self, images):
+        return (self.encoder(images),)
+
+    def decode(self, features, size):
+        return self.head(features[0].mean((2, 3)))
+
+    def decode_with_auxiliary(self, features, size, heads):
+        return self.decode(features, size), (heads(features[0]),)
+
+    def new_auxiliary_heads(self, seed):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+def step_with_heads(device="cpu"):
+    """A step whose auxiliary heads have batch statistics, and a batch for it."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (8, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    data = ImageData(Examples(images, torch.arange(8) % 2), Normalization.of(images), device=device)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        student = Student(Staged().to(device), data, 0.5, 0)
+    options = {"capturable": True} if device == "cuda" else {}
+    rate = torch.tensor(1e-2, device=device) if device == "cuda" else 1e-2
+    optimizer = torch.optim.AdamW(student.parameters(), lr=rate, fused=True, **options)
+    return EagerStep(student, optimizer, TASK, None), data.batch(torch.arange(8), 1, generator)
+
+
+def test_a_capture_puts_back_the_batch_statistics_of_auxiliary_heads(monkeypatch):
+    step, batch = step_with_heads()
+    Cuda(monkeypatch, fails=False)
+    before = {name: value.clone() for name, value in step.student._heads.state_dict().items()}
+    assert before["0.num_batches_tracked"] == 0
+    GraphedStep(step, batch)
+    for name, value in step.student._heads.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.gpu
+def test_a_captured_step_with_auxiliary_heads_goes_as_one_operator_by_operator():
+    states = []
+    for is_captured in (True, False):
+        step, batch = step_with_heads("cuda")
+        taken = GraphedStep(step, batch) if is_captured else step
+        for _ in range(5):
+            taken(batch)
+        states.append(state(step))
+    assert len(states[0]) > sum(p.numel() for p in step.student.parameters())
+    torch.testing.assert_close(*states, atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.gpu
 def test_after_a_capture_that_failed_training_goes_on_as_if_there_had_been_none(monkeypatch, caplog):
     generator = torch.Generator().manual_seed(0)
@@ -133,7 +194,7 @@ def test_after_a_capture_that_failed_training_goes_on_as_if_there_had_been_none(
     states = []
     for way in ("found before", "fails in the capture", "operator by operator"):
         if way == "fails in the capture":
-            monkeypatch.setattr("nas.training.step._no_waiting", contextlib.nullcontext)
+            monkeypatch.setattr("nas.training.step.no_waiting", contextlib.nullcontext)
         elif way == "operator by operator":
             monkeypatch.setattr("nas.training.engine.fastest_step", lambda step, example, n_steps: step)
         model = Waiting()

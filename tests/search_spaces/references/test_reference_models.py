@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from latency.counting.complexity import count_model
-from latency.graph.onnx_writer import write_onnx
+from latency.graph.onnx_writer import write_onnx, write_onnx_to_measure
 from search_spaces import REFERENCE_MODELS, ReferenceModel, ResNet, UNet
 from search_spaces.references.deeplab import DeepLabV3MobileNetV3
 from search_spaces.references.enet import ENet, UpBottleneck
@@ -81,6 +81,13 @@ def test_segmentation_models_are_counted_without_remainder(kind):
 def test_segmentation_models_export(kind, tmp_path):
     model = REFERENCE_MODELS[kind](3, 8, width=4).eval()
     assert write_onnx(model, (3, 32, 32), tmp_path / "model.onnx").max_difference <= 1e-4
+
+
+@pytest.mark.parametrize("kind", REFERENCE_MODELS)
+@pytest.mark.parametrize("size", [(32, 48), (37, 50)])
+def test_every_operator_has_a_translation_to_onnx(kind, size, tmp_path):
+    model = REFERENCE_MODELS[kind](3, 8, width=4).eval()
+    assert write_onnx_to_measure(model, (3, *size), tmp_path / "model.onnx").untranslated == ""
 
 
 # He et al. 2016, table 6: 0.27 M, 0.46 M, 0.66 M, 0.85 M with option-A shortcuts; option B adds the

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from latency.graph.onnx_writer import write_onnx
+from latency.graph.onnx_writer import write_onnx, write_onnx_to_measure
 from search_spaces import NasBench201, SegmentationCell
 
 SPACES = {
@@ -37,6 +37,15 @@ def test_a_sampled_network_exports(kind, tmp_path):
 def test_a_network_of_nothing_exports(kind, tmp_path):
     space, _ = SPACES[kind]
     exports(kind, [space.genotype([0] * len(space.genes))], tmp_path)
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_every_operator_of_a_sampled_network_has_a_translation(kind, tmp_path):
+    space, shape = SPACES[kind]
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        model = space.build(space.sample(rng), in_channels=shape[0], n_classes=5, seed=0).eval()
+        assert write_onnx_to_measure(model, shape, tmp_path / "model.onnx").untranslated == ""
 
 
 @pytest.mark.slow

@@ -1,10 +1,9 @@
 """Whether the classes of the data can be learned and told apart: looked at before anything is trained."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from nas.config import RunConfig
-from nas.data.base import Split
+from nas.data.base import Dataset, Split
 from nas.data.cache import ExamplesFile
 from nas.data.classes import ClassCounts, SplitCounts, shown_classes, streamed_counts
 from nas.errors import DataError, DataFault, InputError
@@ -19,46 +18,39 @@ _ACCURACY = 0.8  # at which the standard error is told
 _SPREAD_OF_IMAGES = 0.15  # taken for the standard deviation of the scores of single images
 
 
-def check_classes(
-    config: RunConfig, task: Task, counts: SplitCounts, on_message: Callable[[str], None], *, is_dense: bool
-) -> None:
+def check_classes(task: Task, counts: SplitCounts, judged: Collection[str], on_message: Callable[[str], None]) -> None:
     """Refuse classes that make every score meaningless, and tell the counts and what is doubtful.
 
     A class without a target has no score of its own: a network that never names it gets none, any other gets 0.
+
+    Args:
+        task: Of the run.
+        counts: How often each of its classes occurs.
+        judged: The metrics of objectives and constraints.
+        on_message: Called with each message.
 
     Raises:
         DataError: If a split shows fewer than two classes.
         InputError: If an objective or a constraint is on a class that a split does not show, naming all.
     """
-    on_message(counts.line(task.class_names, task.ignore_index, is_dense=is_dense))
+    on_message(counts.line(task.class_names, task.ignore_index, is_dense=task.is_dense))
     if faults := _too_few(task, counts):
         raise DataError(faults)
     for split, of_split in ((Split.TRAIN, counts.train), (Split.VALIDATION, counts.validation)):
-        _check_judged(config, task, split, of_split)
-    for text in (*_without_examples(task, counts), *_too_small(counts.validation.n_examples, is_dense=is_dense)):
+        _check_judged(judged, task, split, of_split)
+    for text in (*_without_examples(task, counts), *_too_small(counts.validation.n_examples, is_dense=task.is_dense)):
         on_message(text)
 
 
-def check_data(config: RunConfig, on_message: Callable[[str], None]) -> None:
-    """Look at the files of a configuration's data as the start of a search does, and tell what a person should know.
-
-    Raises:
-        DataError: Naming all that is missing, broken or does not fit.
-        InputError: If the data cannot give the scores that the run asks for.
-    """
-    if config.data is None or config.task is None:
-        return
-    dataset = config.data.instance
-    dataset.check()
-    for note in dataset.notes():
-        on_message(note)
-    names, ignore_index = dataset.class_names, dataset.ignore_index
-    task = config.task.instance or config.task.cls(names, ignore_index, **config.task.options)
-    of_splits = [
-        ClassCounts.of((part.targets for part in dataset.parts(split, _N_AT_A_TIME)[1]), len(names), task.ignore_index)
+def dataset_counts(dataset: Dataset, task: Task) -> SplitCounts:
+    """Return how often each class occurs in a data set, read from its files."""
+    of_splits = (
+        ClassCounts.of(
+            (part.targets for part in dataset.parts(split, _N_AT_A_TIME)[1]), len(task.class_names), task.ignore_index
+        )
         for split in (Split.TRAIN, Split.VALIDATION)
-    ]
-    check_classes(config, task, SplitCounts(*of_splits), on_message, is_dense=dataset.is_dense)
+    )
+    return SplitCounts(*of_splits)
 
 
 def split_counts(cache: ArtifactCache, setting: TrainingSetting) -> SplitCounts:
@@ -95,10 +87,8 @@ def _too_few(task: Task, counts: SplitCounts) -> list[DataFault]:
     return faults
 
 
-def _check_judged(config: RunConfig, task: Task, split: Split, counts: ClassCounts) -> None:
+def _check_judged(judged: Collection[str], task: Task, split: Split, counts: ClassCounts) -> None:
     absent = {task.class_names[index] for index in counts.absent}
-    judged = [objective.metric for objective in config.objective_values()]
-    judged += [constraint.metric for constraint in config.constraint_values()]
     faulty = [metric for metric in dict.fromkeys(judged) if _class_of(metric, task) in absent]
     if faulty:
         names = dict.fromkeys(str(_class_of(metric, task)) for metric in faulty)

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 import nas
-from nas.assembly.class_checks import check_classes, split_counts
-from nas.config import load_config
 from nas.data import SyntheticFaces
 from nas.data.cache import ExamplesFile
 from nas.data.classes import ClassCounts, SplitCounts
 from nas.errors import DataError, InputError
 from nas.tasks import Classification, Segmentation
+from nas.training.class_checks import check_classes, split_counts
 
 CONFIG = {
     "name": "faces",
@@ -26,10 +25,13 @@ CONFIG = {
 }
 
 
-def check(config, setting, cache):
+JUDGED = ("mean_iou", "n_params")
+
+
+def check(judged, setting, cache):
     """Return the messages but for the counts and the warning that four images are few."""
     messages = []
-    check_classes(config, setting.task, split_counts(cache, setting), messages.append, is_dense=True)
+    check_classes(setting.task, split_counts(cache, setting), judged, messages.append)
     assert messages[0].startswith("Images that show each class, training / validation")
     assert messages[-1].startswith("The validation split has 4 images: the standard error of a mean IoU is about 0.075")
     return messages[1:-1]
@@ -52,35 +54,28 @@ def setting_without(make_setting, tmp_path):
 
 
 def test_metrics_of_classes_that_validation_does_not_show_are_refused_all_at_once(setting_without, cache):
-    config = load_config(
-        CONFIG
-        | {
-            "objectives": [{"metric": "iou[left_eye]"}, {"metric": "n_params"}, {"metric": "f1[skin]"}],
-            "constraints": [{"metric": "f1[mouth]", "min": 0.1}],
-        }
-    )
+    judged = ["iou[left_eye]", "n_params", "f1[skin]", "f1[mouth]"]
     with pytest.raises(
         InputError, match=r"got iou\[left_eye\], f1\[mouth\]: it shows nothing of left_eye, mouth that counts"
     ):
-        check(config, setting_without("mouth", "left_eye"), cache)
+        check(judged, setting_without("mouth", "left_eye"), cache)
 
 
 def test_other_absent_classes_are_told(setting_without, cache):
-    assert check(load_config(CONFIG), setting_without("mouth"), cache) == [
+    assert check(JUDGED, setting_without("mouth"), cache) == [
         "The validation split shows nothing of mouth: no score tells how well networks know that."
     ]
 
 
 def test_where_all_are_shown_nothing_is_told(setting_without, cache):
-    assert check(load_config(CONFIG), setting_without(), cache) == []
+    assert check(JUDGED, setting_without(), cache) == []
 
 
 def test_an_ignored_class_is_not_missed_but_cannot_be_an_objective(setting_without, cache):
     setting = setting_without(ignore_index=SyntheticFaces().class_names.index("mouth"))
-    assert check(load_config(CONFIG), setting, cache) == []
-    config = load_config(CONFIG | {"objectives": [{"metric": "iou[mouth]"}, {"metric": "n_params"}]})
+    assert check(JUDGED, setting, cache) == []
     with pytest.raises(InputError, match="nothing of mouth that counts"):
-        check(config, setting, cache)
+        check(["iou[mouth]", "n_params"], setting, cache)
 
 
 def test_a_search_is_refused_before_its_teacher_is_trained(tmp_path, monkeypatch):
@@ -112,7 +107,7 @@ def told(train, validation, names, ignore_index=None, *, is_dense=True):
     task = (Segmentation if is_dense else Classification)(names, ignore_index)
     counts = SplitCounts(*(ClassCounts.of([targets], len(names), ignore_index) for targets in (train, validation)))
     messages = []
-    check_classes(load_config(CONFIG), task, counts, messages.append, is_dense=is_dense)
+    check_classes(task, counts, JUDGED, messages.append)
     return messages
 
 
@@ -162,13 +157,12 @@ def test_a_class_that_only_validation_shows_is_told():
 
 
 def test_a_class_that_is_judged_must_be_trained():
-    config = load_config(CONFIG | {"objectives": [{"metric": "iou[mouth]"}, {"metric": "n_params"}]})
     names = SyntheticFaces().class_names
     mouth = names.index("mouth")
     splits = (masks((0, 1)), masks((0, 1), (0, mouth)))
     counts = SplitCounts(*(ClassCounts.of([targets], len(names), None) for targets in splits))
     with pytest.raises(InputError, match=r"must be on classes that the train split shows, got iou\[mouth\]"):
-        check_classes(config, Segmentation(names), counts, lambda text: None, is_dense=True)
+        check_classes(Segmentation(names), counts, ["iou[mouth]"], lambda text: None)
 
 
 def test_a_class_without_any_example_is_told():

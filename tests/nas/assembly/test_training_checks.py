@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import nas
-from nas.assembly.run_checks import check_batches, check_files
+from nas.assembly.training import check_batches, check_teacher_file
 from nas.config import load_config
 from nas.data import SyntheticFaces
 from nas.errors import InputError
@@ -44,7 +44,7 @@ def test_a_teacher_whose_file_is_gone_is_refused_before_the_data_is_read(tmp_pat
         InputError, match=rf"teacher\.{key} must be a file, got gone\.\w+: there is none at {tmp_path}/gone"
     ):
         nas.run_search(CONFIG | {"teacher": teacher}, tmp_path / "run")
-    check_files(load_config(CONFIG | {"teacher": teacher, "distillation": {"enabled": False}}))
+    check_teacher_file(load_config(CONFIG | {"teacher": teacher, "distillation": {"enabled": False}}))
 
 
 SPACE = SegmentationCell(n_cells=1, n_branches=1)
@@ -78,7 +78,7 @@ def faces(make_setting):
 )
 def test_one_image_of_one_pixel_is_no_batch_to_normalise_by(faces, sections, key):
     with pytest.raises(InputError, match=rf"^{key}\.batch_size must be at least 2 for images of 32 x 32, got 1"):
-        check_batches(small_faces(32, **sections), SPACE, faces(32))
+        check_batches(small_faces(32, **sections), faces(32))
 
 
 def test_one_image_of_more_pixels_is(faces):
@@ -88,9 +88,9 @@ def test_one_image_of_more_pixels_is(faces):
         pretraining={"batch_size": 1},
         teacher={"kind": "unet", "width": 4, "recipe": {"batch_size": 1}},
     )
-    check_batches(config, SPACE, faces(64))
+    check_batches(config, faces(64))
     given = {"kind": "deeplabv3_mobilenetv3", "weights": "mine.safetensors"}
-    check_batches(small_faces(32, teacher=given), SPACE, faces(32))
+    check_batches(small_faces(32, teacher=given), faces(32))
 
 
 @pytest.mark.parametrize("size", [32, 64])
