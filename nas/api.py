@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from safetensors.torch import load_file
 
 from nas import assembly
 from nas.analysis.curves import CurveReport
@@ -18,7 +17,7 @@ from nas.config import Difference, RunConfig, differences, load_config
 from nas.dry_run import CostEstimate, estimate_costs
 from nas.errors import InputError, RunFolderError
 from nas.exporters import EXPORTERS
-from nas.files import write_text
+from nas.files import temporary_name, write_text
 from nas.listeners.console import ConsoleListener
 from nas.listeners.live import PlotListener, TensorBoardListener
 from nas.search.listener import SearchListener
@@ -26,7 +25,7 @@ from nas.search.loop import Search
 from nas.search.retraining import retrain as retrain_subject
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
-from nas.torch_tools import load_weights, weights_metadata
+from nas.torch_tools import read_weights, weights_metadata
 from nas.values.records import Record, RecordState, Role
 
 _CHANGEABLE = (
@@ -171,7 +170,7 @@ def pretrain(
     """
     with _preparation(config, run_dir, **options) as (settings, folder, listener):
         weights = assembly.make_run_encoder(settings, folder, listener)
-    tensors = load_file(weights)
+    tensors = read_weights(weights)
     n_params = sum(tensor.numel() for name, tensor in tensors.items() if name.endswith((".weight", ".bias")))
     return TrainedNetwork(weights, json.loads(weights_metadata(weights).get("scores", "{}")), n_params)
 
@@ -193,7 +192,7 @@ def _preparation(
     beside = (Path(run_dir) if run_dir is not None else Path("runs") / settings.name).parent
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=beside, prefix=".preparation-")
+        scratch = tempfile.TemporaryDirectory(dir=beside, prefix=f"{temporary_name('preparation')}.")
     except OSError as error:
         raise InputError(f"{beside} cannot be written: {error}") from error
     with (
@@ -280,7 +279,7 @@ def export(
             raise InputError(f"{run.path}: candidate {record.id} ({record.state}) has no trained weights to export")
         subject = assembly.stored_subject(settings, folder, record.candidate)
         assert subject.signature is not None  # noqa: S101 - stored_subject gives one
-        load_weights(subject.model, folder.weights(record.id, training))
+        assembly.load_candidate(subject.model, folder, record.id, training)
         target = path or run.path / "exports" / f"{record.id}.{training}.{format}"
         try:
             EXPORTERS[format](

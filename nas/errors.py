@@ -4,7 +4,8 @@ NasError
 ├── InputError (ValueError)            a fault in what the user gave: configuration, data, arguments
 │   ├── ConfigurationError             one or more faults of a configuration, all of them listed
 │   ├── DataError                      data that is missing, broken or does not fit, all of it listed
-│   └── RunFolderError                 a run folder that is not there, is in use, or is not this run's
+│   ├── RunFolderError                 a run folder that is not there, is in use, or is not this run's
+│   └── DamagedFileError               a file of ours that is not what was written and cannot be made again
 ├── MachineError (OSError)             disk, files or memory of the machine fail: nobody's verdict, nobody's input
 ├── EvaluationError (RuntimeError)     a candidate gave no usable number (NaN, infinity, an exception)
 ├── LostProcessError (RuntimeError)    a worker process died, or sends what nobody understands
@@ -138,3 +139,7 @@ class SpaceExhaustedError(NasError, RuntimeError):
 
 class ExportError(NasError, RuntimeError):
     """An exported model does not compute what the model computes."""
+
+
+class DamagedFileError(InputError):
+    """A file that this program wrote is not what was written, and cannot be made again by itself."""

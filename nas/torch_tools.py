@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -12,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nas.errors import InputError
-from nas.faults import blaming_machine
-from nas.files import atomic_path
+from nas.errors import DamagedFileError, InputError
+from nas.faults import blaming_machine, machine_error
+from nas.files import atomic_path, require_regular
 
 _TENSOR_CORES = (7, 0)  # the first compute capability with units for float16; bfloat16 came with 8.0
 
@@ -47,30 +48,84 @@ def as_current(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
+_MAX_WEIGHTS_BYTES = 1 << 40
 _N_SHOWN = 5  # of the weights that differ; there may be hundreds
 
 
-def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write the weights and buffers of `model`, and texts by key, to `path`, a safetensors file, atomically."""
+_CHECKSUM = "sha256"  # key of a file's texts: of names, types, shapes and bytes of its weights
+
+
+def save_weights(
+    model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None, *, with_checksum: bool = False
+) -> None:
+    """Write the weights and buffers of `model`, and texts by key, to `path`, a safetensors file, atomically.
+
+    Args:
+        model: The network.
+        path: The file.
+        metadata: Texts.
+        with_checksum: Whether one is kept within the file, which reading it compares; a shared artifact has its own.
+    """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    texts = dict(metadata or {}) | ({_CHECKSUM: _checksum(state)} if with_checksum else {})
     with atomic_path(path) as temporary:
-        save_file(state, temporary, dict(metadata or {}) or None)
+        save_file(state, temporary, texts or None)
 
 
 def weights_metadata(path: Path) -> dict[str, str]:
-    """Return the texts that were saved beside weights."""
-    with safe_open(path, "pt") as file:
+    """Return the texts that were saved beside weights.
+
+    Raises:
+        DamagedFileError: If the file cannot be read.
+    """
+    with _reading(path), safe_open(path, "pt") as file:
         return dict(file.metadata() or {})
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a safetensors file by name.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        DamagedFileError: If it cannot be read, or holds other weights than were written.
+    """
+    with _reading(path):
+        require_regular(path, _MAX_WEIGHTS_BYTES)
+        state: dict[str, torch.Tensor] = load_file(path)
+    written = weights_metadata(path).get(_CHECKSUM)
+    if written is not None and written != _checksum(state):
+        raise DamagedFileError(f"{path} is damaged: it does not hold the weights that were written")
+    return state
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a safetensors file of any content makes its library raise into our error."""
+    try:
+        yield
+    except (FileNotFoundError, InputError):
+        raise
+    except Exception as error:
+        raise DamagedFileError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _checksum(state: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a safetensors file into `model`.
 
     Raises:
-        OSError: If the file cannot be read.
+        FileNotFoundError: If there is none.
+        DamagedFileError: If it cannot be read, or holds other weights than were written.
         RuntimeError: If its names or shapes are not the model's, naming them.
     """
-    state: dict[str, torch.Tensor] = load_file(path)
+    state = read_weights(path)
     if differing := list(_differences(state, model.state_dict())):
         more = f"; and {len(differing) - _N_SHOWN} others" if len(differing) > _N_SHOWN else ""
         raise RuntimeError("; ".join(differing[:_N_SHOWN]) + more)
@@ -91,11 +146,14 @@ def load_part(module: nn.Module, path: Path) -> None:
     """Load into `module` its weights from an artifact that may hold others too.
 
     Raises:
-        MachineError: If the file cannot be read.
+        MachineError: If the file cannot be read, or is damaged.
         RuntimeError: If a weight is missing or has another shape, naming it.
     """
-    with blaming_machine(f"{path} cannot be read"):
-        state: dict[str, torch.Tensor] = load_file(path)
+    try:
+        with blaming_machine(f"{path} cannot be read"):
+            state = read_weights(path)
+    except DamagedFileError as error:  # whoever starts the command again has it made again
+        raise machine_error(f"{path} cannot be read", error) from error
     module.load_state_dict({name: state[name] for name in module.state_dict().keys() & state.keys()})
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnx import inliner, shape_inference
+from onnx import shape_inference
 
 from latency.checks import require_input_shape, require_positive
 from latency.errors import TracingError
 from latency.graph.onnx_bodies import Body, Value, read_body
+from latency.graph.onnx_file import inlined, load_onnx, onnx_boundary
 from latency.graph.onnx_flow import Flow, Step, Walk
 from latency.graph.onnx_shapes import ShapeInference
 from latency.graph.onnx_sizes import close_sizes, file_sizes
@@ -78,21 +79,15 @@ def graph_from_onnx(
     """
     require_positive(batch_size=batch_size)
     shape = None if input_shape is None else require_input_shape(input_shape)
-    try:
-        model = onnx.load(path, load_external_data=False)
-        if model.functions:
-            model = inliner.inline_local_functions(model)
-        declared = close_sizes(model.graph, shape, batch_size, Path(path))
+    model = load_onnx(path)
+    with onnx_boundary(path):
+        model = inlined(model)
+    declared = close_sizes(model.graph, shape, batch_size, Path(path))
+    with onnx_boundary(path):
         model = shape_inference.infer_shapes(model, data_prop=True)
         body = read_body(model.graph)
         flow = Walk(body, ShapeInference(model), declared).run()
-    except ValueError:
-        raise
-    except TracingError as fault:
-        raise TracingError(f"cannot trace {path}: {fault}") from fault
-    except Exception as fault:
-        raise TracingError(f"cannot read {path} as ONNX: {fault}") from fault
-    return _Reader(body, flow, Path(path)).read()
+        return _Reader(body, flow).read()
 
 
 def onnx_input_shape(path: Path | str) -> tuple[int, ...] | None:
@@ -116,20 +111,15 @@ def onnx_batch_size(path: Path | str) -> int | None:
 
 
 def _loaded_sizes(path: Path | str) -> tuple[int, ...]:
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except Exception as fault:
-        raise TracingError(f"cannot read {path} as ONNX: {fault}") from fault
-    return file_sizes(graph)
+    return file_sizes(load_onnx(path).graph)
 
 
 class _Reader:
     """Numbers the tensors and storages of what a file runs."""
 
-    def __init__(self, body: Body, flow: Flow, path: Path) -> None:
+    def __init__(self, body: Body, flow: Flow) -> None:
         self._body = body
         self._flow = flow
-        self._path = path
         self._tensors: list[TensorInfo] = []
         self._storages: list[Storage] = []
         self._numbers: dict[Value, int] = {}
@@ -154,7 +144,7 @@ class _Reader:
 
     def _input(self, value: Value) -> int:
         if value.sizes is None:
-            raise TracingError(f"cannot trace {self._path}: its input {value.name!r} is not a tensor of known sizes")
+            raise TracingError(f"its input {value.name!r} is not a tensor of known sizes")
         return self._add(value, StorageKind.INPUT)
 
     def _batch_size(self) -> int:
@@ -233,7 +223,7 @@ class _Reader:
     def _dtype(self, element_type: int, name: str) -> torch.dtype:
         if element_type not in _DTYPES:
             kind = _TENSOR.DataType.Name(element_type)
-            raise TracingError(f"cannot trace {self._path}: {name!r} holds {kind}, which has no torch type here")
+            raise TracingError(f"{name!r} holds {kind}, which has no torch type here")
         return _DTYPES[element_type]
 
 

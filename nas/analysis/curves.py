@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 from scipy.stats import kendalltau, spearmanr
 
+from nas.analysis.tables import cell
 from nas.errors import InputError
 from nas.evaluation.stopping_rules import interim_metric
 from nas.predictors.learning_curves import CurvePredictor, LearningCurve, training_speed
@@ -103,7 +103,7 @@ class CurveReport:
     def table(self, name: str) -> Table:
         """Return the report as a table for a terminal; `name` is the run's."""
         title = f"{self.metric} of {name}, predicted from the first epochs"
-        table = Table(title=escape(title), title_justify="left")
+        table = Table(title=cell(title), title_justify="left")
         for column in ("epochs", "scores", "tau", "rho", "error", "tau of speed"):
             table.add_column(column, justify="right")
         for quality in self.qualities:

@@ -15,6 +15,7 @@ from nas.store.run import Run
 from nas.values.objectives import Direction, Objective, to_losses
 from nas.values.pareto import non_dominated
 from nas.values.records import Record, RecordState
+from nas.values.shown_text import shown
 
 _COMPLETE, _FRONT, _INFEASIBLE, _REFERENCE = "#9aa5b1", "#1f6feb", "#d9a0a0", "#d97706"
 _LOG_SPREAD = 20  # a metric whose largest value is this many times its smallest gets a logarithmic axis
@@ -140,7 +141,7 @@ def _label(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
 
 def _plain(text: str) -> str:
     """Return `text` escaped, so that matplotlib does not read it as a formula."""
-    return text.replace("$", r"\$")
+    return shown(text).replace("$", r"\$")
 
 
 def _file_name(metric: str) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 
+from nas.analysis.tables import cell
 from nas.errors import InputError
 from nas.predictors import FeatureEncoder, FeatureGroups, GaussianProcess, Predictor, Trees
 from nas.predictors.base import Prediction
@@ -85,7 +85,7 @@ class PredictorReport:
 
     def table(self, name: str) -> Table:
         """Return the report as a table for a terminal; `name` is the run's."""
-        table = Table(title=escape(f"Predictors on {name}, cross-validated over batches"), title_justify="left")
+        table = Table(title=cell(f"Predictors on {name}, cross-validated over batches"), title_justify="left")
         for column in ("objective", "predictor"):
             table.add_column(column, no_wrap=True)
         for column in ("tau", "rho", f"P@{self.k}", f"N@{self.k}", "calibration"):
@@ -94,7 +94,7 @@ class PredictorReport:
             for predictor, quality in by_predictor.items():
                 shares = (quality.kendall_tau, quality.spearman, quality.precision_at_k)
                 table.add_row(
-                    escape(metric),
+                    cell(metric),
                     predictor,
                     *(f"{share:.3f}" for share in shares),
                     str(quality.n_at_k),

@@ -13,6 +13,12 @@ from nas.store.run import Run
 from nas.values.metrics import metric_info
 from nas.values.objectives import Direction, Objective
 from nas.values.records import Record, RecordState
+from nas.values.shown_text import shown
+
+
+def cell(text: str) -> str:
+    """Return text of any origin for rich: without markup and control characters."""
+    return escape(shown(text))
 
 
 def format_value(metric: str, value: float, unit: str = "") -> str:
@@ -52,14 +58,14 @@ def _value_text(record: Record, objective: Objective) -> str:
 
 def front_table(run: Run) -> Table:
     """Return the front as a table, best in the first objective first, with the knee and ties marked."""
-    table = Table(title=escape(f"Pareto front of {run.name}"), title_justify="left", expand=True)
+    table = Table(title=cell(f"Pareto front of {run.name}"), title_justify="left", expand=True)
     retrained = sorted({metric for record in run.front for metric in record.retrained} & _objective_metrics(run))
     table.add_column("candidate", no_wrap=True)
     for objective in run.objectives:
         arrow = "↑" if objective.direction is Direction.MAXIMIZE else "↓"
-        table.add_column(escape(f"{objective.metric} {arrow}"), justify="right", no_wrap=True)
+        table.add_column(cell(f"{objective.metric} {arrow}"), justify="right", no_wrap=True)
     for metric in retrained:
-        table.add_column(escape(f"test {metric}"), justify="right", no_wrap=True)
+        table.add_column(cell(f"test {metric}"), justify="right", no_wrap=True)
     table.add_column("network", overflow="ellipsis", no_wrap=True, ratio=1)
     knee, ties = (run.knee.id if run.front else None), run.ties()
     for record in run.front:
@@ -69,7 +75,7 @@ def front_table(run: Run) -> Table:
         tested = [
             format_value(metric, record.retrained[metric]) if metric in record.retrained else "" for metric in retrained
         ]
-        table.add_row(record.id + mark, *values, *tested, escape(record.candidate.description))
+        table.add_row(record.id + mark, *values, *tested, cell(record.candidate.description))
     has_spread = any(record.spread(o.metric) is not None for record in run.front for o in run.objectives)
     notes = (
         ["* knee"]
@@ -82,15 +88,15 @@ def front_table(run: Run) -> Table:
 
 def records_table(run: Run) -> Table:
     """Return all records as a table, with their states and remarks."""
-    table = Table(title=escape(f"Records of {run.name}"), title_justify="left", expand=True)
+    table = Table(title=cell(f"Records of {run.name}"), title_justify="left", expand=True)
     for column in ("candidate", "state"):
         table.add_column(column, no_wrap=True)
     for objective in run.objectives:
-        table.add_column(escape(objective.metric), justify="right", no_wrap=True)
+        table.add_column(cell(objective.metric), justify="right", no_wrap=True)
     table.add_column("remark", overflow="ellipsis", no_wrap=True, ratio=1)
     for record in (*run.references, *run.records):
         values = [_value_text(record, o) if o.metric in record.metrics else "" for o in run.objectives]
-        table.add_row(record.id, str(record.state), *values, escape(remark(record)))
+        table.add_row(record.id, str(record.state), *values, cell(remark(record)))
     return table
 
 
@@ -121,7 +127,7 @@ def to_csv(run: Run, *, all_records: bool = False) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: shown(v) if isinstance(v, str) else v for key, v in row.items()} for row in rows)
     return text.getvalue()
 
 

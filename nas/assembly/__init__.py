@@ -2,6 +2,7 @@
 
 from nas.assembly.search import (
     checked_devices,
+    load_candidate,
     measuring_stages,
     prepare_folder,
     search_parts,
@@ -31,6 +32,7 @@ __all__ = [
     "check_teacher_file",
     "checked_devices",
     "distillation",
+    "load_candidate",
     "make_run_encoder",
     "make_run_teacher",
     "measuring_stages",

@@ -7,6 +7,8 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from torch import nn
+
 from latency.devices.base import Device
 from latency.errors import DeviceUnavailableError
 from nas.assembly.training import (
@@ -17,7 +19,7 @@ from nas.assembly.training import (
 from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig
 from nas.controllers import SearchProblem
 from nas.data.normalization import Normalization
-from nas.errors import InputError
+from nas.errors import DamagedFileError, InputError
 from nas.evaluation import (
     ComplexityStage,
     DeviceStage,
@@ -38,6 +40,7 @@ from nas.search.listener import SearchListener
 from nas.search.parts import SearchParts
 from nas.search.warm_start import warm_start
 from nas.store.run_folder import RunFolder, weights_path
+from nas.torch_tools import load_weights
 from nas.values.records import Candidate
 from nas.version import VERSION
 from search_spaces.base import ModelSpace, SearchSpace
@@ -153,6 +156,22 @@ def stored_normalization(folder: RunFolder) -> Normalization:
     """Return the normalisation that a run's networks were trained with."""
     stored = folder.store.fact("normalization")
     return Normalization(tuple(stored["mean"]), tuple(stored["std"]))
+
+
+def load_candidate(model: nn.Module, folder: RunFolder, candidate: str, training: str) -> None:
+    """Load the weights of a training, `"quick"` or `"retrained"`, into a candidate's network.
+
+    Raises:
+        DamagedFileError: If they are not what was written, saying what to do.
+    """
+    path = folder.weights(candidate, training)
+    remedy = f"train the candidate again: nas retrain {folder.path} --candidate {candidate} --epochs N"
+    try:
+        load_weights(model, path)
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{error}; {remedy}") from error
+    except (OSError, RuntimeError) as error:
+        raise DamagedFileError(f"{path} does not hold this candidate's weights: {error}; {remedy}") from error
 
 
 def checked_devices(config: RunConfig, runs_on: Executor) -> dict[str, Device]:

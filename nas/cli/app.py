@@ -12,6 +12,7 @@ import typer
 
 from nas.cli.analyse import curves, predictor
 from nas.cli.data import prepare
+from nas.cli.doctor import doctor
 from nas.cli.init import init
 from nas.cli.networks import export, retrain
 from nas.cli.profile import profile
@@ -21,10 +22,11 @@ from nas.cli.search import pretrain, search, teacher, validate, with_empty_cause
 from nas.cli.signals import StopSignals
 from nas.errors import InputError, NasError
 from nas.faults import is_machine_fault, machine_error
+from nas.values.shown_text import shown
 from nas.version import VERSION
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (init, search, teacher, pretrain, show, plot, retrain, export, profile, validate, schema):
+for command in (init, search, teacher, pretrain, show, plot, retrain, export, profile, validate, schema, doctor):
     app.command()(command)
 
 data_app = typer.Typer(help="Prepare data sets.", no_args_is_help=True)
@@ -68,17 +70,17 @@ def _exit_for(error: BaseException) -> None:
     """Print what `error` says, and exit with its code."""
     match error:
         case InputError():
-            print(error, file=sys.stderr)
+            print(shown(str(error), in_lines=True), file=sys.stderr)
             sys.exit(2)
         case NasError():
-            print(error, file=sys.stderr)
+            print(shown(str(error), in_lines=True), file=sys.stderr)
             sys.exit(1)
         case BrokenPipeError():
             os.dup2(
                 os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
             )  # the reader of a pipe has closed it: no fault
         case Exception() if is_machine_fault(error):
-            print(machine_error("The command cannot go on", error), file=sys.stderr)
+            print(shown(str(machine_error("The command cannot go on", error)), in_lines=True), file=sys.stderr)
             sys.exit(1)
         case Exception():
             traceback.print_exception(error)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from nas.cli.signals import Stopped
 from nas.errors import MachineError
+from nas.values.shown_text import shown
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of the run.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, e.g. runs/quickstart.")]
@@ -29,8 +30,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the full report as J
 
 
 def print_text(console: Console, text: str) -> None:
-    """Print `text` unchanged: no markup, no colours for numbers, no line breaks inside paths."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print `text` of any origin: no control characters, markup, colours for numbers or line breaks inside paths."""
+    console.print(shown(text, in_lines=True), markup=False, highlight=False, soft_wrap=True)
 
 
 def allow_local_modules(trust_code: bool) -> None:

@@ -66,7 +66,8 @@ class MetricChecks:
                 self._report(("objectives", list(objectives)[index]), f"{key} is an objective already.")
         bounds = [c for index, constraint in constraints.items() if (c := self._constraint(index, constraint))]
         # A faulty objective may be the one that the reference point means.
-        if len(keys) == len(self._raw.get("objectives") or ()):
+        given = self._raw.get("objectives")
+        if isinstance(given, list) and len(keys) == len(given):
             for name in self._config.reference_point or ():
                 if name not in keys:
                     text = f"{name!r} is no objective.{nearest(name, keys)}"

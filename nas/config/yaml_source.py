@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
+from nas.config.yaml_limits import MAX_BYTES, MAX_DEPTH, MAX_VALUES, BoundedLoader, n_values
 from nas.config.yaml_surprises import lookalike, lookalikes_in_lines, scalar_surprise
-from nas.errors import ConfigurationError
+from nas.errors import ConfigurationError, InputError
+from nas.files import read_foreign
 
 _FREE_PREFIX = "x-"  # keys at the top that start so are the user's own: a place to define anchors
 
@@ -61,11 +63,11 @@ class YamlSource:
         """
         name = str(path)
         try:
-            content = Path(path).read_bytes()
+            content = read_foreign(Path(path), MAX_BYTES)
         except FileNotFoundError:
             raise ConfigurationError([f"{name}: no such file."]) from None
-        except OSError as error:
-            raise ConfigurationError([f"{name}: cannot be read: {error.strerror}."]) from error
+        except InputError as error:
+            raise ConfigurationError([f"{error}."]) from error
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -101,7 +103,7 @@ class YamlSource:
                 data, path = _replaced(data, (), keys, value)
                 overrides += ((setting, path),)
             except ValueError as error:
-                faults.append(f"--set {setting}: {error}")
+                faults.append(f"--set {setting[:200]}: {error}")
         if faults:
             raise ConfigurationError(faults)
         return replace(self, data=data, overrides=overrides)
@@ -163,6 +165,8 @@ def _key_and_value(setting: str) -> tuple[list[str], Any]:
     keys = keys_text.strip().split(".")
     if not equals or not all(keys):
         raise ValueError("must be KEY.PATH=VALUE.")
+    if len(keys) > MAX_DEPTH or len(setting) > MAX_BYTES:
+        raise ValueError(f"must have at most {MAX_DEPTH} keys and {MAX_BYTES >> 10} KiB.")
     _, value, faults = _parsed(text)
     if faults:
         raise ValueError(f"the value is wrong: {faults[0][1]}")
@@ -176,7 +180,7 @@ def _replaced(old: Any, path: KeyPath, keys: Sequence[str], new: Any) -> tuple[A
     changed: Any = list(old) if isinstance(old, list) else {} if old is None else old
     key: str | int = keys[0]
     if isinstance(changed, list):
-        if not keys[0].isdecimal() or int(keys[0]) >= len(changed):
+        if not keys[0].isdecimal() or len(keys[0]) > 9 or int(keys[0]) >= len(changed):
             raise ValueError(f"{key_text(path)} is a list of {len(changed)}, so it has no item {key!r}.")
         key = int(keys[0])
         changed[key], whole = _replaced(changed[key], (*path, key), keys[1:], new)
@@ -190,12 +194,31 @@ def _replaced(old: Any, path: KeyPath, keys: Sequence[str], new: Any) -> tuple[A
 class _Dumper(yaml.SafeDumper):
     """Writes what `_Loader` reads back as the same values."""
 
+    def represent_text(self, text: str) -> yaml.Node:
+        """Return a text as it is, or escaped where PyYAML would fold what it takes for a line break."""
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
 
 def to_yaml_text(data: Mapping[str, Any]) -> str:
     """Return `data` as YAML that reads back as equal data, keys in their order."""
     return yaml.dump(
         dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=110
     )
+
+
+def read_value(name: str, text: str) -> Any:
+    """Return what `text` is as YAML; an empty one is `None`.
+
+    Raises:
+        ConfigurationError: If it is none; `name` says where it was given.
+    """
+    _, value, faults = _parsed(text[: MAX_BYTES + 1])
+    if faults:
+        raise ConfigurationError([f"{name}: {faults[0][1]}"])
+    return value
 
 
 _LineFault = tuple[int, str]
@@ -206,7 +229,7 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Any, list[_LineFault]]:
     try:
         loader = _Loader(text)
         document = loader.get_single_node()
-        return document, loader.build(document) if document else None, loader.faults
+        value = loader.build(document) if document else None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         return None, None, [(line, f"not valid YAML: {error.reason}.")]
@@ -214,6 +237,9 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Any, list[_LineFault]]:
         return None, None, lookalikes_in_lines(text) or [_syntax_fault(error)]
     except RecursionError:
         return None, None, [(1, "nested too deeply.")]
+    if n_values(value) > MAX_VALUES:
+        return None, None, [(1, f"must hold at most {MAX_VALUES:,} values, aliases written out.")]
+    return document, value, loader.faults
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError) -> _LineFault:
@@ -230,8 +256,8 @@ _MAP, _SEQUENCE, _TEXT, _MERGE, _FLOAT = (
 _BEING_BUILT = object()
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which notes all faults, and takes `1e-3` for the number that its writer meant.
+class _Loader(BoundedLoader):
+    """The bounded safe loader, which notes all faults, and takes `1e-3` for the number that its writer meant.
 
     YAML 1.1 wants a point and a sign: `1.0e-3`.
     """
@@ -277,20 +303,25 @@ class _Loader(yaml.SafeLoader):
         for key, value in node.value:
             if key.tag == _MERGE:
                 self.build(value)
+            elif not isinstance(key, yaml.ScalarNode):
+                self._fault(key, "a key must be text, got a list or mapping; quote it.")
+                continue
             elif key.tag != _TEXT:
-                written = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
-                self._fault(key, f"a key must be text, got {written}; quote it.")
+                self._fault(key, f"a key must be text, got {key.value[:40]}; quote it.")
             elif key.value in first:
                 self._fault(key, f"key {key.value!r} is given twice, first in line {first[key.value]}.")
             elif key.style is None and (fault := lookalike(key.value)) is not None:
                 self._fault(key, fault)
-            first.setdefault(str(key.value), _line(key))
+            first.setdefault(key.value, _line(key))
+        node.value = [pair for pair in node.value if isinstance(pair[0], yaml.ScalarNode)]
         try:
             self.flatten_mapping(node)
         except yaml.constructor.ConstructorError as error:
             mark = error.problem_mark or node.start_mark
             self.faults.append((mark.line + 1, "<< must name a mapping or a list of mappings."))
-        return {str(key.value): self.build(value) for key, value in node.value}
+        # One pair of each key, or mappings that merge others twice would double at each step.
+        node.value = list({key.value: (key, value) for key, value in node.value}.values())
+        return {key.value: self.build(value) for key, value in node.value}
 
 
 _EXPONENT_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$")

@@ -6,6 +6,7 @@ _BOOLEANS = {"yes": True, "no": False, "on": True, "off": False}
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 _DECIMAL_COMMA = re.compile(r"[-+]?[0-9]{1,3}(\.[0-9]{3})*,[0-9]+|[-+]?[0-9]+,[0-9]+([eE][-+]?[0-9]+)?")
+_MAX_LENGTH = 100  # of what somebody means as a number
 _TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
 _LOOKALIKES = {
     "\u00a0": "a non-breaking space",
@@ -33,11 +34,11 @@ def scalar_surprise(text: str, tag: str) -> str | None:
     """
     if (meant := _BOOLEANS.get(text.lower())) is not None:
         return f"{text} is read as {str(meant).lower()}: write {str(meant).lower()}, or '{text}' for the text."
-    if _BASE_60.fullmatch(text):
+    if len(text) <= _MAX_LENGTH and _BASE_60.fullmatch(text):
         return f"{text} is read as a number to base 60: write {_decimal(text)}, or '{text}' for the text."
     if tag == _TIMESTAMP_TAG:
         return f"{text} is read as a date: write '{text}' for the text."
-    if _LEADING_ZERO.fullmatch(text):
+    if len(text) <= _MAX_LENGTH and _LEADING_ZERO.fullmatch(text):
         number = int(text.replace("_", ""))
         return f"{text} starts with 0, which means base 8: write {number}, or '{text}' for the text."
     if _DECIMAL_COMMA.fullmatch(text):

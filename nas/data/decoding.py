@@ -24,9 +24,11 @@ import numpy as np
 from PIL import Image
 
 from nas.data.faults import shown_path
-from nas.errors import DataError, DataFault
+from nas.errors import DataError, DataFault, InputError
+from nas.files import require_regular
 
-MAX_PIXELS = 178_956_970
+_MAX_FILE_BYTES = 1 << 30
+MAX_PIXELS = 100_000_000  # of which the costliest kind, 16 bits of grey, takes 1.8 GiB
 """Half a gigabyte in RGB; from here on Pillow takes a small file for an attack on memory."""
 
 CHANNEL_MODES = {1: "L", 3: "RGB"}
@@ -222,6 +224,8 @@ def is_read_anew(source: Source, *, is_mask: bool) -> bool:
 def _opened(source: Source) -> Iterator[Any]:
     """Yield an image of which the header is read; whatever a decoder raises becomes a `DataError`."""
     try:
+        if isinstance(source, Path) and source.exists():
+            require_regular(source, _MAX_FILE_BYTES)
         with _warnings_lock, warnings.catch_warnings():  # of large images, which have a bound of ours
             warnings.simplefilter("ignore")
             opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=image_formats())
@@ -231,6 +235,8 @@ def _opened(source: Source) -> Iterator[Any]:
             yield image
     except DataError:
         raise
+    except InputError as error:
+        raise DataError([str(error)]) from error
     except Image.DecompressionBombError as error:
         raise _refused(source, f"has too many pixels, at most {MAX_PIXELS:,} are read") from error
     except MemoryError as error:

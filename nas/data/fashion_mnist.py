@@ -2,8 +2,8 @@
 
 import functools
 import gzip
+import io
 import math
-import zlib
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,8 @@ from annotated_types import Ge
 from nas.data.base import Dataset, Examples, Split
 from nas.data.faults import FaultList
 from nas.data.files import hash_files, root_or_default
-from nas.errors import DataError
+from nas.errors import DataError, InputError
+from nas.files import read_foreign
 from nas.values.bounds import bounded
 
 _CLASS_NAMES = (
@@ -35,6 +36,7 @@ _FILES = {
     Split.TRAIN: ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     Split.TEST: ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
+_MAX_BYTES = 256 << 20  # unpacked; 60,000 images are 45 MiB
 _ADVICE = "get the file from https://github.com/zalandoresearch/fashion-mnist and put it there"
 
 
@@ -154,13 +156,7 @@ def read_idx(path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
     Raises:
         DataError: If the file is missing, damaged, or of another type or shape.
     """
-    try:
-        with gzip.open(path) as file:
-            content = file.read()
-    except FileNotFoundError as error:
-        raise DataError([f"{path}: file is missing; {_ADVICE}"]) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError([f"{path}: cannot be unpacked ({error}); {_ADVICE} again"]) from error
+    content = _unpacked(path)
     n_dimensions = 1 + len(item_shape)
     header = np.frombuffer(content[: 4 + 4 * n_dimensions], dtype=">u1")
     magic = bytes([0, 0, 8, n_dimensions])  # two zeros, 8 for unsigned bytes, the number of dimensions
@@ -173,3 +169,20 @@ def read_idx(path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
     if len(values) != n * math.prod(item_shape):
         raise DataError([f"{path}: says {n} items of {math.prod(item_shape)} bytes, holds {len(values)} bytes"])
     return values.reshape(n, *item_shape)
+
+
+def _unpacked(path: Path) -> bytes:
+    """Return what a gzipped file holds: the boundary where foreign bytes become ours or a `DataError`."""
+    try:
+        packed = read_foreign(path, _MAX_BYTES)
+        with gzip.open(io.BytesIO(packed)) as file:
+            content = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise DataError([f"{path}: file is missing; {_ADVICE}"]) from error
+    except InputError as error:
+        raise DataError([f"{error}; {_ADVICE}"]) from error
+    except Exception as error:
+        raise DataError([f"{path}: cannot be unpacked ({error}); {_ADVICE} again"]) from error
+    if len(content) > _MAX_BYTES:
+        raise DataError([f"{path}: must hold at most {_MAX_BYTES >> 20} MiB unpacked, it holds more; {_ADVICE} again"])
+    return content

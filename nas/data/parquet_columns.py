@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from nas.data.faults import shown_list, shown_path
-from nas.errors import DataError, DataFault
+from nas.errors import DataError, DataFault, InputError
+from nas.files import require_regular
 
+_MAX_FILE_BYTES = 4 << 30
+_MAX_ROWS = 16_000_000
+_MAX_COLUMN_BYTES = 768 << 20  # of one file, decoded; half of what its values take in Python
+_N_NUMBERS = 65_536  # rows that are decoded at a time
+_N_VALUES = 64  # likewise of texts and images
 Labels = list[int] | list[str]
 
 
@@ -149,10 +155,17 @@ def _opened(path: Path) -> Any:
     """Return the `pyarrow.parquet.ParquetFile`."""
     parquet = pyarrow_module("parquet")
     try:
-        return parquet.ParquetFile(path)
+        require_regular(path, _MAX_FILE_BYTES)
+        file = parquet.ParquetFile(path)
+    except InputError as error:
+        raise DataError([str(error)]) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise _fault(path, f"cannot be read as a Parquet file ({shown_path(reason)})", "") from error
+    if (n_rows := file.metadata.num_rows) > _MAX_ROWS:
+        file.close()
+        raise _fault(path, f"has {n_rows:,} rows, at most {_MAX_ROWS:,} are read", "write several files")
+    return file
 
 
 def _read_column(path: Path, name: str, may_be: Callable[[Any], bool], option: str) -> Any:
@@ -165,13 +178,34 @@ def _read_column(path: Path, name: str, may_be: Callable[[Any], bool], option: s
             remedy = f"write `data: {{{option}: {fitting[0]}}}`" if fitting else ""
             raise _fault(path, f"column {name!r} is missing, there are {shown_list(names)}", remedy)
         try:
-            column = file.read(columns=[top]).column(top)
+            column = _bounded_column(file, path, top)
             for field in fields:
                 column = pyarrow_module("compute").struct_field(column, field)
+        except DataError:
+            raise
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise _fault(path, f"column {name!r} cannot be read ({shown_path(reason)})", "") from error
     return column
+
+
+def _bounded_column(file: Any, path: Path, name: str) -> Any:
+    """Return a column, read in parts: one of a few bytes can stand for as many copies of a value as there are rows."""
+    types = pyarrow_module("types")
+    field = file.schema_arrow.field(name)
+    n_at_a_time = _N_NUMBERS if types.is_primitive(field.type) else _N_VALUES
+    batches, n_bytes = [], 0
+    for batch in file.iter_batches(batch_size=n_at_a_time, columns=[name]):
+        batches.append(batch)
+        n_bytes += batch.nbytes
+        if n_bytes > _MAX_COLUMN_BYTES:
+            text = f"column {name!r} takes more than the {_MAX_COLUMN_BYTES >> 20} MiB that are read of one file"
+            raise _fault(path, text, "write several files")
+    return importlib.import_module("pyarrow").Table.from_batches(batches, _schema_of(field, batches)).column(name)
+
+
+def _schema_of(field: Any, batches: Sequence[Any]) -> Any:
+    return batches[0].schema if batches else importlib.import_module("pyarrow").schema([field])
 
 
 def shown_labels(values: Sequence[object]) -> str:

@@ -233,7 +233,7 @@ class TrainingStage(Stage):
         if self._weights is not None:
             path = self._weights(subject.candidate.id)
             with blaming_machine(f"{path} cannot be written"):
-                save_weights(model, path)
+                save_weights(model, path, with_checksum=True)
         extra = {"distillation_ratio": summary.distillation_ratio} if self._distillation else {}
         conditions = {"epochs": n_epochs, "device": self._setting.device}
         return [*on_the_way, *subject.observe(self.name, {**scores, **extra}, conditions)]

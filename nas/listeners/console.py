@@ -4,13 +4,13 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from nas.analysis.tables import duration, format_value, remark
+from nas.analysis.tables import cell, duration, format_value, remark
 from nas.search.listener import SearchListener, SearchView
 from nas.values.recipes import EpochSummary
 from nas.values.records import Record, RecordState, Role
+from nas.values.shown_text import shown
 
 _STYLES = {
     RecordState.COMPLETE: "green",
@@ -62,7 +62,7 @@ class ConsoleListener(SearchListener):
 
     def on_message(self, text: str) -> None:
         """Print the message."""
-        self._console.print(text, style="cyan", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(shown(text, in_lines=True), style="cyan", markup=False, highlight=False, soft_wrap=True)
 
     def on_progress(self, name: str, n_done: int, n_total: int) -> None:
         """Move the bar of what is done before the first candidate."""
@@ -94,8 +94,8 @@ class ConsoleListener(SearchListener):
         if record.role is Role.REFERENCE:
             remarks = f"{record.candidate.description} {remarks}"
         self._console.print(
-            f"[dim]{position:>9}[/dim] {record.id} [{_STYLES[record.state]}]{record.state:<10}[/] "
-            f"{escape(values)}{' [bold]on the front[/bold]' if on_front else ''} [dim]{escape(remarks)}[/dim]",
+            f"[dim]{position:>9}[/dim] {cell(record.id)} [{_STYLES[record.state]}]{record.state:<10}[/] "
+            f"{cell(values)}{' [bold]on the front[/bold]' if on_front else ''} [dim]{cell(remarks)}[/dim]",
             highlight=False,
             soft_wrap=True,
         )

@@ -108,7 +108,7 @@ class Artifact(ABC):
         def write(*paths: Path) -> None:
             self.write(paths, listener)
 
-        return self.cache.get_together(self.kinds, self.depends_on, self.suffix, write)[1]
+        return self.cache.get_together(self.kinds, self.depends_on, self.suffix, write, listener.on_message)[1]
 
 
 def in_order(wanted: Iterable[Artifact | None]) -> tuple[Artifact, ...]:

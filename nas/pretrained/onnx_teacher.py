@@ -10,6 +10,8 @@ import onnxruntime
 import torch
 from torch import nn
 
+from latency.errors import TracingError
+from latency.graph.onnx_file import load_onnx
 from nas.data.normalization import Normalization
 from nas.errors import InputError
 
@@ -61,7 +63,7 @@ class OnnxTeacher(nn.Module):
     @property
     def n_params(self) -> int:
         """The numbers in the file's floating-point constants: weights, and statistics that are not folded into them."""
-        graph = onnx.load(self.path, load_external_data=False).graph
+        graph = _graph(self.path)
         return sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type in _FLOATING)
 
     def open(self, normalization: Normalization) -> None:
@@ -78,6 +80,7 @@ class OnnxTeacher(nn.Module):
                 f"teacher.mean must have a value for each channel: the images have {self._in_channels}, "
                 f"got {len(self._own.mean)}"
             )
+        _graph(self.path)  # of bounded size, or refused
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
@@ -135,16 +138,30 @@ class OnnxTeacher(nn.Module):
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
-    """Return the files beside an ONNX file that hold weights of it, in order of their names."""
-    graph = onnx.load(path, load_external_data=False).graph
+    """Return the files beside an ONNX file that hold weights of it, in order of their names.
+
+    Raises:
+        InputError: If the file cannot be read, or names files elsewhere.
+    """
     names = {
         entry.value
-        for tensor in _tensors(graph)
+        for tensor in _tensors(_graph(path))
         if tensor.data_location == onnx.TensorProto.EXTERNAL
         for entry in tensor.external_data
         if entry.key == "location"
     }
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+            raise InputError(f"{path} must keep its weights beside it, it names the file {name!r}")
     return tuple(path.parent / name for name in sorted(names))
+
+
+def _graph(path: Path) -> onnx.GraphProto:
+    try:
+        return load_onnx(path).graph
+    except TracingError as error:
+        reason = str(error).removeprefix(f"cannot read {path} as ONNX: ")
+        raise InputError(f"{path} cannot be read as an ONNX file: {reason}") from error
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

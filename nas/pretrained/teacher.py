@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from nas.data.base import Examples
 from nas.data.cache import ExamplesFile, new_array
-from nas.errors import EvaluationError, InputError
+from nas.errors import DamagedFileError, EvaluationError, InputError
 from nas.files import content_hash
 from nas.pretrained.artifact import Artifact, Timer, TrainingListener, train_shared
 from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
@@ -165,7 +164,7 @@ class Teacher(Artifact):
         else:
             try:
                 load_weights(model, self.path)
-            except (OSError, RuntimeError, SafetensorError) as error:
+            except (OSError, RuntimeError, DamagedFileError) as error:
                 raise InputError(
                     f"{self.path}: these weights are not of the teacher that is configured: {error}"
                 ) from error

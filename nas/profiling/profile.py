@@ -3,13 +3,13 @@
 import contextlib
 import copy
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from latency.checks import is_exported
@@ -31,7 +31,7 @@ from nas.config import RunConfig, load_config
 from nas.config.faults import nearest
 from nas.config.kinds import Component, find_object
 from nas.config.reader import ConfigReader
-from nas.config.yaml_source import YamlSource
+from nas.config.yaml_source import YamlSource, read_value
 from nas.errors import InputError
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
@@ -39,6 +39,8 @@ from nas.training.layout import RightGradients
 from search_spaces.base import ModelSpace, SearchSpace
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Genotype
+
+_MAX_GENOTYPE_LENGTH = 10_000
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def config_target(config: Path, genotype: str, overrides: Sequence[str] = (), tr
     data, space = settings.data.instance, settings.search_space.instance
     if not isinstance(space, ModelSpace):
         raise InputError(f"{config}: search_space {space.name!r} builds no networks")
-    chosen = space.canonical(_genotype(space, genotype))
+    chosen = space.canonical(read_genotype(space, genotype))
     model = space.build(chosen, in_channels=data.in_channels, n_classes=len(data.class_names), seed=settings.seed)
     shape = (data.in_channels, *data.image_size)
     return Target(space.describe(chosen), model.eval(), shape, devices=_config_devices(settings))
@@ -288,10 +290,17 @@ def _n_params(target: Target, complexity: Complexity | None) -> int | None:
     return None
 
 
-def _genotype(space: SearchSpace, text: str) -> Genotype:
+def read_genotype(space: SearchSpace, text: str) -> Genotype:
+    """Return the genotype that a text names: gene values joined by commas, or the space's own form.
+
+    Raises:
+        InputError: If it names none of this space.
+    """
+    if len(text) > _MAX_GENOTYPE_LENGTH:
+        raise InputError(f"--genotype must have at most {_MAX_GENOTYPE_LENGTH:,} characters, got {len(text):,}")
     values = text.replace(" ", "").split(",")
     try:
-        if all(value.lstrip("-").isdigit() for value in values):
+        if all(re.fullmatch("-?[0-9]{1,18}", value) for value in values):
             return space.genotype([int(value) for value in values])
         if (from_string := getattr(space, "from_string", None)) is not None:
             genotype: Genotype = from_string(text)
@@ -315,7 +324,7 @@ def _device(text: str, target: Target) -> Device:
     values: dict[str, Any] = {"batch_size": target.batch_size}
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
-        values[key.strip()] = yaml.safe_load(value)
+        values[key.strip()] = read_value(f"--device {text}", value)
     reader = ConfigReader(YamlSource.from_mapping({}))
     read: dict[str, Component[Device]] | None = reader.section("devices", {kind: {"kind": kind, **values}})
     if read is None:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from latency.memory.breakdown import MemoryBreakdown
 from latency.profiling.plot import peak_lines, readable_bytes
 from latency.profiling.profile import ModuleCosts
+from nas.analysis.tables import cell
 from nas.profiling.profile import Profile
+from nas.values.shown_text import shown
 
 _MODULE_WIDTH = 20  # leaves room for the other columns on 80
 _EXACT_BELOW = 10_000
@@ -20,15 +21,17 @@ _EXACT_BELOW = 10_000
 def show(console: Console, found: Profile) -> None:
     """Print the tables and lines of a profile."""
     sizes = "x".join(map(str, (found.target.batch_size, *found.target.input_shape)))
-    console.print(f"{found.target.title}, input {sizes}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        shown(f"{found.target.title}, input {sizes}"), style="bold", markup=False, highlight=False, soft_wrap=True
+    )
     if found.modules:
         console.print(modules_table(found))
     for line in _lines(found):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(shown(line), markup=False, highlight=False, soft_wrap=True)
     for name, parts in found.breakdowns.items():
         console.print(breakdown_table(name, parts))
     for problem in found.problems:
-        console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(shown(problem, in_lines=True), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def modules_table(found: Profile) -> Table:
@@ -116,7 +119,7 @@ def _lines(found: Profile) -> list[str]:
 
 def _cells(row: ModuleCosts) -> tuple[str, ...]:
     return (
-        escape(_shortened(row.module or "(the model)")),
+        cell(_shortened(row.module or "(the model)")),
         _short(row.n_params),
         _short(row.n_macs),
         _short(row.n_other_operations),

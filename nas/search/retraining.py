@@ -93,7 +93,7 @@ def retrain(
             precision=setting.precision,
             on_epoch=on_epoch,
         )
-    save_weights(subject.model, folder.weights(subject.candidate.id, "retrained"))
+    save_weights(subject.model, folder.weights(subject.candidate.id, "retrained"), with_checksum=True)
     _, test = parts.dataset.parts(Split.TEST, _N_AT_A_TIME)
     scores = score(subject.model, setting.task, test, setting.normalization, device=setting.device)
     conditions = {"split": "test", "epochs": epochs, "n_images": n_images, "seed": subject.seed}

@@ -5,7 +5,8 @@ from typing import Any
 
 from nas.store.damage import DETAIL, FAILURE, NUMBER, check_shape
 from nas.values.objectives import Violation
-from nas.values.records import Candidate, Failure, Observation, Pruning, Record, RecordState, Role
+from nas.values.records import Candidate, Failure, Observation, Pruning, Record, RecordState, Role, is_candidate_id
+from nas.values.shown_text import shown
 from search_spaces.genotype import Genotype
 
 SELECT_ASKS = (
@@ -40,6 +41,8 @@ def record_of(row: tuple[Any, ...]) -> Record:
     number, identity, role, batch, space, genes, fingerprint, seed, description, state, attempts, detail = row
     check_shape("a candidate", [number, batch, seed, attempts or 0], [int])
     check_shape("a candidate", [identity, space, fingerprint, description], [str])
+    if not is_candidate_id(identity):
+        raise ValueError(f"a candidate is called {shown(identity)[:80]!r}, which is no id of one")
     genes = json.loads(genes)
     check_shape("a candidate's genes", genes, [int])
     detail = json.loads(detail) if detail else {"violations": [], "failure": None, "pruning": None}

@@ -7,9 +7,10 @@ from filelock import FileLock, Timeout
 
 from nas.errors import InputError, RunFolderError
 from nas.faults import blaming_machine
-from nas.files import atomic_path, write_text
+from nas.files import atomic_path, remove_leftovers, write_text
 from nas.store.artifacts import ArtifactCache
 from nas.store.run_store import RunStore
+from nas.values.records import is_candidate_id
 
 _STORE = "store.sqlite"
 _LOCK = ".lock"
@@ -62,6 +63,8 @@ class RunFolder:
             raise RunFolderError(f"{path}: the folder of a run cannot be made here: {error}") from error
         lock = _locked(path)
         try:
+            for place in (path, *(path / name for name in _FOLDERS), path.parent, path.parent / "artifacts"):
+                remove_leftovers(place)
             file = path / _STORE
             store = RunStore(file) if file.exists() else _new_store(file)
             store.watch((path, path / "weights", path / _LOCK))
@@ -152,6 +155,8 @@ def _other_files(path: Path) -> list[str]:
 
 def weights_path(run: Path, candidate: str, training: str = "quick") -> Path:
     """Return where the run in folder `run` keeps a candidate's weights; as `RunFolder.weights`."""
+    if not is_candidate_id(candidate):
+        raise RunFolderError(f"{run}: {candidate[:80]!r} is no id of a candidate")
     return run / "weights" / f"{candidate}.{training}.safetensors"
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,6 +13,14 @@ from search_spaces.genotype import Genotype
 
 if TYPE_CHECKING:
     from search_spaces.base import SearchSpace  # which imports torch; a record is read without
+
+
+_CANDIDATE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+
+
+def is_candidate_id(text: object) -> bool:
+    """Return whether a candidate can have this id: it names files, which must lie in the run's folder."""
+    return isinstance(text, str) and _CANDIDATE_ID.fullmatch(text) is not None
 
 
 class RecordState(StrEnum):

@@ -54,9 +54,7 @@ class Drawing:
     def text(self, x: float, y: float, text: str, *, anchor: str = "start", look: str = "") -> None:
         """Write one line whose baseline is at `y`; `look` is `"dim"`, `"strong"` or empty."""
         self._reach(x + 7.5 * len(text) * {"start": 1, "middle": 0.5}.get(anchor, 0), y)
-        self._shapes.append(
-            f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" class="{look}">{escape(text, quote=False)}</text>'
-        )
+        self._shapes.append(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" class="{look}">{_escaped(text)}</text>')
 
     def line(self, points: Sequence[tuple[float, float]], *, color: str = "#52606d", arrow: bool = False) -> None:
         """Join `points` by straight lines, with an arrow's head at the last of them if asked for."""
@@ -86,7 +84,7 @@ class Drawing:
             [
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
                 f'height="{height:g}" role="img">',
-                f"<title>{escape(title, quote=False)}</title>",
+                f"<title>{_escaped(title)}</title>",
                 f"<style>{_STYLE}</style>",
                 f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>',
                 *self._shapes,
@@ -96,6 +94,11 @@ class Drawing:
 
     def _reach(self, x: float, y: float) -> None:
         self._width, self._height = max(self._width, x), max(self._height, y)
+
+
+def _escaped(text: str) -> str:
+    """Return text for an XML document, which must not hold control characters."""
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text), quote=False)
 
 
 def draw_lines(title: str, lines: Sequence[str]) -> str:

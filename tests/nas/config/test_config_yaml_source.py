@@ -60,7 +60,17 @@ def faults_of(tmp_path: Path, text: str | bytes) -> list[str]:
         ("a: &x\n  - *x\n", ["x.yaml:1: an anchor must not contain itself."]),
         ("a: *x\n", ["x.yaml:1: not valid YAML: found undefined alias 'x'."]),
         ("a: 1\n<<: 3\n", ["x.yaml:2: << must name a mapping or a list of mappings."]),
-        ("a: " + "[" * 5000, ["x.yaml:1: nested too deeply."]),
+        ("a: " + "[" * 5000, ["x.yaml:1: not valid YAML: nested more than 64 deep."]),
+        ("- " * 5000, ["x.yaml:1: not valid YAML: nested more than 64 deep."]),
+        (
+            "a: " + "9" * 5000,
+            [f"x.yaml:1: '{'9' * 40}' is no value: a number or date must have at most 1,000 characters."],
+        ),
+        ("a: " + "1:" * 5000 + "1", None),
+        ("a: !!bool maybe\n", ["x.yaml:1: 'maybe' is no value: not of the type 'bool'."]),
+        ('a: "x\\0y"\n', ["x.yaml:1: 'x\\x00y' is no value: a text must not hold the character NUL."]),
+        ("a: &a x\nb: [" + "*a, " * 1001 + "]", ["x.yaml:2: not valid YAML: there must be at most 1,000 aliases."]),
+        ("#" * (128 << 10) + "\n", ["x.yaml: must have at most 0.125 MiB, it has 0.125."]),
     ],
 )
 def test_faults_of_a_file(tmp_path: Path, text: str | bytes, faults: list[str] | None) -> None:
@@ -75,7 +85,7 @@ def test_faults_of_a_file(tmp_path: Path, text: str | bytes, faults: list[str] |
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no such file"):
         YamlSource.read(tmp_path / "none.yaml")
-    with pytest.raises(ConfigurationError, match=r"cannot be read: Is a directory\."):
+    with pytest.raises(ConfigurationError, match=r"must be a regular file, it is a folder"):
         YamlSource.read(tmp_path)
 
 
@@ -107,10 +117,29 @@ def test_anchors_and_merge_keys(tmp_path: Path) -> None:
     assert source.data["list"] == [{"x": 1, "y": 2}] * 2
 
 
-def test_nested_aliases_take_no_time(tmp_path: Path) -> None:
-    lines = ["a0: &a0 [1, 1]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
-    source = read(tmp_path, "\n".join(lines))
-    assert source.data["a1"] == [[1, 1], [1, 1]]
+@pytest.mark.parametrize(("depth", "is_read"), [(10, True), (60, False)])
+def test_nested_aliases_are_read_up_to_a_bound_of_values(tmp_path: Path, depth: int, is_read: bool) -> None:
+    lines = ["a0: &a0 [1, 1]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, depth)]
+    if is_read:
+        assert read(tmp_path, "\n".join(lines)).data["a1"] == [[1, 1], [1, 1]]
+    else:
+        with pytest.raises(ConfigurationError, match="at most 100,000 values, aliases written out"):
+            read(tmp_path, "\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        ("a" + ".a" * 64 + "=1", "must have at most 64 keys"),
+        ("a=" + "x" * (128 << 10), "must have at most 64 keys and 128 KiB"),
+        ("a=" + "[" * 5000, "the value is wrong: not valid YAML: nested more than 64 deep"),
+        ("list." + "9" * 5000 + "=1", "is a list of 1, so it has no item"),
+    ],
+)
+def test_settings_have_bounds(tmp_path: Path, setting: str, fault: str) -> None:
+    with pytest.raises(ConfigurationError, match=fault) as raised:
+        read(tmp_path, "list: [1]\n").with_overrides([setting])
+    assert len(str(raised.value)) < 10_000
 
 
 def lines_of(source: YamlSource, *paths: tuple[str | int, ...]) -> list[str]:
