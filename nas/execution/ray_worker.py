@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.errors import InputError
+from nas.errors import InputError, MachineError
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.events import Ended, Event, Job
 from nas.execution.ray_api import ray_api
@@ -42,15 +42,15 @@ class NodeWorker:
             with atomic_path(path) as temporary:
                 ray_api().get(content).tofile(temporary)
 
-    def run(self, job: Job) -> Iterator[Event | WeightsFile | InputError]:
+    def run(self, job: Job) -> Iterator[Event | WeightsFile | InputError | MachineError]:
         """Evaluate `job`; yield events as they happen, the weights before the last one."""
-        events: queues.SimpleQueue[Event | InputError | BaseException] = queues.SimpleQueue()
+        events: queues.SimpleQueue[Event | BaseException] = queues.SimpleQueue()
         threading.Thread(target=self._evaluate, args=(job, events.put), daemon=True).start()
         while not isinstance(event := events.get(), Ended | BaseException):
             yield event
         if isinstance(event, Ended):
             yield from self._kept_weights(job.candidate.id)
-        elif not isinstance(event, InputError):
+        elif not isinstance(event, InputError | MachineError):
             raise event
         yield event
 
@@ -62,6 +62,8 @@ class NodeWorker:
                 self._evaluator.run(job, put)
         except InputError as error:
             put(InputError(str(error)))
+        except MachineError as error:
+            put(MachineError(f"on node {ray_api().util.get_node_ip_address()}: {error}"))
         except BaseException as error:  # noqa: BLE001 - raised again in the driver
             put(error)
 

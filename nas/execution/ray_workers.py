@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.errors import InputError
+from nas.errors import InputError, MachineError
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.events import Ended, Event, Job, Reading
 from nas.evaluation.verdicts import memory_fault
@@ -19,6 +19,7 @@ from nas.execution.base import JobQueue
 from nas.execution.ray_api import ray_api
 from nas.execution.ray_worker import NodeWorker, WeightsFile, WorkerHandle
 from nas.execution.time_limit import START_LIMIT_S, TimeLimit
+from nas.faults import blaming_machine
 from nas.files import atomic_path
 
 _POLL_S = 1.0  # between looks at which nodes there are
@@ -124,7 +125,7 @@ class WorkerGroup:
             return
         job = worker.job
         assert job is not None  # noqa: S101 - a ready worker is awaited only with a job
-        if isinstance(event, InputError):
+        if isinstance(event, InputError | MachineError):
             raise event
         if isinstance(event, WeightsFile):
             self._keep(event)
@@ -182,7 +183,7 @@ class WorkerGroup:
         assert self.evaluator.weights is not None  # noqa: S101 - else no weights come
         path = self.evaluator.weights(weights.candidate)
         if not path.exists():
-            with atomic_path(path) as temporary:
+            with blaming_machine(f"{path} cannot be written"), atomic_path(path) as temporary:
                 temporary.write_bytes(weights.content)
 
 

@@ -25,6 +25,7 @@ from nas.execution.worker_main import Call, Code, Main, Result, Started, work
 from nas.faults import blaming_machine, reason_of
 
 _PRELOADED = ["nas.execution.worker_main", "nas.evaluation.stages"]
+_N_TRIES, _RETRY_S = 40, 0.05  # to start a process beside a server that is being killed
 _SERVER_LOST = 255  # the exit code that multiprocessing gives to a process whose server has died
 
 
@@ -59,10 +60,7 @@ class WorkerProcess:
             # No daemon: those may have no children, which streamed images need. It ends with this process all the same.
             self.process = context.Process(target=work, args=(theirs, dict(os.environ), n_threads, gpu))
             with _hidden_main():
-                try:
-                    self.process.start()
-                except (EOFError, ConnectionError):  # the server was killed: this starts another
-                    self.process.start()
+                _start(self.process)
         atexit.register(self.stop)
         theirs.close()
 
@@ -187,6 +185,18 @@ def start_server() -> Any:
         else:
             os.environ["PYTHONPATH"] = before
     return context
+
+
+def _start(process: Any) -> None:
+    """Start a process, by another server if the server was killed: which may take a moment to show."""
+    for _ in range(_N_TRIES - 1):
+        try:
+            process.start()
+        except (EOFError, ConnectionError):
+            time.sleep(_RETRY_S)
+        else:
+            return
+    process.start()
 
 
 @contextlib.contextmanager

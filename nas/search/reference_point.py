@@ -1,5 +1,6 @@
 """The point that a run's hypervolume is measured from, fixed before the first training."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from nas.errors import EvaluationError
@@ -105,4 +106,5 @@ def _beyond_worst(objective: Objective, measured: Sequence[Mapping[str, float]])
             "measured; give one under reference_point"
         )
     worst, best = max(losses), min(losses)
-    return objective.sign * (worst + _MARGIN * ((worst - best) or abs(worst) or 1.0))
+    point = worst + _MARGIN * ((worst - best) or abs(worst) or 1.0)
+    return objective.sign * max(-sys.float_info.max, min(sys.float_info.max, point))

@@ -344,7 +344,7 @@ def test_an_unfinished_run_is_not_gone_on_with_unasked(command, tiny_config, tmp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("nas.search.candidate_evaluation.CandidateEvaluation.run", stop)
+        patch.setattr("nas.execution.worker_process.WorkerProcess.start", stop)
         code, out, _ = command("search", tiny_config, "--run-dir", tmp_path / "a run", "--set", "name=other")
     assert code == 130
     assert f"nas search {tiny_config} --run-dir '{tmp_path}/a run' --set name=other --resume" in out

@@ -1,0 +1,217 @@
+"""How commands stop: by signals, and by faults of the machine."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import nas
+from nas import cli
+from nas.cli.search import with_empty_cause
+from nas.cli.signals import Stopped, StopSignals
+from nas.values.records import RecordState
+
+ROOT = Path(__file__).parents[3]
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "nas", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def processes_of(session):
+    """Return the command lines of processes that name `session`, a path that only a test's processes know."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if f"STOPPING_TEST={session}".encode() in environment.split(b"\0"):
+            found.append((folder.name, (folder / "cmdline").read_bytes()))
+    return found
+
+
+def until_nobody_is_left(session):
+    deadline = time.monotonic() + 10
+    while left := processes_of(session):
+        assert time.monotonic() < deadline, left
+
+
+def temporary_files(folder):
+    return [path for path in folder.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
+
+
+def wait_for_line(process, text):
+    line = ""
+    while text not in line:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGHUP, signal.SIGINT))]
+)
+def test_a_search_stops_within_seconds_and_says_how_to_resume(tiny_config, tmp_path, number):
+    path = tmp_path / "runs" / "run"
+    options = ("--set", "controller.n_generations=300", "--set", "execution={kind: process_pool, n_workers: 2}")
+    process = start("search", tiny_config, "--run-dir", path, *options, env={**os.environ, "STOPPING_TEST": str(path)})
+    wait_for_line(process, "1/1200 ")
+    started = time.monotonic()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert (process.returncode, err) == (CODES[number], "")
+    assert "Everything computed so far is stored. To resume:" in out
+    assert "--resume" in out
+    until_nobody_is_left(path)
+    assert temporary_files(tmp_path) == []
+    assert {r.state for r in nas.load_run(path).records} >= {RecordState.ASKED}
+
+
+LONG = ("--set", "teacher.recipe.epochs=100000", "--set", "data.n_train=32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("name", ["teacher", "retrain", "dry-run"])
+def test_every_command_stops_alike(tiny_config, tiny_run, tmp_path, number, name):
+    copy = tmp_path / "runs" / "run"
+    shutil.copytree(tiny_run.parent, copy.parent)
+    best = nas.load_run(tiny_run).front[0].id
+    command = {
+        "teacher": ("teacher", tiny_config, "--run-dir", tmp_path / "other" / "run", *LONG),
+        "retrain": ("retrain", copy.parent / tiny_run.name, "--candidate", best, "--epochs", "1000000"),
+        "dry-run": ("search", tiny_config, "--run-dir", tmp_path / "other" / "run", "--dry-run", *LONG),
+    }[name]
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    process = start(*command, env={**os.environ, "STOPPING_TEST": str(tmp_path), "TMPDIR": str(tmp_path)})
+    time.sleep(12 if name != "dry-run" else 6)
+    assert process.poll() is None, process.communicate()
+    started = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert (process.returncode, err) == (CODES[number], "")
+    until_nobody_is_left(tmp_path)
+    assert temporary_files(tmp_path) == []
+    assert set(before) <= set(tmp_path.rglob("*"))
+
+
+def test_the_first_signal_stops_and_later_ones_do_not_disturb_that():
+    with pytest.raises(Stopped), StopSignals() as signals:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            for number in CODES:
+                signal.raise_signal(number)
+    assert signals.exit_code == 143
+    for number, handler in signals._before.items():
+        signal.signal(number, handler)
+
+
+def test_without_a_signal_all_handlers_are_as_before():
+    before = [signal.getsignal(number) for number in CODES]
+    with StopSignals() as signals:
+        assert [signal.getsignal(number) for number in CODES] != before
+    assert [signal.getsignal(number) for number in CODES] == before
+    assert signals.number is None
+
+
+def test_what_is_ignored_from_the_start_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+STUCK = """
+import sys, threading
+from nas.cli import app, signals
+signals._GRACE_S = 0.2
+
+def stuck(*arguments, **options):
+    print("stuck", flush=True)
+    while True:  # a library that lets nothing through
+        try:
+            threading.Event().wait()
+        except BaseException:
+            pass
+
+app.app = stuck
+app.main()
+"""
+
+
+def test_a_command_that_cannot_stop_is_ended():
+    process = subprocess.Popen([sys.executable, "-c", STUCK], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    wait_for_line_of(process, "stuck")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+
+
+def wait_for_line_of(process, text):
+    while text not in (line := process.stdout.readline()):
+        assert line
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Return a function that runs `nas ...` in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return (end.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+def test_a_fault_of_the_machine_is_1_with_the_resume_command(command, tiny_config, tiny_run, tmp_path):
+    copy = tmp_path / "runs" / tiny_run.name
+    shutil.copytree(tiny_run.parent, copy.parent)
+    (logits,) = (copy.parent / "artifacts").glob("teacher-logits-*.npy")
+    os.truncate(logits, 200)
+    options = ("--run-dir", copy, "--set", "controller.n_generations=4")
+    code, out, err = command("search", tiny_config, *options, "--resume")
+    assert code == 1, err
+    assert "Traceback" not in out + err
+    assert "No candidate is to blame" in err
+    assert f"nas search {tiny_config} --run-dir {copy} --set controller.n_generations=4 --resume" in out
+    assert RecordState.FAILED not in {record.state for record in nas.load_run(copy).records}
+    logits.unlink()
+    code, out, err = command("search", tiny_config, *options, "--retry-failed")
+    assert (code, err) == (0, "")
+    assert "Asking anew for 0 candidates that failed." in out
+    assert nas.load_run(copy).finished_size == 16
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["search", __file__, "--retry-failed"], ["search", __file__, "--retry-failed="]),
+        (["search", __file__, "--retry-failed", "--resume"], ["search", __file__, "--retry-failed=", "--resume"]),
+        (["search", "--retry-failed", __file__], ["search", "--retry-failed=", __file__]),
+        (["search", __file__, "--retry-failed", "training"], ["search", __file__, "--retry-failed", "training"]),
+        (["search", __file__, "--retry-failed=training"], ["search", __file__, "--retry-failed=training"]),
+    ],
+)
+def test_the_cause_of_failures_may_be_left_out(given, expected):
+    assert with_empty_cause(given) == expected
