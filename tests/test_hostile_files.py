@@ -15,9 +15,10 @@ from latency.graph.onnx_reader import graph_from_onnx
 from nas.data import fashion_mnist, parquet_columns
 from nas.data.decoding import decode_image, decode_mask
 from nas.data.fashion_mnist import read_idx
+from nas.data.normalization import Normalization
 from nas.data.parquet_columns import read_images, read_labels
 from nas.errors import DataError, InputError
-from nas.pretrained.onnx_teacher import external_files
+from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
 from search_spaces.errors import SearchSpaceError
 from search_spaces.spaces import Tabular, table_file
 from tests.foreign import bounded
@@ -160,6 +161,16 @@ def test_functions_that_call_each_other_are_bounded(tmp_path):
     assert "calls itself" in str(bounded(graph_from_onnx, path))
     path = onnx_with_functions(tmp_path / "net.onnx", {"f": ["g", "g"], "g": ["Relu", "Relu"]})
     assert len(graph_from_onnx(path).operators) == 4
+
+
+def test_a_name_of_a_size_that_is_no_text_is_refused(tmp_path):
+    path = onnx_files.write(tmp_path, [onnx_files.node("Relu", "x", "y")], ["batch", 3, 8, 8])
+    path.write_bytes(path.read_bytes().replace(b"batch", b"bat\xa9h"))
+    for read in (
+        lambda path: OnnxTeacher(3, 2, path=path).open(Normalization((0.5,) * 3, (0.5,) * 3)),
+        graph_from_onnx,
+    ):
+        assert "cannot be read" in str(bounded(read, path)) or "cannot read" in str(bounded(read, path))
 
 
 def test_a_file_that_names_weights_elsewhere_is_refused(tmp_path):

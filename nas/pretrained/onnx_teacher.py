@@ -84,12 +84,14 @@ class OnnxTeacher(nn.Module):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
-            session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(
+                self.path, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
+            inputs = [(value.name, value.type, list(value.shape)) for value in session.get_inputs()]
         except Exception as error:  # onnxruntime's exceptions have no common class
             raise InputError(f"{self.path} cannot be read as an ONNX file: {_first_line(error)}") from error
-        inputs = session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type not in _INPUT_TYPES or len(inputs[0].shape) != 4:
-            found = ", ".join(f"{value.name}: {value.type} {value.shape}" for value in inputs)
+        if len(inputs) != 1 or inputs[0][1] not in _INPUT_TYPES or len(inputs[0][2]) != 4:
+            found = ", ".join(f"{name}: {kind} {shape}" for name, kind, shape in inputs)
             raise InputError(f"{self.path} must take one floating-point tensor (B, C, H, W), it takes {found}")
         self._session = session
         self._given = normalization
