@@ -19,7 +19,6 @@ from nas.config.model import (
 )
 from nas.config.yaml_source import YamlSource
 from nas.evaluation.training_config import TrainingConfig
-from nas.torch_tools import resolve_device, resolve_precision
 
 __all__ = [
     "Component",
@@ -33,8 +32,6 @@ __all__ = [
     "TrainingConfig",
     "differences",
     "load_config",
-    "resolve_device",
-    "resolve_precision",
 ]
 
 

@@ -15,7 +15,6 @@ from nas.evaluation.training_config import TrainingConfig
 from nas.pretrained.onnx_teacher import OnnxTeacher
 from nas.pretrained.teacher import TEACHERS
 from nas.tasks import TASKS
-from nas.values.objectives import Objective
 from search_spaces.base import PretrainableSpace
 from search_spaces.references.reference_models import REFERENCE_MODELS
 from search_spaces.spaces.tabular import Tabular
@@ -182,13 +181,10 @@ def _check_augmentation(draft: Draft) -> None:
 
 
 def _check_controller(draft: Draft) -> None:
-    config = draft.config
-    if config.controller is None or draft.faults:
+    controller = draft.config.controller
+    if controller is None or draft.faults:
         return
-    objectives = [
-        Objective(config.metric_key(o.metric, o.device), o.direction) for o in config.objectives if o.direction
-    ]
-    controller = config.controller
+    objectives = draft.config.objective_values()
     draft.attempt(lambda: controller.instance.check_objectives(objectives), "controller", controller.options)
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from latency.devices.base import Device
 from nas.config.draft import Draft
@@ -30,7 +30,7 @@ def check_metrics(draft: Draft) -> None:
     if draft.raw.get("objectives") == []:
         draft.report(("objectives",), "give one or more.")
     objectives = [o and _objective(draft, index, o) for index, o in enumerate(draft.config.objectives or ())]
-    keys = [o and draft.config.metric_key(o.metric, o.device) for o in objectives]
+    keys = [draft.config.metric_key(o.metric, o.device) if o else None for o in objectives]
     for index, key in enumerate(keys):
         if key is not None and key in keys[:index]:
             draft.report(("objectives", index), f"{key} is an objective already.")
@@ -132,7 +132,8 @@ def _check_score(draft: Draft, metric: str, class_name: str | None, path: KeyPat
 
 def _on_device(draft: Draft, item: M, info: MetricInfo, path: KeyPath) -> M | None:
     """Return an objective or a constraint with the device that it is measured on; `None` if that is not sure."""
-    metric, raw = item.metric, draft.raw.get("devices")
+    metric: str = item.metric
+    raw: Any = draft.raw.get("devices")
     if info.source is not MetricSource.DEVICE:
         if item.device is not None:
             draft.report((*path, "device"), f"{metric} is not measured on a device; leave it out.")

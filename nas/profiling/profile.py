@@ -29,8 +29,9 @@ from nas import assembly
 from nas.config import RunConfig, load_config
 from nas.config.draft import Draft
 from nas.config.faults import nearest
-from nas.config.kinds import Component, find_object
+from nas.config.kinds import Component
 from nas.errors import InputError
+from nas.registry import find_object
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from search_spaces.base import ModelSpace, SearchSpace
