@@ -64,7 +64,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     """Return everything that a search joins. Reads data and trains the teacher if nobody did before.
 
     Raises:
-        InputError: If a device, the data, the teacher or the table is not to be had.
+        InputError: If a device, the data, the teacher or the table is not available.
     """
     listener = listener or SearchListener()
     space, controller = config.search_space.instance, config.controller.instance

@@ -156,7 +156,7 @@ def make_run_teacher(config: RunConfig, folder: RunFolder, listener: SearchListe
     """Return the weights of a run's teacher, trained unless some run did, and how good it is.
 
     Raises:
-        InputError: If the configuration has none, or the data or a file is not to be had.
+        InputError: If the configuration has none, or the data or a file is missing.
         EvaluationError: If its training diverges.
     """
     setting = training_setting(config, folder)
@@ -171,7 +171,7 @@ def make_run_encoder(config: RunConfig, folder: RunFolder, listener: SearchListe
     """Return the weights of the encoder that a run's candidates start from, trained unless some run did.
 
     Raises:
-        InputError: If the configuration has no pretraining, or the data or a file is not to be had.
+        InputError: If the configuration has no pretraining, or the data or a file is missing.
         EvaluationError: If its training diverges.
     """
     setting = training_setting(config, folder)
@@ -252,7 +252,7 @@ def candidate_training(
 
 
 def thresholds(config: RunConfig, setting: TrainingSetting | None, measured: Collection[str]) -> Thresholds:
-    """Return what tells the scores that a candidate's training must reach between its stages.
+    """Return the function that gives the scores which a candidate's training must reach between its stages.
 
     Candidates are compared by the objectives among the `measured` metrics, which are known when trainings start.
     """
