@@ -14,6 +14,7 @@ from nas import assembly
 from nas.analysis.curves import CurveReport
 from nas.analysis.predictor import PredictorReport
 from nas.config import Difference, RunConfig, differences, load_config
+from nas.data.normalization import Normalization
 from nas.dry_run import CostEstimate, estimate_costs
 from nas.errors import InputError, RunFolderError
 from nas.exporters import EXPORTERS
@@ -286,7 +287,7 @@ def export(
                 subject.model.eval(),
                 target,
                 signature=subject.signature,
-                normalization=assembly.stored_normalization(folder),
+                normalization=Normalization.from_values(**folder.store.fact("normalization")),
                 class_names=folder.store.fact("class_names"),
                 metadata={"candidate": record.id, "network": record.candidate.description, "training": training},
             )

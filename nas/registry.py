@@ -1,6 +1,7 @@
 """From the `kind` of a section to its class: built in, or a user's own, imported by name."""
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from nas.pretrained.teacher import TEACHERS
 from nas.tasks import TASKS, Task
 from search_spaces import SEARCH_SPACES
 from search_spaces.base import SearchSpace
+
+OBJECT_NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+"""The pattern of `package.module:name`."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +64,21 @@ def imported(name: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         raise ImportError(f"module {module_name!r} has no {attribute!r}") from None
+
+
+def find_object(name: str, trust_code: bool, key: str = "") -> Any:
+    """Import the object called `package.module:name`, if the file that gives it for `key` is trusted.
+
+    Raises:
+        ValueError: If it is not or there is no such object; the message starts with `key`.
+    """
+    if not re.fullmatch(OBJECT_NAME, name):
+        raise ValueError(f"{key} must be written as package.module:name, got {name!r}".lstrip())
+    if not trust_code:
+        advice = "pass --trust-code (trust_code=True in Python) if you trust this file"
+        raise ValueError(f"{key} names Python code ({name!r}); {advice}".lstrip())
+    try:
+        return imported(name)
+    except Exception as error:
+        text = f"cannot import {name!r}: {type(error).__name__}: {str(error).rstrip('.')}"
+        raise ValueError(f"{key}: {text}" if key else text) from error

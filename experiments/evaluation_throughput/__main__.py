@@ -53,10 +53,10 @@ class Comparison:
 
     def __init__(self, config: RunConfig, folder: RunFolder) -> None:
         listener = SearchListener()
-        inputs = assembly.training_inputs(config, folder)
-        if inputs is None or config.training is None or config.teacher is None:
+        setting = assembly.training_setting(config, folder)
+        if setting is None or config.training is None or config.teacher is None:
             raise ValueError("config must have data, training and a teacher")
-        self._setting, self._recipe = inputs.setting, config.training.recipe
+        self._setting, self._recipe = setting, config.training.recipe
         self._distillation = assembly.distillation(config)
         plan = assembly.training_plan(config, config.search_space.instance, self._setting, folder.artifacts)
         assert plan.teacher and plan.outputs  # noqa: S101 - the configurations distil, from stored outputs

@@ -8,26 +8,21 @@ from nas.assembly.search import (
     search_parts,
     search_problem,
     space_of,
-    stored_normalization,
     stored_subject,
     trained_metrics,
 )
 from nas.assembly.training import (
-    TrainingInputs,
-    candidate_training,
     check_data,
     check_teacher_file,
     distillation,
     make_run_encoder,
     make_run_teacher,
     retraining_parts,
-    training_inputs,
     training_plan,
+    training_setting,
 )
 
 __all__ = [
-    "TrainingInputs",
-    "candidate_training",
     "check_data",
     "check_teacher_file",
     "checked_devices",
@@ -41,9 +36,8 @@ __all__ = [
     "search_parts",
     "search_problem",
     "space_of",
-    "stored_normalization",
     "stored_subject",
     "trained_metrics",
-    "training_inputs",
     "training_plan",
+    "training_setting",
 ]

@@ -14,11 +14,10 @@ from latency.errors import DeviceUnavailableError
 from nas.assembly.training import (
     candidate_training,
     thresholds,
-    training_inputs,
+    training_setting,
 )
 from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig
 from nas.controllers import SearchProblem
-from nas.data.normalization import Normalization
 from nas.errors import DamagedFileError, InputError
 from nas.evaluation import (
     ComplexityStage,
@@ -40,6 +39,7 @@ from nas.search.listener import SearchListener
 from nas.search.parts import SearchParts
 from nas.search.warm_start import warm_start
 from nas.store.run_folder import RunFolder, weights_path
+from nas.tasks.base import Task
 from nas.torch_tools import load_weights
 from nas.values.records import Candidate
 from nas.version import VERSION
@@ -67,7 +67,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     """Return everything that a search joins. Reads data and trains the teacher if nobody did before.
 
     Raises:
-        InputError: If a device, the data, the teacher or the table is not to be had.
+        InputError: If a device, the data, the teacher or the table is not available.
     """
     listener = listener or SearchListener()
     space, controller = config.search_space.instance, config.controller.instance
@@ -78,21 +78,15 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     runs_on = config.execution.instance
     runs_on.prepare()
     devices = checked_devices(config, runs_on)
-    inputs = training_inputs(config, folder, listener)
-    if config.budget.gpu_hours is not None and (inputs is None or inputs.setting.device == "cpu"):
-        raise InputError("budget.gpu_hours: no training of this run uses a GPU; give hours or n_trained")
-    if inputs and trained_metrics(config):
-        try:
-            runs_on.check_device(inputs.setting.device)  # which `auto` tells only here
-        except ValueError as error:
-            raise InputError(f"execution.{error}") from error
-    signature = inputs.signature if inputs else None
+    setting = training_setting(config, folder, listener)
+    _check_training_device(config, setting.device if setting else "cpu")
+    signature = ModelSignature.of(config.data.instance) if config.data else None
     costs, scores = _table_stages(config, space)
     measuring = (*measuring_stages(config, space, signature, devices), *costs)
     working: tuple[Stage, ...] = (*_function_stages(config), *scores)
     start, files, front_training = space, tuple[Path, ...](), None
-    if inputs and trained_metrics(config):
-        start, training = candidate_training(config, space, inputs.setting, folder, listener)
+    if setting and trained_metrics(config):
+        start, training = candidate_training(config, space, setting, folder, listener)
         n_seeds = config.seeds_per_candidate
         working += (SeededStage(training, range(n_seeds)) if n_seeds > 1 else training,)
         if config.front_seeds:
@@ -102,11 +96,6 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     references = [ReferenceModel(kind) for kind in config.references]
     spaces: dict[str, SearchSpace] = {known.name: known for known in (start, *references)}
     required = frozenset(config.metric_keys)
-    chance_levels = {
-        name: metric.chance_level for name, metric in config.metrics.items() if metric.chance_level is not None
-    }
-    if inputs:
-        chance_levels |= {metric: inputs.setting.task.chance_level(metric) for metric in inputs.setting.task.metrics}
     problem = search_problem(config, space, signature, runs_on)
     if runs := config.controller.warm_start:
         n_first = max(controller.batch_size, _MIN_WARM_START)
@@ -115,7 +104,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         Evaluator,
         spaces,
         signature=signature,
-        device=inputs.setting.device if inputs else "cpu",
+        device=setting.device if setting else "cpu",
         files=files,
         weights=functools.partial(weights_path, folder.path) if files else None,
     )
@@ -128,12 +117,29 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         front_training=trained_on((front_training,), is_last=False) if front_training else None,
         executor=runs_on,
         given_reference_point={k: v for k, v in config.reference_point.items() if v is not None},
-        chance_levels=chance_levels,
+        chance_levels=_chance_levels(config, setting.task if setting else None),
         references=tuple(Candidate.create(reference, reference.genotype(()), config.seed) for reference in references),
-        thresholds=thresholds(config, inputs, {metric for stage in measuring for metric in stage.provides}),
+        thresholds=thresholds(config, setting, {metric for stage in measuring for metric in stage.provides}),
         budget=config.budget,
         scheduling=config.scheduling,
     )
+
+
+def _check_training_device(config: RunConfig, device: str) -> None:
+    """Check what depends on the device that `training.device: auto` stands for."""
+    if config.budget.gpu_hours is not None and device == "cpu":
+        raise InputError("budget.gpu_hours: no training of this run uses a GPU; give hours or n_trained")
+    if trained_metrics(config):
+        try:
+            config.execution.instance.check_device(device)
+        except ValueError as error:
+            raise InputError(f"execution.{error}") from error
+
+
+def _chance_levels(config: RunConfig, task: Task | None) -> dict[str, float]:
+    of_functions = {name: metric.chance_level for name, metric in config.metrics.items()}
+    of_task = {metric: task.chance_level(metric) for metric in task.metrics} if task else {}
+    return {name: level for name, level in (of_functions | of_task).items() if level is not None}
 
 
 def stored_subject(config: RunConfig, folder: RunFolder, candidate: Candidate) -> Subject:
@@ -150,12 +156,6 @@ def space_of(config: RunConfig, candidate: Candidate) -> SearchSpace:
     name = candidate.genotype.space
     kind = name.removeprefix(ReferenceModel.prefix)
     return config.search_space.instance if kind == name else ReferenceModel(kind)
-
-
-def stored_normalization(folder: RunFolder) -> Normalization:
-    """Return the normalisation that a run's networks were trained with."""
-    stored = folder.store.fact("normalization")
-    return Normalization(tuple(stored["mean"]), tuple(stored["std"]))
 
 
 def load_candidate(model: nn.Module, folder: RunFolder, candidate: str, training: str) -> None:

@@ -1,15 +1,15 @@
 """What trainings need, made from the configuration: data, teacher, encoder, stored features."""
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from nas.config import RunConfig, resolve_device, resolve_precision
+from nas.config import RunConfig
 from nas.data.base import Dataset, Split
 from nas.data.cache import cache_examples
 from nas.data.training_split import training_normalization, training_split
@@ -19,10 +19,8 @@ from nas.evaluation import (
     TrainingStage,
 )
 from nas.evaluation.stopping_rules import interim_metric
-from nas.files import file_hash
-from nas.pretrained.artifact import Artifact, in_order
-from nas.pretrained.encoder import Encoder, PretrainedSpace
-from nas.pretrained.plan import Plan
+from nas.pretrained.artifact import Artifact
+from nas.pretrained.plan import Plan, make
 from nas.pretrained.teacher import Teacher, TeacherOutputs, TeacherReport
 from nas.search.listener import SearchListener
 from nas.search.parts import Thresholds
@@ -30,6 +28,7 @@ from nas.search.retraining import RetrainingParts
 from nas.store.artifacts import ArtifactCache
 from nas.store.run_folder import RunFolder, weights_path
 from nas.tasks.base import Task
+from nas.torch_tools import resolve_device, resolve_precision
 from nas.training.augmentation import Augmentation
 from nas.training.batch_checks import check_batches_of_one
 from nas.training.class_checks import check_classes, dataset_counts, split_counts
@@ -42,28 +41,10 @@ from search_spaces.references.reference_models import REFERENCE_MODELS
 _N_SAMPLES = 32  # networks of the space that are looked at before any is trained
 
 
-@dataclass(frozen=True)
-class TrainingInputs:
-    """What every training of a run shares, made before the first candidate.
-
-    Attributes:
-        dataset: Gives the splits.
-        setting: The decoded splits, the task, and where to train.
-    """
-
-    dataset: Dataset
-    setting: TrainingSetting
-
-    @property
-    def signature(self) -> ModelSignature:
-        """What the networks of this run map to what."""
-        return ModelSignature(self.setting.in_channels, self.dataset.image_size, self.setting.n_classes)
-
-
-def training_inputs(
+def training_setting(
     config: RunConfig, folder: RunFolder, listener: SearchListener | None = None
-) -> TrainingInputs | None:
-    """Return data and task of a run, decoded and checked; `None` for a run without data.
+) -> TrainingSetting | None:
+    """Return what every training of a run shares, its data decoded and checked; `None` for a run without data.
 
     Raises:
         DataError: If files are missing or broken, naming all.
@@ -78,18 +59,17 @@ def training_inputs(
     device = resolve_device(config.training.device if config.training else "cpu")
     folder.check_fact("data", fingerprint)
     folder.check_fact("training_device", device)
-    inputs = TrainingInputs(dataset, _setting(config, dataset, fingerprint, device, folder.artifacts))
+    setting = _setting(config, dataset, fingerprint, device, folder.artifacts)
     listener = listener or SearchListener()
     for note in dataset.notes():
         listener.on_message(note)
-    setting = inputs.setting
     check_classes(setting.task, split_counts(folder.artifacts, setting), config.metric_keys, listener.on_message)
     check_batches(config, setting)
-    folder.check_fact("training_precision", str(inputs.setting.precision))
-    folder.store.set_fact("signature", asdict(inputs.signature))
-    folder.store.set_fact("normalization", asdict(inputs.setting.normalization))
+    folder.check_fact("training_precision", str(setting.precision))
+    folder.store.set_fact("signature", asdict(ModelSignature.of(dataset)))
+    folder.store.set_fact("normalization", asdict(setting.normalization))
     folder.store.set_fact("class_names", list(dataset.class_names))
-    return inputs
+    return setting
 
 
 def check_teacher_file(config: RunConfig) -> None:
@@ -152,19 +132,18 @@ def retraining_parts(config: RunConfig, folder: RunFolder, listener: SearchListe
     Raises:
         InputError: If the run trains nothing, or its data is not there or is other data now.
     """
-    listener = listener or SearchListener()
-    inputs = training_inputs(config, folder)
-    if inputs is None or config.training is None:
+    setting = training_setting(config, folder)
+    if setting is None or config.data is None or config.training is None:
         raise InputError(f"{folder.path}: this run trains no networks: its configuration has no data or training")
-    setting, space, cache = inputs.setting, config.search_space.instance, folder.artifacts
+    space, cache = config.search_space.instance, folder.artifacts
     plan = training_plan(config, space, setting, cache)
     logits = list[Artifact]()
     if plan.teacher and plan.outputs:
         logits = [plan.outputs, TeacherOutputs(cache, setting, plan.teacher, setting.validation)]
-    _make((plan.teacher, plan.encoder, *logits), folder, listener)
+    make((plan.teacher, plan.encoder, *logits), folder, listener or SearchListener())
     return RetrainingParts(
-        space=_start(space, plan),
-        dataset=inputs.dataset,
+        space=plan.start(space),
+        dataset=config.data.instance,
         setting=setting,
         teacher_logits=tuple(artifact.path for artifact in logits),
         recipe=config.training.recipe,
@@ -177,13 +156,13 @@ def make_run_teacher(config: RunConfig, folder: RunFolder, listener: SearchListe
     """Return the weights of a run's teacher, trained unless some run did, and how good it is.
 
     Raises:
-        InputError: If the configuration has none, or the data or a file is not to be had.
+        InputError: If the configuration has none, or the data or a file is missing.
         EvaluationError: If its training diverges.
     """
-    inputs = training_inputs(config, folder)
-    if config.teacher is None or inputs is None:
+    setting = training_setting(config, folder)
+    if config.teacher is None or setting is None:
         raise InputError(f"the configuration of {config.name!r} has no teacher section")
-    teacher = Teacher(folder.artifacts, inputs.setting, config.teacher)
+    teacher = Teacher(folder.artifacts, setting, config.teacher)
     teacher.make(listener)
     return teacher.path, teacher.report(listener)
 
@@ -192,15 +171,15 @@ def make_run_encoder(config: RunConfig, folder: RunFolder, listener: SearchListe
     """Return the weights of the encoder that a run's candidates start from, trained unless some run did.
 
     Raises:
-        InputError: If the configuration has no pretraining, or the data or a file is not to be had.
+        InputError: If the configuration has no pretraining, or the data or a file is missing.
         EvaluationError: If its training diverges.
     """
-    inputs = training_inputs(config, folder)
-    if config.pretraining is None or inputs is None:
+    setting = training_setting(config, folder)
+    if config.pretraining is None or setting is None:
         raise InputError(f"the configuration of {config.name!r} has no pretraining section")
-    encoder = training_plan(config, config.search_space.instance, inputs.setting, folder.artifacts).encoder
+    encoder = training_plan(config, config.search_space.instance, setting, folder.artifacts).encoder
     assert encoder is not None  # noqa: S101 - the reader refuses pretraining for a space that shares no encoder
-    _make((encoder,), folder, listener)
+    make((encoder,), folder, listener)
     return encoder.path
 
 
@@ -256,7 +235,7 @@ def candidate_training(
     """Return the space that candidates start from, and how they are trained, once all that both need is made."""
     assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
     plan = training_plan(config, space, setting, folder.artifacts)
-    _make(plan.artifacts, folder, listener)
+    make(plan.artifacts, folder, listener)
     if plan.features:
         listener.on_message(plan.features.place)
     stage = TrainingStage(
@@ -269,34 +248,17 @@ def candidate_training(
         interim_score=_interim_score(config, setting.task) if config.training.stopping_rule else None,
         weights=functools.partial(weights_path, folder.path),
     )
-    return _start(space, plan), stage
+    return plan.start(space), stage
 
 
-def _make(wanted: Iterable[Artifact | None], folder: RunFolder, listener: SearchListener) -> None:
-    """Make what is missing, and check that all is what this run was started with."""
-    for artifact in in_order(wanted):
-        artifact.make(listener)
-        if isinstance(artifact, Teacher):
-            report = artifact.report(listener)
-            folder.check_fact("teacher_weights", artifact.fingerprint)
-            folder.store.set_fact("teacher", {"kind": artifact.spec.kind, **asdict(report)})
-        elif isinstance(artifact, Encoder):
-            folder.check_fact("encoder", file_hash(artifact.path))
-
-
-def _start(space: SearchSpace, plan: Plan) -> SearchSpace:
-    """Return the space whose networks start as the plan says."""
-    return PretrainedSpace(plan.encoder.space, plan.encoder.path) if plan.encoder else space
-
-
-def thresholds(config: RunConfig, inputs: TrainingInputs | None, measured: Collection[str]) -> Thresholds:
-    """Return what tells the scores that a candidate's training must reach between its stages.
+def thresholds(config: RunConfig, setting: TrainingSetting | None, measured: Collection[str]) -> Thresholds:
+    """Return the function that gives the scores which a candidate's training must reach between its stages.
 
     Candidates are compared by the objectives among the `measured` metrics, which are known when trainings start.
     """
-    if inputs is None or config.training is None or config.training.stopping_rule is None:
+    if setting is None or config.training is None or config.training.stopping_rule is None:
         return lambda costs, finished: {}
-    score = _interim_score(config, inputs.setting.task)
+    score = _interim_score(config, setting.task)
     between = tuple(interim_metric(score, number) for number in range(1, len(config.training.stages)))
     costs = [
         objective.metric

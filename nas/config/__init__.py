@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nas.config.checks import check
+from nas.config.draft import Draft
 from nas.config.kinds import Component
 from nas.config.model import (
     ConstraintConfig,
@@ -15,10 +17,8 @@ from nas.config.model import (
     RunConfig,
     differences,
 )
-from nas.config.reader import ConfigReader
 from nas.config.yaml_source import YamlSource
 from nas.evaluation.training_config import TrainingConfig
-from nas.torch_tools import resolve_device, resolve_precision
 
 __all__ = [
     "Component",
@@ -32,8 +32,6 @@ __all__ = [
     "TrainingConfig",
     "differences",
     "load_config",
-    "resolve_device",
-    "resolve_precision",
 ]
 
 
@@ -55,4 +53,9 @@ def load_config(
         ConfigurationError: Naming every fault with file, line and key.
     """
     read = YamlSource.from_mapping(source) if isinstance(source, Mapping) else YamlSource.read(source)
-    return ConfigReader(read.with_overrides(overrides), trust_code=trust_code).read()
+    read = read.with_overrides(overrides)
+    draft = Draft(read.data, trust_code=trust_code)
+    check(draft)
+    if draft.faults:
+        raise read.error(draft.faults)
+    return draft.config

@@ -66,7 +66,7 @@ class Formatter:
 
     Args:
         data: What was read, as plain values.
-        schema: Its JSON schema: tells what must hold at each place.
+        schema: Its JSON schema, with the bounds and types of each place.
         own_schemas: Of users' own classes, by kind.
     """
 
@@ -164,7 +164,7 @@ class Formatter:
         return {**self._root["$defs"][reference], **schema} if reference else schema
 
     def _member(self, schema: JsonSchema, value: Any) -> JsonSchema:
-        """Return of a union the member that `value` is of, as far as that can be told; else the schema."""
+        """Return the member of a union that `value` belongs to; the schema itself if it is no union, or none fits."""
         schema, kind = self._resolved(schema), value.get("kind") if isinstance(value, Mapping) else None
         if isinstance(kind, str) and kind in self._own_schemas:
             return self._own_schemas[kind]
@@ -189,7 +189,7 @@ def _number(schema: JsonSchema) -> str:
     if "minimum" in schema and "maximum" in schema:
         bounds = [f"{schema['minimum']:.15g} .. {schema['maximum']:.15g}"]
     if "maximum" in schema or "exclusiveMaximum" in schema:
-        noun = noun.removeprefix("finite ")  # said by the bound
+        noun = noun.removeprefix("finite ")  # the bound implies it
     if step is not None:
         noun = f"even {noun}" if step == 2 else f"multiple of {step:g}"
     if bounds == ["more than 0"]:

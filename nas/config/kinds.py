@@ -4,13 +4,12 @@ import dataclasses
 import functools
 import inspect
 import json
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar, Union
 
 from pydantic import (
     BaseModel,
@@ -24,11 +23,10 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from nas.registry import KINDS, imported
+from nas.registry import KINDS, OBJECT_NAME, find_object
 
 T = TypeVar("T")
 
-_OBJECT_NAME = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 _OWN_CLASS = "module:Class"  # the tag of all kinds that are not built in
 
 
@@ -65,10 +63,10 @@ class Component(Generic[T]):
     cls: type[Any] = dataclasses.field(compare=False, repr=False)
     instance: T = dataclasses.field(compare=False, repr=False)
 
-
-def with_instance(kind: str, options: dict[str, Any], cls: type[Any]) -> Component[Any]:
-    """Return the component with its object, made of `options` alone."""
-    return Component(kind, options, cls, cls(**options))
+    @classmethod
+    def of(cls, kind: str, options: dict[str, Any], made: type[Any], **shared: Any) -> Self:
+        """Return the component with its object, a `made` of `options` alone."""
+        return cls(kind, options, made, made(**options), **shared)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +80,14 @@ class KindOf:
     """
 
     section: str
-    make: Callable[..., Any] = with_instance
+    make: Callable[..., Any] = Component.of
     shared: type[Section] = Section
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return a union over the built-in kinds and a user's own class, followed by `make`."""
         classes = KINDS[self.section].classes
         members = [Annotated[self.options(cls, kind), Tag(kind)] for kind, cls in classes.items()]
-        name = Annotated[str, Field(json_schema_extra={"pattern": f"^{_OBJECT_NAME}$"})]
+        name = Annotated[str, Field(json_schema_extra={"pattern": f"^{OBJECT_NAME}$"})]
         base = KINDS[self.section].base
         text = f"A class of your own, derived from `{base.__module__}.{base.__name__}`."
         settings = {"extra": "allow"}
@@ -141,24 +139,6 @@ def _tag(value: Any) -> str | None:
 def trusts_code(info: ValidationInfo) -> bool:
     """Return whether what is being read may name Python code."""
     return bool(info.context and info.context["trust_code"])
-
-
-def find_object(name: str, trust_code: bool, key: str = "") -> Any:
-    """Return what `package.module:name`, given for `key`, names.
-
-    Raises:
-        ValueError: If it cannot be had; the message starts with `key`.
-    """
-    if not re.fullmatch(_OBJECT_NAME, name):
-        raise ValueError(f"{key} must be written as package.module:name, got {name!r}".lstrip())
-    if not trust_code:
-        advice = "pass --trust-code (trust_code=True in Python) if you trust this file"
-        raise ValueError(f"{key} names Python code ({name!r}); {advice}".lstrip())
-    try:
-        return imported(name)
-    except Exception as error:
-        text = f"cannot import {name!r}: {type(error).__name__}: {str(error).rstrip('.')}"
-        raise ValueError(f"{key}: {text}" if key else text) from error
 
 
 @functools.cache

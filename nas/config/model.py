@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from pydantic_core import to_jsonable_python
 
 from latency.devices.base import Device
-from nas.config.kinds import Component, KindOf, Section, find_object, trusts_code, with_instance
+from nas.config.kinds import Component, KindOf, Section, options_model, trusts_code
 from nas.config.yaml_source import KeyPath, key_text, to_yaml_text
 from nas.controllers.base import Controller
 from nas.data.base import Dataset
@@ -20,6 +20,7 @@ from nas.evaluation.training_config import TrainingConfig
 from nas.execution.base import Executor
 from nas.execution.serial import SerialExecutor
 from nas.pretrained.teacher import TeacherSpec
+from nas.registry import find_object
 from nas.search.parts import Scheduling
 from nas.tasks.base import Task
 from nas.training.augmentation import Augmentation
@@ -32,32 +33,19 @@ from search_spaces.base import SearchSpace
 from search_spaces.spaces.tabular import Tabular
 
 
-def _is(pattern: str, words: str) -> Any:
-    """Return the annotation of text that matches `pattern`, which faults describe by `words`."""
-    return Field(pattern=f"^{pattern}$", json_schema_extra={"must_be": words})
-
-
-def _mapping(words: str) -> Any:
-    return Field(json_schema_extra={"must_be": f"a mapping {words}"})
-
-
 def _importable(name: str, info: ValidationInfo) -> str:
     if not callable(find_object(name, trusts_code(info))):
         raise ValueError(f"{name!r} must be a function")
     return name
 
 
-_A_LIST = Field(json_schema_extra={"must_be": "a list"})
+def _must_be(words: str, **pattern: Any) -> Any:
+    """Return the annotation of a value that faults describe by `words`."""
+    return Field(json_schema_extra={"must_be": words}, **pattern)
 
 
-class _ControllerKeys(Section):
-    """Keys of a controller's section beside its options.
-
-    Attributes:
-        warm_start: Folders of earlier runs on the same space, whose best genotypes are asked for first.
-    """
-
-    warm_start: tuple[Path, ...] | None = None
+_RUN_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_A_LIST = _must_be("a list")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +73,11 @@ class ControllerConfig(Component[Controller]):
         warm_start: Folders of earlier runs on the same space, whose best genotypes are asked for first.
     """
 
-    warm_start: tuple[Path, ...] = ()
+    warm_start: tuple[Path, ...] | None = None
 
 
-def _controller(
-    kind: str, options: dict[str, Any], cls: type[Controller], warm_start: tuple[Path, ...] | None
-) -> ControllerConfig:
-    return ControllerConfig(kind, options, cls, cls(**options), warm_start or ())
+_COMPONENT_KEYS = frozenset(field.name for field in dataclasses.fields(Component))
+_ControllerKeys = options_model(ControllerConfig, supplied=_COMPONENT_KEYS)
 
 
 def _task(kind: str, options: dict[str, Any], cls: type[Task]) -> Component[Task | None]:
@@ -103,7 +89,7 @@ def _data(kind: str, options: dict[str, Any], cls: type[Dataset]) -> Component[D
     """Return the data; its root means the same folder from wherever a run's configuration is read again."""
     if isinstance(root := options.get("root"), Path):
         options["root"] = absolute_root(root)
-    return with_instance(kind, options, cls)
+    return Component.of(kind, options, cls)
 
 
 def _teacher(
@@ -204,9 +190,7 @@ class RunConfig(Section):
         tensorboard: Whether events are written for TensorBoard.
     """
 
-    name: Annotated[
-        str, _is("[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-', the first a letter or digit")
-    ]
+    name: Annotated[str, _must_be("letters, digits, '.', '_' and '-', the first a letter or digit", pattern=_RUN_NAME)]
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0  # what every library that is seeded takes
     task: Annotated[Component[Task | None], KindOf("task", _task)] | None = None
     data: Annotated[Component[Dataset], KindOf("data", _data)] | None = None
@@ -217,17 +201,18 @@ class RunConfig(Section):
     augmentation: Augmentation | None = None
     distillation: DistillationConfig | None = None
     devices: Annotated[
-        dict[str, Annotated[Component[Device], KindOf("devices")]], _mapping("such as {cpu: {kind: torch_cpu}}")
+        dict[str, Annotated[Component[Device], KindOf("devices")]],
+        _must_be("a mapping such as {cpu: {kind: torch_cpu}}"),
     ] = {}
-    metrics: Annotated[dict[str, FunctionMetricConfig], _mapping("of names to functions")] = {}
+    metrics: Annotated[dict[str, FunctionMetricConfig], _must_be("a mapping of names to functions")] = {}
     objectives: Annotated[tuple[ObjectiveConfig, ...], _A_LIST]
     constraints: Annotated[tuple[ConstraintConfig, ...], _A_LIST] = ()
-    reference_point: Annotated[dict[str, float | None], _mapping("of objectives to numbers")] = {}
-    controller: Annotated[ControllerConfig, KindOf("controller", _controller, _ControllerKeys)]
+    reference_point: Annotated[dict[str, float | None], _must_be("a mapping of objectives to numbers")] = {}
+    controller: Annotated[ControllerConfig, KindOf("controller", ControllerConfig.of, _ControllerKeys)]
     scheduling: Scheduling = Scheduling.GENERATIONAL
     budget: Budget = Budget()
     execution: Annotated[Component[Executor], KindOf("execution")] = Field(
-        default_factory=lambda: with_instance("serial", {"n_threads": 1}, SerialExecutor)
+        default_factory=lambda: Component.of("serial", {"n_threads": 1}, SerialExecutor)
     )
     seeds_per_candidate: Annotated[int, Ge(1)] = 1
     front_seeds: Annotated[int, Ge(0)] = 0
@@ -320,10 +305,9 @@ class Difference:
 
 def differences(old: RunConfig, new: RunConfig) -> list[Difference]:
     """Return the keys whose values differ, in the order of the file. Asked before a run is resumed."""
-    before, after = dict(_leaves(old.to_mapping(), ())), dict(_leaves(new.to_mapping(), ()))
-    keys = dict.fromkeys([*before, *after])
-    pairs = [Difference(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in keys]
-    return [pair for pair in pairs if pair.old != pair.new]
+    before, after = (dict(_leaves(config.to_mapping(), ())) for config in (old, new))
+    keys = [key for key in dict.fromkeys([*before, *after]) if before.get(key, ABSENT) != after.get(key, ABSENT)]
+    return [Difference(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in keys]
 
 
 def _leaves(value: Any, path: KeyPath) -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,11 @@ class Normalization:
     std: tuple[float, ...]
 
     @classmethod
+    def from_values(cls, mean: Iterable[float], std: Iterable[float]) -> "Normalization":
+        """Return the normalisation of these values, such as a run stores."""
+        return cls(tuple(mean), tuple(std))
+
+    @classmethod
     def of(cls, images: torch.Tensor) -> "Normalization":
         """Return the statistics of `images`, `(n, C, H, W)` uint8; a constant channel gets a std of 1."""
         return cls.of_parts(torch.split(images, _N_AT_A_TIME))

@@ -38,4 +38,4 @@ def training_normalization(
         np.save(path, np.array([found.mean, found.std]))
 
     mean, std = load_array(cache.get("normalization", {"data": fingerprint}, ".npy", write)[0]).tolist()
-    return Normalization(tuple(mean), tuple(std))
+    return Normalization.from_values(mean, std)

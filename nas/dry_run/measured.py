@@ -14,7 +14,7 @@ from nas.config import RunConfig
 from nas.dry_run.estimate import CostEstimate, NetworkCost, TrainingCost, guessed_front_size
 from nas.dry_run.timing import Stopwatch
 from nas.errors import InputError
-from nas.evaluation import Ended, Evaluator, Event, Job, Need, Stage
+from nas.evaluation import Ended, Evaluator, Event, Job, ModelSignature, Need, Stage
 from nas.execution.worker_count import available_cores
 from nas.pretrained.plan import Plan
 from nas.pretrained.teacher import Teacher
@@ -65,18 +65,18 @@ class _DryRun:
         self.executor = config.execution.instance
         self._space = config.search_space.instance
         self._devices = assembly.checked_devices(config, self.executor)
-        self._inputs = inputs = assembly.training_inputs(config, folder)
+        self._setting = setting = assembly.training_setting(config, folder)
         self._decoding_s = folder.artifacts.seconds
-        self._signature = inputs.signature if inputs else None
+        self._signature = ModelSignature.of(config.data.instance) if config.data else None
         self._plan = Plan()
         self._stopwatch = None
-        if inputs and assembly.trained_metrics(config):
+        if setting and assembly.trained_metrics(config):
             assert config.training is not None  # noqa: S101 - the reader refuses trained metrics without it
             recipes = [*config.training.stages, *([config.pretraining] if config.pretraining else [])]
-            self._plan = assembly.training_plan(config, self._space, inputs.setting, folder.artifacts)
+            self._plan = assembly.training_plan(config, self._space, setting, folder.artifacts)
             teacher = self._plan.live_teacher
             self._stopwatch = Stopwatch(
-                inputs.setting,
+                setting,
                 has_teacher=self._plan.teacher is not None,
                 live_teacher=teacher.stand_in() if teacher else None,
                 batch_size=max(recipe.batch_size for recipe in recipes),
@@ -116,7 +116,7 @@ class _DryRun:
 
     @property
     def _device(self) -> str:
-        return self._inputs.setting.device if self._inputs else "cpu"
+        return self._setting.device if self._setting else "cpu"
 
     def _n_left(self) -> tuple[int, int]:
         """Return how many candidates are still to end, and how many have."""
@@ -205,9 +205,9 @@ class _DryRun:
         """Return by name the seconds of the artifacts that are missing, and the names of those that are there."""
         missing = {"decoding": self._decoding_s} if self._decoding_s else {}
         found = []
-        if self._inputs is None or self._stopwatch is None:
+        if self._setting is None or self._stopwatch is None:
             return missing, ()
-        with torch_threads(self._inputs.setting.n_threads):
+        with torch_threads(self._setting.n_threads):
             for artifact in self._plan.artifacts:
                 if isinstance(artifact, Teacher) and artifact.spec.given is not None:
                     artifact.report(SearchListener())  # one that does not fit would end the search, too

@@ -9,10 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
+from nas.data.base import Dataset
 from nas.errors import EvaluationError
 from nas.faults import reason_of
 from nas.values.recipes import EpochSummary
@@ -43,6 +44,11 @@ class ModelSignature:
     in_channels: int
     image_size: tuple[int, int]
     n_classes: int
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """Return the signature of networks for a data set."""
+        return cls(dataset.in_channels, dataset.image_size, len(dataset.class_names))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

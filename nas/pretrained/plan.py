@@ -1,14 +1,17 @@
 """What is made before the first candidate is trained: a search makes it, a dry run prices it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 
 from nas.data.cache import ExamplesFile
-from nas.pretrained.artifact import Artifact, in_order
-from nas.pretrained.encoder import Encoder
+from nas.files import file_hash
+from nas.pretrained.artifact import Artifact, TrainingListener, in_order
+from nas.pretrained.encoder import Encoder, PretrainedSpace
 from nas.pretrained.features import Features
 from nas.pretrained.teacher import Teacher, TeacherOutputs, TeacherSpec
 from nas.pretrained.views import Views
 from nas.store.artifacts import ArtifactCache
+from nas.store.run_folder import RunFolder
 from nas.training.distillation import Distillation
 from nas.training.setting import TrainingSetting
 from nas.values.recipes import TrainingRecipe
@@ -81,6 +84,27 @@ class Plan:
     def live_teacher(self) -> Teacher | None:
         """The teacher, where trainings on images ask it about each batch."""
         return None if self.outputs else self.teacher
+
+    def start(self, space: SearchSpace) -> SearchSpace:
+        """Return the space whose networks start from the encoder, if there is one."""
+        return PretrainedSpace(self.encoder.space, self.encoder.path) if self.encoder else space
+
+
+def make(wanted: Iterable[Artifact | None], folder: RunFolder, listener: TrainingListener) -> None:
+    """Make what is missing of the wanted artifacts, and check that all is what a run was started with.
+
+    Raises:
+        InputError: If teacher or encoder are others now.
+        EvaluationError: If a training diverges.
+    """
+    for artifact in in_order(wanted):
+        artifact.make(listener)
+        if isinstance(artifact, Teacher):
+            report = artifact.report(listener)
+            folder.check_fact("teacher_weights", artifact.fingerprint)
+            folder.store.set_fact("teacher", {"kind": artifact.spec.kind, **asdict(report)})
+        elif isinstance(artifact, Encoder):
+            folder.check_fact("encoder", file_hash(artifact.path))
 
 
 def _decoded_training_split(setting: TrainingSetting) -> ExamplesFile:

@@ -28,11 +28,12 @@ from latency.profiling.profile import ModuleCosts, module_costs, module_times_s
 from latency.timing.stats import LatencyStats
 from nas import assembly
 from nas.config import RunConfig, load_config
+from nas.config.draft import Draft
 from nas.config.faults import nearest
-from nas.config.kinds import Component, find_object
-from nas.config.reader import ConfigReader
-from nas.config.yaml_source import YamlSource, read_value
+from nas.config.kinds import Component
+from nas.config.yaml_source import read_value
 from nas.errors import InputError
+from nas.registry import find_object
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from nas.training.layout import RightGradients
@@ -325,9 +326,9 @@ def _device(text: str, target: Target) -> Device:
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
         values[key.strip()] = read_value(f"--device {text}", value)
-    reader = ConfigReader(YamlSource.from_mapping({}))
-    read: dict[str, Component[Device]] | None = reader.section("devices", {kind: {"kind": kind, **values}})
-    if read is None:
-        faults = (fault.text.removeprefix("devices.") for fault in reader.faults)
+    draft = Draft({"devices": {kind: {"kind": kind, **values}}})
+    devices: Mapping[str, Component[Device]] = draft.config.devices
+    if kind not in devices:
+        faults = (fault.text.removeprefix("devices.") for fault in draft.faults if fault.path[0] == "devices")
         raise InputError("\n".join(f"--device {text}" for text in faults))
-    return read[kind].instance
+    return devices[kind].instance

@@ -1,4 +1,4 @@
-"""Whether batch normalisation has anything to normalise by: looked at before anything is trained."""
+"""Checks, before anything is trained, that batch normalisation never sees a single value."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""Whether the classes of the data can be learned and told apart: looked at before anything is trained."""
+"""Checks, before anything is trained, that the classes of the data can be learned and distinguished."""
 
 import math
 from collections.abc import Callable, Collection
@@ -14,12 +14,12 @@ from nas.values.metrics import split_key
 
 _N_AT_A_TIME = 64
 _LARGEST_STANDARD_ERROR = 0.02  # differences on a front are mostly of a few hundredths
-_ACCURACY = 0.8  # at which the standard error is told
+_ACCURACY = 0.8  # for which the standard error is reported
 _SPREAD_OF_IMAGES = 0.15  # taken for the standard deviation of the scores of single images
 
 
 def check_classes(task: Task, counts: SplitCounts, judged: Collection[str], on_message: Callable[[str], None]) -> None:
-    """Refuse classes that make every score meaningless, and tell the counts and what is doubtful.
+    """Refuse classes that make every score meaningless, and report the counts and what is doubtful.
 
     A class without a target has no score of its own: a network that never names it gets none, any other gets 0.
 

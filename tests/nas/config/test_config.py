@@ -8,11 +8,12 @@ import torch
 import yaml
 from PIL import Image
 
-from nas.config import RunConfig, differences, load_config, resolve_device
+from nas.config import RunConfig, differences, load_config
 from nas.config.kinds import options_model
 from nas.errors import ConfigurationError, InputError
 from nas.registry import KINDS
 from nas.tasks import TASKS
+from nas.torch_tools import resolve_device
 from nas.training.augmentation import Augmentation
 from nas.training.distillation import Distillation
 from nas.values.objectives import Constraint, Direction, Objective

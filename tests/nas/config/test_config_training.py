@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from nas.assembly.training import thresholds
-from nas.config import load_config, resolve_precision
+from nas.config import load_config
 from nas.errors import ConfigurationError
 from nas.evaluation.stopping_rules import DropRule, SuccessiveHalving
 from nas.tasks import Segmentation
+from nas.torch_tools import resolve_precision
 from nas.values.recipes import StageRecipe, TrainingRecipe
 
 STAGED = """\
@@ -113,7 +114,7 @@ def test_a_cpu_computes_in_float32_unless_told(precision, expected):
     assert resolve_precision(precision, "cpu") is expected
 
 
-INPUTS = SimpleNamespace(setting=SimpleNamespace(task=Segmentation(("background", "left_eye", "mouth"))))
+SETTING = SimpleNamespace(task=Segmentation(("background", "left_eye", "mouth")))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_candidates_are_compared_by_the_score_that_the_search_maximises(load, ob
     start = STAGED.index("objectives:")
     text = f"{STAGED[:start]}devices: {{phone: {{kind: fake}}}}\nobjectives: [{objectives}]\n"
     text += "constraints: [{metric: mean_iou, min: 0.1}]\n" + STAGED[STAGED.index("controller:") :]
-    assert thresholds(load(text), INPUTS, {"n_params"}).keywords["interim_metrics"] == (f"{score}@1",)
+    assert thresholds(load(text), SETTING, {"n_params"}).keywords["interim_metrics"] == (f"{score}@1",)
 
 
 def test_candidates_are_compared_by_what_is_known_when_trainings_start(load):
@@ -141,7 +142,7 @@ def test_candidates_are_compared_by_what_is_known_when_trainings_start(load):
         ({"n_params", "n_macs"}, ("n_params",)),
         ({"n_macs"}, ("n_params",)),
     ):
-        rule = thresholds(load(text), INPUTS, measured)
+        rule = thresholds(load(text), SETTING, measured)
         assert rule.keywords == {"cost_metrics": expected, "interim_metrics": ("mean_iou@1",)}
 
 

@@ -148,7 +148,7 @@ def test_a_run_that_goes_on_costs_what_is_left_and_what_was_made_is_found(tiny_c
     finished = nas.run_search(tiny_config, folder, overrides=small)
     before = files(tmp_path)
     assert api.expected_costs(tiny_config, folder, overrides=small) is None
-    with pytest.raises(RunFolderError, match="pass --resume, which allows some changes"):
+    with pytest.raises(RunFolderError, match="pass --resume to go on with the changes that it allows"):
         api.expected_costs(tiny_config, folder)
     estimate = api.expected_costs(tiny_config, folder, resume=True, overrides=["budget.n_trained=5"])
     assert (estimate.n_candidates, estimate.n_done) == (2, len(finished.records))
