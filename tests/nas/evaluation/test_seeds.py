@@ -151,7 +151,7 @@ def test_killed_while_the_front_is_trained_again_a_run_ends_as_if_it_never_was(r
     [
         (["seeds_per_candidate=0"], "seeds_per_candidate must be an integer of at least 1, got 0"),
         (["front_seeds=-1"], "front_seeds must be an integer of at least 0, got -1"),
-        (["seeds_per_candidate=x"], "seeds_per_candidate must be an integer, got 'x'"),
+        (["seeds_per_candidate=x"], "seeds_per_candidate must be an integer of at least 1, got 'x'"),
         (["front_seeds=2", "training=null"], "front_seeds needs a training section: only trainings depend on the seed"),
     ],
 )

@@ -196,7 +196,7 @@ def test_workers_of_a_pool_have_processes_that_decode(root, tmp_path):
             ],
             "store features of all images",
         ),
-        (["training.n_loader_workers=-1"], "training.n_loader_workers must be at least 0, got -1"),
+        (["training.n_loader_workers=-1"], "training.n_loader_workers must be an integer of at least 0, got -1"),
     ],
 )
 def test_what_needs_images_on_disk_is_refused_with_streamed_ones(root, tmp_path, changes, message):
