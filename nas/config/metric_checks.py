@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from latency.devices import DEVICES
 from latency.devices.base import Device
 from nas.config.faults import blamed, nearest
 from nas.config.kinds import Component
@@ -175,9 +176,9 @@ class MetricChecks:
         if item.device is not None and (raw is None or isinstance(raw, Mapping)):
             at = (*path, "device")
             if item.device in devices:
-                others = f" Those that do: {', '.join(measuring)}." if measuring else ""
+                others = f"those that do: {', '.join(measuring)}" if measuring else _kinds_that_measure(metric)
                 kind = devices[item.device].kind
-                self._report(at, f"{item.device!r} ({kind}) does not measure {metric}.{others}")
+                self._report(at, f"{item.device!r} ({kind}) does not measure {metric}; {others}.")
             elif item.device not in (raw or ()):
                 self._report(at, f"unknown device {item.device!r}.{nearest(item.device, {*devices, *(raw or ())})}")
         elif are_all_known and len(measuring) == 1:
@@ -185,7 +186,7 @@ class MetricChecks:
         elif are_all_known and measuring:
             self._report(path, f"missing key 'device': {metric} is measured on {', '.join(measuring)}.")
         elif are_all_known:
-            self._report(path, f"none of the devices measures {metric}.")
+            self._report(path, f"none of the devices measures {metric}; {_kinds_that_measure(metric)}.")
         return None
 
     def _devices(self, info: MetricInfo) -> Mapping[str, Component[Device]]:
@@ -194,3 +195,7 @@ class MetricChecks:
             devices = self._read_section("devices", _DEFAULT_DEVICES)
             self._config = self._config.model_copy(update={"devices": devices})
         return self._config.devices
+
+
+def _kinds_that_measure(metric: str) -> str:
+    return f"kinds that do: {', '.join(kind for kind, cls in DEVICES.items() if metric in cls.metrics)}"
