@@ -116,10 +116,10 @@ def test_1_each_candidate_leaves_one_record_and_only_numbers_stand_on_the_front(
     assert {record.state for record in run.front} == {RecordState.COMPLETE}
     for row in json.loads(to_json(run, all_records=True)):
         if row["state"] == "failed":
-            assert "gain" not in row["metrics"]
-            assert row["failure"]["stage"] == "function:gain"
+            assert row["gain"] is None
+            assert row["reason"].startswith("function:gain: ")
         if row["state"] == "infeasible":
-            assert row["violations"] == [f"price = {row['metrics']['price']:g} is over its maximum 12"]
+            assert row["reason"] == f"price = {row['price']:g} is over its maximum 12"
     complete = [r.metrics for r in run.records if r.state is RecordState.COMPLETE]
     assert run.hypervolumes()[-1] == pytest.approx(_hypervolume_2d(complete, run.reference_point))
 

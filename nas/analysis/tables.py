@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -12,7 +12,7 @@ from rich.table import Table
 from nas.store.run import Run
 from nas.values.metrics import metric_info
 from nas.values.objectives import Direction, Objective
-from nas.values.records import Record, RecordState
+from nas.values.records import Record
 from nas.values.shown_text import shown
 
 
@@ -102,71 +102,42 @@ def records_table(run: Run) -> Table:
 
 def remark(record: Record) -> str:
     """Return one line about a record: why it is not COMPLETE, else its network."""
-    match record.state:
-        case RecordState.INFEASIBLE:
-            return "; ".join(str(violation) for violation in record.violations)
-        case RecordState.FAILED if record.failure:
-            return f"{record.failure.stage}: {record.failure.reason}"
-        case RecordState.PRUNED if record.pruning:
-            pruning = record.pruning
-            return f"stopped in {pruning.stage}, below the other candidates: {pruning.metric} {pruning.score:.4g}"
-    return record.candidate.description
+    return record.reason or record.candidate.description
 
 
 def to_json(run: Run, *, all_records: bool = False) -> str:
-    """Return the front, or every record, as a JSON list of objects."""
-    records = (*run.references, *run.records) if all_records else run.front
-    ties = run.ties()
-    return json.dumps([_plain(record, ties.get(record.id, ())) for record in records], indent=2)
+    """Return the front, or every record, as a JSON list of flat objects, all with the same keys: CSV's columns."""
+    return json.dumps(_rows(run, all_records), indent=2)
 
 
 def to_csv(run: Run, *, all_records: bool = False) -> str:
-    """Return the front, or every record, as CSV with a header."""
-    rows = [row for row in run.rows() if all_records or row["on_front"]]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+    """Return the front, or every record, as CSV with a header; lists are joined by spaces."""
+    return rows_to_csv(_rows(run, all_records))
+
+
+def rows_to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows with equal keys as CSV with a header; lists are joined by spaces."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: shown(v) if isinstance(v, str) else v for key, v in row.items()} for row in rows)
+    for row in rows:
+        writer.writerow({key: _csv_value(value) for key, value in row.items()})
     return text.getvalue()
 
 
-def _plain(record: Record, ties: Iterable[str]) -> dict[str, Any]:
-    plain: dict[str, Any] = {
-        "candidate": record.id,
-        "state": str(record.state),
-        "metrics": dict(record.metrics),
-        "genotype": list(record.candidate.genotype.genes),
-        "description": record.candidate.description,
-        "attempts": record.attempts,
-        "role": str(record.role),
-    }
-    if spreads := _spreads(record):
-        plain["spreads"] = spreads
-    if ties := list(ties):
-        plain["tied_with"] = ties
-    if record.retrained:
-        plain["retrained"] = {"metrics": dict(record.retrained), **record.retrained_conditions}
-    if record.violations:
-        plain["violations"] = [str(violation) for violation in record.violations]
-    if record.failure:
-        plain["failure"] = {"stage": record.failure.stage, "reason": record.failure.reason}
-    if record.pruning:
-        plain["pruning"] = {
-            "stage": record.pruning.stage,
-            "metric": record.pruning.metric,
-            "score": record.pruning.score,
-        }
-    return plain
+def _csv_value(value: object) -> object:
+    """Return a value as CSV holds it: lists joined by spaces, texts without control characters."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return shown(value) if isinstance(value, str) else value
 
 
-def _spreads(record: Record) -> dict[str, Any]:
-    """Return by metric the number of seeds that its score is the mean of, and their standard deviation."""
-    return {
-        metric: {"n_seeds": len(record.conditions[metric]["rounds"]), "standard_deviation": spread}
-        for metric in record.metrics
-        if (spread := record.spread(metric)) is not None
-    }
+def _rows(run: Run, all_records: bool) -> list[dict[str, Any]]:
+    """Return the rows of all records, references first, or of the front, best in the first objective first."""
+    if all_records:
+        return run.rows(with_references=True)
+    rows = {row["candidate"]: row for row in run.rows()}
+    return [rows[record.id] for record in run.front]
 
 
 def _objective_texts(run: Run, metrics: Mapping[str, float], prefix: str = "") -> list[str]:

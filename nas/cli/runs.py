@@ -1,25 +1,17 @@
 """Commands that show a run: show, plot. They need its folder alone, and start without torch."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from nas.cli.candidate import Format, show_record
 from nas.cli.common import CandidateId, RunDir, TrustCode, allow_local_modules, print_text
 from nas.errors import InputError
 
 if TYPE_CHECKING:
     from nas.store.run import Run
-
-
-class Format(StrEnum):
-    """Output formats of `nas show`."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
 
 
 def show(
@@ -32,15 +24,19 @@ def show(
     ] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Show a run's Pareto front, or all of its records; or draw one network."""
+    """Show a run's Pareto front, or all of its records; or one record whole, or a drawing of its network."""
     from nas.store.run import load_run
 
-    if (candidate is None) != (drawing is None):
-        raise InputError("give --candidate ID and --draw FILE.svg together")
-    if candidate is not None and drawing is not None:
+    if candidate is None and drawing is not None:
+        raise InputError("--draw needs --candidate ID: the network to draw")
+    if candidate is not None and all_records:
+        raise InputError("--all shows every record and --candidate one: leave one of them out")
+    if candidate is None:
+        _print_run(load_run(run_dir), form, all_records)
+    elif drawing is not None:
         _draw(run_dir, candidate, drawing, trust_code)
     else:
-        _print_run(load_run(run_dir), form, all_records)
+        show_record(load_run(run_dir), candidate, form, trust_code)
 
 
 def plot(run_dir: RunDir) -> None:

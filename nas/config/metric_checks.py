@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from latency.devices import DEVICES
 from latency.devices.base import Device
 from nas.config.draft import Draft
 from nas.config.faults import blamed, nearest
@@ -149,9 +150,9 @@ def _on_device(draft: Draft, item: M, info: MetricInfo, path: KeyPath) -> M | No
     if item.device is not None and (raw is None or isinstance(raw, Mapping)):
         at = (*path, "device")
         if item.device in devices:
-            others = f" Those that do: {', '.join(measuring)}." if measuring else ""
+            others = f"those that do: {', '.join(measuring)}" if measuring else _kinds_that_measure(metric)
             kind = devices[item.device].kind
-            draft.report(at, f"{item.device!r} ({kind}) does not measure {metric}.{others}")
+            draft.report(at, f"{item.device!r} ({kind}) does not measure {metric}; {others}.")
         elif item.device not in (raw or ()):
             draft.report(at, f"unknown device {item.device!r}.{nearest(item.device, {*devices, *(raw or ())})}")
     elif are_all_known and len(measuring) == 1:
@@ -159,5 +160,9 @@ def _on_device(draft: Draft, item: M, info: MetricInfo, path: KeyPath) -> M | No
     elif are_all_known and measuring:
         draft.report(path, f"missing key 'device': {metric} is measured on {', '.join(measuring)}.")
     elif are_all_known:
-        draft.report(path, f"none of the devices measures {metric}.")
+        draft.report(path, f"none of the devices measures {metric}; {_kinds_that_measure(metric)}.")
     return None
+
+
+def _kinds_that_measure(metric: str) -> str:
+    return f"kinds that do: {', '.join(kind for kind, cls in DEVICES.items() if metric in cls.metrics)}"

@@ -89,7 +89,12 @@ class Profile:
 
 
 def profile(
-    target: Target, devices: Mapping[str, Device], *, depth: int | None = None, breakdown_device: str | None = None
+    target: Target,
+    devices: Mapping[str, Device],
+    *,
+    depth: int | None = None,
+    timed: bool = True,
+    breakdown_device: str | None = None,
 ) -> Profile:
     """Count, time and measure a network; a part that fails becomes one of the profile's problems.
 
@@ -97,6 +102,7 @@ def profile(
         target: The network.
         devices: The devices on which to measure latency, by name.
         depth: Fold modules deeper than this.
+        timed: Whether to time the modules on this machine's CPU; without it and without devices nothing is run.
         breakdown_device: The torch device whose memory to break down, such as `"cpu"`; `None` for no breakdown.
 
     Raises:
@@ -120,7 +126,9 @@ def profile(
         problems.append(f"Not counted: {error}")
     else:
         memory = estimate_peak_memory(graph)
-        modules = module_costs(graph, complexity, module_times_s=_times(target, problems), depth=depth)
+        modules = module_costs(
+            graph, complexity, module_times_s=_times(target, problems) if timed else None, depth=depth
+        )
         if complexity.is_partial:
             names = ", ".join(complexity.uncounted)
             problems.append(f"The counts are partial: no formula, or sizes that depend on data, for {names}")

@@ -45,8 +45,9 @@ def modules_table(found: Profile) -> Table:
         "other": _short(complexity.n_other_operations) + mark if complexity else "",
         "output": "",
         "memory": readable_bytes(sum(row.activation_bytes for row in found.modules)),
-        "time": "",
     }
+    if any(row.time_share is not None for row in found.modules):
+        footers["time"] = ""
     table = Table(box=None, show_footer=True, header_style="bold", footer_style="bold", pad_edge=False)
     for name, footer in footers.items():
         is_text = name in {"module", "output"}
@@ -55,7 +56,7 @@ def modules_table(found: Profile) -> Table:
             name, footer=footer, justify="left" if is_text else "right", no_wrap=name != "module", overflow="fold"
         )
     for row in found.modules:
-        table.add_row(*_cells(row))
+        table.add_row(*_cells(row)[: len(footers)])
     return table
 
 

@@ -11,6 +11,7 @@ from nas.errors import InputError
 from nas.store.damage import reading
 from nas.store.run_folder import RunFolder
 from nas.values.budgets import Usage
+from nas.values.metrics import plain_value
 from nas.values.objectives import Constraint, Direction, Objective, to_losses, violations
 from nas.values.pareto import ParetoArchive, knee, non_dominated, pareto_front
 from nas.values.records import Record, RecordState, Role
@@ -32,6 +33,7 @@ class Run:
         finished_size: The number of candidates at which the search came to its end; 0 while it has not.
         usage: Trainings and hours used so far.
         scores: The metrics that networks were trained for.
+        builds_networks: Whether its candidates are networks.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Run:
     finished_size: int
     usage: Usage = field(default_factory=Usage)
     scores: frozenset[str] = frozenset()
+    builds_networks: bool = False
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -78,6 +81,7 @@ class Run:
             finished_size=store.fact("finished_size") or 0,
             usage=Usage(**(store.fact("usage") or {})),
             scores=frozenset(store.fact("scores") or ()),
+            builds_networks=store.fact("signature") is not None,
         )
 
     @property
@@ -111,26 +115,42 @@ class Run:
         what = f"{len(found)} candidates whose ids start" if found else "no candidate whose id starts"
         raise InputError(f"{self.path} holds {what} with {candidate!r}; nas show {self.path} --all lists them")
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one flat row for each record, for `pandas.DataFrame(run.rows())`."""
-        front = {record.id for record in self.front}
+    def rows(self, *, with_references: bool = False) -> list[dict[str, Any]]:
+        """Return one flat row for each record, for `pandas.DataFrame(run.rows())`.
+
+        All rows have the same keys in the same order; a value that a record does not have is `None`.
+
+        Args:
+            with_references: Whether the rows of the networks to compare with come first.
+        """
+        front, ties = {record.id for record in self.front}, self.ties()
+        records = (*(self.references if with_references else ()), *self.records)
+        metrics = dict.fromkeys(metric for record in records for metric in record.metrics)
+        spread = [metric for metric in metrics if any(record.spread(metric) is not None for record in records)]
+        tested = dict.fromkeys(metric for record in records for metric in record.retrained)
         return [
             {
                 "candidate": record.id,
                 "state": str(record.state),
+                "role": str(record.role),
                 "batch": record.batch,
+                "attempts": record.attempts,
                 "on_front": record.id in front,
-                **record.metrics,
-                **{
-                    f"{metric}_spread": spread
-                    for metric in record.metrics
-                    if (spread := record.spread(metric)) is not None
-                },
-                **{f"test_{metric}": value for metric, value in record.retrained.items()},
+                **{metric: self.plain_value(metric, record.metrics.get(metric)) for metric in metrics},
+                **{f"{metric}_spread": record.spread(metric) for metric in spread},
+                **{f"test_{metric}": record.retrained.get(metric) for metric in tested},
+                "tied_with": list(ties.get(record.id, ())),
+                "genotype": list(record.candidate.genotype.genes),
                 "description": record.candidate.description,
+                "reason": record.reason,
             }
-            for record in self.records
+            for record in records
         ]
+
+    def plain_value(self, metric: str, value: float | None) -> float | int | None:
+        """Return a metric's value as `nas.values.metrics.plain_value` does; `None` stays."""
+        units = {objective.metric: objective.unit for objective in self.objectives}
+        return None if value is None else plain_value(metric, value, units.get(metric, ""))
 
     def counts(self) -> dict[str, int]:
         """Return how many records are in each state, those states only that occur."""

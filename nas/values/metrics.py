@@ -93,6 +93,19 @@ def metric_key(metric: str, device: str | None, measuring_devices: Collection[st
     return f"{metric}[{device}]"
 
 
+def plain_value(key: str, value: float, unit: str = "") -> float | int:
+    """Return the value under `key` as files and programs are given it: counts and bytes as integers, where they are.
+
+    Args:
+        key: As for `metric_info`.
+        value: Of it; stores keep floats.
+        unit: As `MetricInfo.unit`; that of a built-in metric is known.
+    """
+    info = metric_info(key)
+    is_count = (unit or (info.unit if info else "")) in ("count", "bytes")
+    return int(value) if is_count and float(value).is_integer() else value
+
+
 def metric_info(key: str) -> MetricInfo | None:
     """Return what is known of the metric that records keep under `key`; `None` if it is not built in.
 

@@ -167,3 +167,16 @@ class Record:
     def is_complete(self) -> bool:
         """Whether it counts for the front."""
         return self.state is RecordState.COMPLETE
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not COMPLETE, in one line; `None` where there is nothing to say."""
+        match self.state:
+            case RecordState.INFEASIBLE:
+                return "; ".join(str(violation) for violation in self.violations)
+            case RecordState.FAILED if self.failure:
+                return f"{self.failure.stage}: {self.failure.reason}"
+            case RecordState.PRUNED if self.pruning:
+                pruning = self.pruning
+                return f"stopped in {pruning.stage}, below the other candidates: {pruning.metric} {pruning.score:.4g}"
+        return None

@@ -9,8 +9,8 @@ from rich.console import Console
 import nas
 from nas.analysis import front_table, records_table, summary_lines, to_csv, to_json
 from nas.analysis.tables import duration, format_value, remark
-from nas.values.objectives import Violation
-from nas.values.records import Candidate, Failure, Pruning, Record, RecordState
+from nas.values.objectives import Direction, Objective, Violation
+from nas.values.records import Candidate, Failure, Pruning, Record, RecordState, Role
 from search_spaces import Integers
 
 SPACE = Integers(n_genes=1, n_values=3)
@@ -106,12 +106,32 @@ def test_json_and_csv_say_the_same(run):
     for everybody in (True, False):
         members = json.loads(to_json(run, all_records=everybody))
         rows = list(csv.DictReader(io.StringIO(to_csv(run, all_records=everybody))))
-        assert {member["candidate"] for member in members} == {row["candidate"] for row in rows}
-        by_id = {row["candidate"]: row for row in rows}
-        for member in members:
-            row = by_id[member["candidate"]]
-            assert {name: float(row[name]) for name in member["metrics"]} == member["metrics"]
-            assert (row["state"], row["description"]) == (member["state"], member["description"])
+        assert [list(member) for member in members] == [list(row) for row in rows]
+        for member, row in zip(members, rows, strict=True):
+            assert row == {name: _cell(value) for name, value in member.items()}
+    assert [member["candidate"] for member in members] == [record.id for record in run.front]
+
+
+def _cell(value):
+    return " ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def test_counts_are_integers_in_every_form(run):
+    records = tuple(dataclasses.replace(record, metrics={"n_params": 1234.0, "cycles": 5.0}) for record in run.records)
+    objectives = (Objective("n_params", Direction.MINIMIZE), Objective("cycles", Direction.MINIMIZE, unit="count"))
+    counted = dataclasses.replace(run, records=records, objectives=objectives, constraints=(), reference_point=None)
+    row = counted.rows()[0]
+    assert (repr(row["n_params"]), repr(row["cycles"])) == ("1234", "5")
+    assert ",1234,5," in to_csv(counted)
+    assert '"n_params": 1234,' in to_json(counted)
+
+
+def test_all_records_have_the_rows_of_references_too(run):
+    reference = dataclasses.replace(run.front[0], role=Role.REFERENCE, batch=-1)
+    compared = dataclasses.replace(run, references=(reference,))
+    rows = json.loads(to_json(compared, all_records=True))
+    assert [(row["role"], row["batch"]) for row in rows[:2]] == [("reference", -1), ("candidate", 0)]
+    assert [row["role"] for row in compared.rows()] == ["candidate"] * len(run.records)
 
 
 def test_csv_of_an_empty_front_has_no_rows(run):

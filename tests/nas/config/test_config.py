@@ -519,8 +519,8 @@ FAULTS = [
             ("metric: latency_ms", "metric: peak_memory_bytes"),
         ],
         [
-            "x.yaml:36: objectives[1].device: 'phone' (onnxruntime) does not measure peak_memory_bytes. "
-            "Those that do: cpu."
+            "x.yaml:36: objectives[1].device: 'phone' (onnxruntime) does not measure peak_memory_bytes; "
+            "those that do: cpu."
         ],
     ),
     (
@@ -529,7 +529,21 @@ FAULTS = [
             ("kind: fake\n    base_ms: 1", "kind: onnxruntime"),
             ("    kind: torch_cpu\n    n_threads: 1", "    kind: onnxruntime"),
         ],
-        ["x.yaml:37: constraints[0]: none of the devices measures peak_memory_bytes."],
+        [
+            "x.yaml:37: constraints[0]: none of the devices measures peak_memory_bytes; "
+            "kinds that do: torch_cpu, torch_cuda, fake."
+        ],
+    ),
+    (
+        [
+            ("metric: latency_ms\n    device: phone", "metric: peak_memory_bytes\n    device: phone"),
+            ("kind: fake\n    base_ms: 1", "kind: onnxruntime"),
+            ("    kind: torch_cpu\n    n_threads: 1", "    kind: onnxruntime"),
+        ],
+        [
+            "x.yaml:35: objectives[1].device: 'phone' (onnxruntime) does not measure peak_memory_bytes; "
+            "kinds that do: torch_cpu, torch_cuda, fake."
+        ],
     ),
     (
         [("metric: latency_ms\n    device: phone", "metric: mean_iou")],

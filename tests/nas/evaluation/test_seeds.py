@@ -112,7 +112,7 @@ def test_the_spread_is_shown(run):
     assert f"{best.metrics['accuracy']:.4g} ± {best.spread('accuracy'):.2g}" in shown
     assert "± standard deviation over seeds" in shown
     plain = json.loads(to_json(run))[0]
-    assert plain["spreads"]["accuracy"] == {"n_seeds": 3, "standard_deviation": best.spread("accuracy")}
+    assert plain["accuracy_spread"] == best.spread("accuracy")
     assert "accuracy_spread" in to_csv(run).splitlines()[0]
 
 
