@@ -760,7 +760,7 @@ def test_12_a_class_that_nobody_shows_is_told_of_before_anything_is_trained(tmp_
     console = Console(file=io.StringIO(), width=300)
     (record,) = nas.run_search(configuration, tmp_path / "run", console=console).records
     told = console.file.getvalue()
-    counts = "Images of each class, training / validation: sky 2 / 2, road 2 / 2, boat 0 / 0"
+    counts = "sky 2 / 2 (50.00%), road 2 / 2 (50.00%), boat 0 / 0 (0.00%)"
     assert told.index(counts) < told.index("training or validation shows boat") < told.index(record.id)
 
 
