@@ -22,6 +22,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from torch import nn
 
@@ -30,7 +31,7 @@ from latency.devices import FakeDevice, TorchCpuDevice
 from latency.errors import UnsupportedMeasurementError
 from nas.analysis import front_table, records_table, summary_lines, to_csv, to_json
 from nas.analysis.plots import draw_pair, save_plots
-from nas.data import FashionMnist, SyntheticFaces
+from nas.data import FashionMnist, ImageFolder, ImageMaskFolder, SyntheticFaces
 from nas.data.base import Split
 from nas.errors import ConfigurationError, DataError, EvaluationError, InputError
 from nas.evaluation import stages
@@ -706,3 +707,65 @@ def test_11_what_is_exported_needs_the_stored_weights(tiny_run):
     model = nn.Linear(1, 1)
     with pytest.raises(RuntimeError, match="Missing key"):
         load_weights(model, tiny_run / "weights" / f"{run.knee.id}.quick.safetensors")
+
+
+# 12. Nothing is read wrongly in silence
+
+
+def test_12_an_image_that_was_saved_sideways_is_read_as_viewers_show_it(tmp_path):
+    upright = np.zeros((16, 16), dtype=np.uint8)
+    upright[:, :8] = 255
+    for index in range(4):
+        _save(tmp_path / "train" / "masks" / f"{index}.png", upright // 255)
+        exif = Image.Exif()
+        exif[0x0112] = 6  # stored a quarter turn to the left of what is to be seen
+        sideways = Image.fromarray(np.rot90(upright)).convert("RGB")
+        _save(tmp_path / "train" / "images" / f"{index}.png", sideways, exif=exif)
+    data = ImageMaskFolder(root=tmp_path, class_names=("a", "b"), image_size=16)
+    examples = data.load(Split.TRAIN)
+    assert np.array_equal(examples.images[:, 0] > 127, examples.targets == 1)
+    assert (examples.targets == 1).any()
+
+
+def test_12_files_that_are_not_read_are_named(tmp_path):
+    for name in ("train/cat/0.png", "train/cat/1.png", "train/dog/0.png", "train/dog/1.png", "extra/cat/2.png"):
+        _save(tmp_path / name, np.zeros((8, 8, 3), dtype=np.uint8))
+    (tmp_path / "train" / "cat" / "Thumbs.db").write_bytes(b"rubbish")
+    data = ImageFolder(root=tmp_path, image_size=8, validation_fraction=0.5)
+    data.check()
+    (told,) = (note for note in data.notes() if "extra" in note)
+    assert "1 of no split" in told
+    assert "1 hidden or of" in told
+
+
+def test_12_a_class_that_nobody_shows_is_told_of_before_anything_is_trained(tmp_path):
+    for split, values in (("train", (0, 1)), ("val", (0, 1))):
+        for index in range(4):
+            mask = np.full((8, 8), values[index % 2], dtype=np.uint8)
+            _save(tmp_path / "data" / split / "masks" / f"{index}.png", mask)
+            _save(tmp_path / "data" / split / "images" / f"{index}.png", np.repeat(mask[..., None], 3, axis=2))
+    configuration = {
+        "name": "masks",
+        "data": {
+            "kind": "image_mask_folder",
+            "root": str(tmp_path / "data"),
+            "class_names": ["sky", "road", "boat"],
+            "image_size": 8,
+        },
+        "search_space": {"kind": "segmentation_cell", "n_cells": 1, "n_branches": 1, "decoder_widths": [8, 16]},
+        "training": {"device": "cpu", "epochs": 1, "batch_size": 2},
+        "objectives": [{"metric": "mean_iou"}],
+        "controller": {"kind": "random", "n_candidates": 1},
+        "execution": {"kind": "serial", "isolated": False},
+        "tensorboard": False,
+    }
+    console = Console(file=io.StringIO(), width=300)
+    (record,) = nas.run_search(configuration, tmp_path / "run", console=console).records
+    told = console.file.getvalue()
+    counts = "sky 2 / 2 (50.00%), road 2 / 2 (50.00%), boat 0 / 0 (0.00%)"
+    assert told.index(counts) < told.index("training or validation shows boat") < told.index(record.id)
+
+
+def _save(path, image, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(path, **options)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import Ge, Gt, Lt, Unit
+from annotated_types import Ge, Gt, Le, Lt, Unit
 from pydantic.dataclasses import dataclass as options
 from torch import nn
 
@@ -32,10 +32,10 @@ class FakeDevice(Device):
 
     metrics: ClassVar[frozenset[str]] = frozenset({"latency_ms", "peak_memory_bytes"})
 
-    batch_size: Annotated[int, Gt(0)] = 1
-    base_ms: Annotated[float, Gt(0), Unit("ms")] = 0.1
-    ms_per_operator: Annotated[float, Ge(0), Unit("ms")] = 0.01
-    macs_per_ms: Annotated[float, Gt(0), Unit("multiply-adds per ms")] = 1e7
+    batch_size: Annotated[int, Gt(0), Le(10**6)] = 1
+    base_ms: Annotated[float, Gt(0), Le(1e9), Unit("ms")] = 0.1
+    ms_per_operator: Annotated[float, Ge(0), Le(1e9), Unit("ms")] = 0.01
+    macs_per_ms: Annotated[float, Gt(0), Le(1e30), Unit("multiply-adds per ms")] = 1e7
     spread: Annotated[float, Ge(0), Lt(1)] = 0.0
 
     def check(self) -> None:

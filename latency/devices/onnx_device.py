@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from annotated_types import Ge, Gt, Unit
+from annotated_types import Ge, Gt, Le, Unit
 from pydantic.dataclasses import dataclass as options
 from torch import nn
 
@@ -62,15 +62,15 @@ class OnnxDevice(Device):
 
     metrics: ClassVar[frozenset[str]] = frozenset({"latency_ms"})
 
-    batch_size: Annotated[int, Gt(0)] = 1
-    n_threads: Annotated[int, Gt(0)] = 1
+    batch_size: Annotated[int, Gt(0), Le(10**6)] = 1
+    n_threads: Annotated[int, Gt(0), Le(1024)] = 1
     execution_provider: Literal["cpu", "cuda", "tensorrt", "coreml"] = "cpu"
     precision: Literal["float32", "float16"] = "float32"
-    index: Annotated[int, Ge(0)] = 0
-    n_runs: Annotated[int, Gt(0)] = 200
-    relative_interval: Annotated[float, Gt(0)] | None = 0.02
-    n_warmup: Annotated[int, Ge(0)] | None = None
-    time_limit_s: Annotated[float, Gt(0), Unit("s")] = 30.0
+    index: Annotated[int, Ge(0), Le(1023)] = 0
+    n_runs: Annotated[int, Gt(0), Le(10**6)] = 200
+    relative_interval: Annotated[float, Gt(0), Le(100)] | None = 0.02
+    n_warmup: Annotated[int, Ge(0), Le(10**6)] | None = None
+    time_limit_s: Annotated[float, Gt(0), Le(1e6), Unit("s")] = 30.0
 
     def __post_init__(self) -> None:
         if self.index > 0 and self.execution_provider not in _ON_CUDA:

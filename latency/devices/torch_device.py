@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from annotated_types import Ge, Gt, Unit
+from annotated_types import Ge, Gt, Le, Unit
 from pydantic.dataclasses import dataclass as options
 from torch import nn
 
@@ -162,13 +162,13 @@ class TorchCpuDevice(_TorchDevice):
         channels_last: Whether images and weights lie in memory as `(B, H, W, C)`; takes 4-D inputs.
     """
 
-    batch_size: Annotated[int, Gt(0)] = 1
-    n_threads: Annotated[int, Gt(0)] = 1
+    batch_size: Annotated[int, Gt(0), Le(10**6)] = 1
+    n_threads: Annotated[int, Gt(0), Le(1024)] = 1
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
-    n_runs: Annotated[int, Gt(0)] = 200
-    relative_interval: Annotated[float, Gt(0)] | None = 0.02
-    n_warmup: Annotated[int, Ge(0)] | None = None
-    time_limit_s: Annotated[float, Gt(0), Unit("s")] = 30.0
+    n_runs: Annotated[int, Gt(0), Le(10**6)] = 200
+    relative_interval: Annotated[float, Gt(0), Le(100)] | None = 0.02
+    n_warmup: Annotated[int, Ge(0), Le(10**6)] | None = None
+    time_limit_s: Annotated[float, Gt(0), Le(1e6), Unit("s")] = 30.0
     channels_last: bool = False
 
     def check(self) -> None:
@@ -221,13 +221,13 @@ class TorchCudaDevice(_TorchDevice):
         l2_cache: What the L2 cache holds at the start: what the call before left there, or nothing of the model.
     """
 
-    batch_size: Annotated[int, Gt(0)] = 1
+    batch_size: Annotated[int, Gt(0), Le(10**6)] = 1
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
-    index: Annotated[int, Ge(0)] = 0
-    n_runs: Annotated[int, Gt(0)] = 500
-    relative_interval: Annotated[float, Gt(0)] | None = 0.01
-    n_warmup: Annotated[int, Ge(0)] | None = None
-    time_limit_s: Annotated[float, Gt(0), Unit("s")] = 30.0
+    index: Annotated[int, Ge(0), Le(1023)] = 0
+    n_runs: Annotated[int, Gt(0), Le(10**6)] = 500
+    relative_interval: Annotated[float, Gt(0), Le(100)] | None = 0.01
+    n_warmup: Annotated[int, Ge(0), Le(10**6)] | None = None
+    time_limit_s: Annotated[float, Gt(0), Le(1e6), Unit("s")] = 30.0
     channels_last: bool = False
     cuda_graph: bool = False
     l2_cache: Literal["warm", "cold"] = "warm"

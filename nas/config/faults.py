@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nas.config.yaml_source import Fault, KeyPath, key_text
+from nas.values.bounds import is_far
 
 _MAX_LISTED = 12
 _WORDS = {"boolean": "true or false", "null": "null", "object": "a mapping", "string": "text", "path": "a path"}
@@ -99,19 +100,19 @@ class Formatter:
                 parts = (self._resolved(part) for part in (schema, *schema.get("anyOf", ())))
                 choices = [str(choice) for part in parts for choice in part.get("enum", ())]
                 hint = nearest(value, choices) if choices and isinstance(value, str) else ""
-                fault = must_be(at, self.described(schema), value, hint if "Did you mean" in hint else "")
+                fault = must_be(at, self.described(schema, value), value, hint if "Did you mean" in hint else "")
             found[fault] = None
         return [*found, *(fault for at, fault in missing.items() if at not in meant)]
 
-    def described(self, schema: JsonSchema) -> str:
-        """Return what a value must be, in words that follow "must be"."""
+    def described(self, schema: JsonSchema, value: Any = None) -> str:
+        """Return what `value` must be, in words that follow "must be"."""
         schema = self._resolved(schema)
         if "must_be" in schema:
             return str(schema["must_be"])
         if "anyOf" in schema:
             is_optional = schema.get("default", "") is None
             parts = [part for part in schema["anyOf"] if not (is_optional and part == {"type": "null"})]
-            return " or ".join(self.described(part) for part in parts)
+            return " or ".join(self.described(part, value) for part in parts)
         if "enum" in schema or "const" in schema:
             choices = [shown(choice) for choice in schema.get("enum", [schema.get("const")])]
             return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
@@ -120,7 +121,7 @@ class Formatter:
             least, noun = schema.get("minItems"), _NOUNS.get(_type(items), "item")
             count = "" if least is None else f"{'' if least == schema.get('maxItems') else 'at least '}{least} "
             return f"a list of {count}{noun}{'' if least == 1 else 's'}"
-        return _WORDS.get(_type(schema)) or _number(schema)
+        return _WORDS.get(_type(schema)) or _number(schema, value)
 
     def _kind_fault(self, path: KeyPath, value: Any, schema: JsonSchema) -> Fault:
         members = map(self._resolved, schema["oneOf"])
@@ -182,8 +183,10 @@ def _type(schema: JsonSchema) -> str:
     return "path" if schema.get("format") == "path" else str(schema.get("type", ""))
 
 
-def _number(schema: JsonSchema) -> str:
-    """Return what a number must be: `an even integer of at least 4`."""
+def _number(schema: JsonSchema, value: Any) -> str:
+    """Return what the number `value` must be: `an even integer of at least 4`."""
+    if "maximum" in schema and is_far(schema["maximum"], value):
+        schema = {key: bound for key, bound in schema.items() if key != "maximum"}
     noun, step = _NOUNS.get(_type(schema), "value"), schema.get("multipleOf")
     bounds = [f"{words} {schema[key]:.15g}" for key, words in _BOUNDS.items() if key in schema]
     if "minimum" in schema and "maximum" in schema:

@@ -50,7 +50,7 @@ _A_LIST = _must_be("a list")
 
 @dataclasses.dataclass(frozen=True)
 class _TeacherRecipe(TrainingRecipe):
-    epochs: Annotated[int, Ge(1)] = TeacherSpec.recipe.epochs
+    epochs: Annotated[int, Ge(1), Le(10**6)] = TeacherSpec.recipe.epochs
 
 
 class _TeacherKeys(Section):
@@ -214,8 +214,8 @@ class RunConfig(Section):
     execution: Annotated[Component[Executor], KindOf("execution")] = Field(
         default_factory=lambda: Component.of("serial", {"n_threads": 1}, SerialExecutor)
     )
-    seeds_per_candidate: Annotated[int, Ge(1)] = 1
-    front_seeds: Annotated[int, Ge(0)] = 0
+    seeds_per_candidate: Annotated[int, Ge(1), Le(1000)] = 1
+    front_seeds: Annotated[int, Ge(0), Le(1000)] = 0
     references: tuple[str, ...] = ()
     tensorboard: bool = True
 

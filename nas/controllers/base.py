@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, final
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from nas.errors import SpaceExhaustedError
 from nas.values.bounds import bounded
@@ -181,7 +181,9 @@ class SizedController(Controller):
     """
 
     @bounded
-    def __init__(self, n_candidates: Annotated[int, Ge(1)], batch_size: Annotated[int, Ge(1)]) -> None:
+    def __init__(
+        self, n_candidates: Annotated[int, Ge(1), Le(10**9)], batch_size: Annotated[int, Ge(1), Le(10**6)]
+    ) -> None:
         self._n_candidates = n_candidates
         self._batch_size = batch_size
 

@@ -55,8 +55,8 @@ class Nsga2(Controller):
     @bounded
     def __init__(
         self,
-        population_size: Annotated[int, Ge(4), MultipleOf(2)] = 20,
-        n_generations: Annotated[int, Ge(1)] = 10,
+        population_size: Annotated[int, Ge(4), Le(10**6), MultipleOf(2)] = 20,
+        n_generations: Annotated[int, Ge(1), Le(10**6)] = 10,
         mutation_probability: Annotated[float, Gt(0), Le(1)] | None = None,
     ) -> None:
         self._population_size = population_size

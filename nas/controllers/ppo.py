@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import nn
 from torch.nn import functional as F
 
@@ -93,12 +93,12 @@ class Ppo(ScalarizedController):
     @bounded
     def __init__(
         self,
-        n_candidates: Annotated[int, Ge(1)] = 200,
-        batch_size: Annotated[int, Ge(1)] = 10,
-        learning_rate: Annotated[float, Gt(0)] = 0.01,
-        n_updates: Annotated[int, Gt(0)] = 8,
-        clip: Annotated[float, Gt(0)] = 0.2,
-        entropy: Annotated[float, Ge(0)] = 0.01,
+        n_candidates: Annotated[int, Ge(1), Le(10**9)] = 200,
+        batch_size: Annotated[int, Ge(1), Le(10**6)] = 10,
+        learning_rate: Annotated[float, Gt(0), Le(100)] = 0.01,
+        n_updates: Annotated[int, Gt(0), Le(10**6)] = 8,
+        clip: Annotated[float, Gt(0), Le(100)] = 0.2,
+        entropy: Annotated[float, Ge(0), Le(1e6)] = 0.01,
         scalarization: ScalarizationKind = ScalarizationKind.CHEBYSHEV,
         targets: Mapping[str, float] | None = None,
     ) -> None:

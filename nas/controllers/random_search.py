@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from nas.controllers.base import SizedController
 from nas.values.records import Record
@@ -18,7 +18,9 @@ class RandomSearch(SizedController):
         batch_size: How many to ask for at a time.
     """
 
-    def __init__(self, n_candidates: Annotated[int, Ge(1)] = 100, batch_size: Annotated[int, Ge(1)] = 10) -> None:
+    def __init__(
+        self, n_candidates: Annotated[int, Ge(1), Le(10**9)] = 100, batch_size: Annotated[int, Ge(1), Le(10**6)] = 10
+    ) -> None:
         super().__init__(n_candidates, batch_size)
 
     def _propose(self, n: int) -> Iterable[Genotype]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from nas.controllers.base import SearchProblem
 from nas.controllers.scalarized import Member, ScalarizedController, mutated
@@ -34,10 +34,10 @@ class RegularizedEvolution(ScalarizedController):
     @bounded
     def __init__(
         self,
-        n_candidates: Annotated[int, Ge(1)] = 200,
-        batch_size: Annotated[int, Ge(1)] = 10,
-        population_size: Annotated[int, Ge(2)] = 50,
-        tournament_size: Annotated[int, Ge(2)] = 10,
+        n_candidates: Annotated[int, Ge(1), Le(10**9)] = 200,
+        batch_size: Annotated[int, Ge(1), Le(10**6)] = 10,
+        population_size: Annotated[int, Ge(2), Le(10**6)] = 50,
+        tournament_size: Annotated[int, Ge(2), Le(10**6)] = 10,
         scalarization: ScalarizationKind = ScalarizationKind.CHEBYSHEV,
         targets: Mapping[str, float] | None = None,
     ) -> None:

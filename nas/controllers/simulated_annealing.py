@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from nas.controllers.base import SearchProblem
 from nas.controllers.scalarized import Member, ScalarizedController, mutated
@@ -33,10 +33,10 @@ class SimulatedAnnealing(ScalarizedController):
     @bounded
     def __init__(
         self,
-        n_candidates: Annotated[int, Ge(1)] = 200,
-        batch_size: Annotated[int, Ge(1)] = 10,
-        start_temperature: float = 0.1,
-        end_temperature: Annotated[float, Gt(0)] = 0.005,
+        n_candidates: Annotated[int, Ge(1), Le(10**9)] = 200,
+        batch_size: Annotated[int, Ge(1), Le(10**6)] = 10,
+        start_temperature: Annotated[float, Gt(0), Le(1e6)] = 0.1,
+        end_temperature: Annotated[float, Gt(0), Le(1e6)] = 0.005,
         scalarization: ScalarizationKind = ScalarizationKind.CHEBYSHEV,
         targets: Mapping[str, float] | None = None,
     ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from scipy.stats import kendalltau
 
 from nas.controllers.base import SearchProblem, SizedController
@@ -91,11 +91,11 @@ class SurrogateNsga2(SizedController):
     @bounded
     def __init__(
         self,
-        n_candidates: Annotated[int, Ge(1)] = 100,
-        batch_size: Annotated[int, Ge(1)] = 4,
-        n_initial: Annotated[int, Ge(1)] = 10,
-        interest: Mapping[str, Annotated[float, Gt(0)]] | None = None,
-        max_pool: Annotated[int, Ge(1)] = 20_000,
+        n_candidates: Annotated[int, Ge(1), Le(10**9)] = 100,
+        batch_size: Annotated[int, Ge(1), Le(10**6)] = 4,
+        n_initial: Annotated[int, Ge(1), Le(10**6)] = 10,
+        interest: Mapping[str, Annotated[float, Gt(0), Le(1e6)]] | None = None,
+        max_pool: Annotated[int, Ge(1), Le(10**7)] = 20_000,
     ) -> None:
         super().__init__(n_candidates, batch_size)
         for metric, reach in (interest or {}).items():

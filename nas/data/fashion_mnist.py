@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from nas.data.base import Dataset, Examples, Split
 from nas.data.faults import FaultList
@@ -61,9 +61,9 @@ class FashionMnist(Dataset):
     def __init__(
         self,
         root: Path | None = None,
-        n_validation: Annotated[int, Ge(1)] = 10_000,
-        n_train: Annotated[int, Ge(1)] | None = None,
-        seed: Annotated[int, Ge(0)] = 0,
+        n_validation: Annotated[int, Ge(1), Le(60_000)] = 10_000,
+        n_train: Annotated[int, Ge(1), Le(60_000)] | None = None,
+        seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0,
     ) -> None:
         self._root = root
         self._n_validation = n_validation

@@ -46,6 +46,9 @@ def root_or_default(root: Path | str | None, default_folder: str) -> Path:
     return Path(os.environ[ROOT_VARIABLE]) / default_folder
 
 
+_LARGEST_SIDE = 2**14  # one image of three channels takes 0.8 GB then
+
+
 def check_height_width(image_size: int | Sequence[int]) -> tuple[int, int]:
     """Return the option `image_size` as height and width.
 
@@ -55,6 +58,8 @@ def check_height_width(image_size: int | Sequence[int]) -> tuple[int, int]:
     sizes = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(sizes) != 2 or min(sizes) < 1:
         raise ValueError(f"image_size must be a positive integer or [height, width], got {image_size}")
+    if max(sizes) > _LARGEST_SIDE:
+        raise ValueError(f"image_size must be at most {_LARGEST_SIDE} in height and width, got {image_size}")
     return (sizes[0], sizes[1])
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt, Unit
+from annotated_types import Ge, Gt, Le, Lt, Unit
 
 from nas.data.base import Examples, IndexedDataset, Split
 from nas.data.decoding import decode_image, to_array
@@ -65,7 +65,7 @@ class ImageFolder(IndexedDataset):
         images: str = f"{SPLIT}/{CLASS}",
         validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
         test_fraction: Annotated[float, Ge(0), Lt(1)] = 0.0,
-        seed: Annotated[int, Ge(0)] = 0,
+        seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0,
     ) -> None:
         self._root = root
         self._image_size = check_height_width(image_size)

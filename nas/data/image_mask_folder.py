@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt, Unit
+from annotated_types import Ge, Gt, Le, Lt, Unit
 from PIL import Image
 
 from nas.data.base import Examples, IndexedDataset, Split
@@ -68,7 +68,7 @@ class ImageMaskFolder(IndexedDataset):
         ignore_color: tuple[int, int, int] | None = None,
         validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
         test_fraction: Annotated[float, Ge(0), Lt(1)] = 0.0,
-        seed: Annotated[int, Ge(0)] = 0,
+        seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0,
     ) -> None:
         self._root = root
         self._class_names = check_class_names(class_names)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt, Unit
+from annotated_types import Ge, Gt, Le, Lt, Unit
 
 from nas.data.base import Dataset, Examples, Split, decoded_in_parts
 from nas.data.decoding import decode_image, is_read_anew, probe_image, to_array
@@ -69,7 +69,7 @@ class ParquetImages(Dataset):
         label_values: tuple[int | str, ...] | None = None,
         validation_fraction: Annotated[float, Gt(0), Lt(1)] = 0.1,
         test_fraction: Annotated[float, Ge(0), Lt(1)] = 0.0,
-        seed: Annotated[int, Ge(0)] = 0,
+        seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0,
     ) -> None:
         self._root = root
         self._image_size = check_height_width(image_size)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge, Unit
+from annotated_types import Ge, Le, Unit
 
 from nas.data.base import Examples, IndexedDataset, Split
 from nas.data.face_drawing import CLASS_NAMES, draw_face
@@ -42,11 +42,11 @@ class SyntheticFaces(IndexedDataset):
     @bounded
     def __init__(
         self,
-        image_size: Annotated[int, Ge(32), Unit("pixels")] = 64,
-        n_train: Annotated[int, Ge(1)] = 1024,
-        n_validation: Annotated[int, Ge(1)] = 256,
-        n_test: Annotated[int, Ge(1)] = 512,
-        seed: Annotated[int, Ge(0)] = 0,
+        image_size: Annotated[int, Ge(32), Le(2**14), Unit("pixels")] = 64,
+        n_train: Annotated[int, Ge(1), Le(10**7)] = 1024,
+        n_validation: Annotated[int, Ge(1), Le(10**7)] = 256,
+        n_test: Annotated[int, Ge(1), Le(10**7)] = 512,
+        seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0,
     ) -> None:
         self._size = image_size
         self._seed = seed

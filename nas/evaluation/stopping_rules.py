@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from nas.values.bounds import check_bounds
 from nas.values.records import Record
@@ -81,7 +81,7 @@ class DropRule(StoppingRule):
     """
 
     quantile: Annotated[float, Gt(0), Lt(1)] = 0.25
-    n_peers: Annotated[int, Ge(1)] = 8
+    n_peers: Annotated[int, Ge(1), Le(10**6)] = 8
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -114,8 +114,8 @@ class SuccessiveHalving(StoppingRule):
         Differs: thresholds come from finished candidates alone.
     """
 
-    reduction: Annotated[float, Gt(1)] = 2.0
-    n_finished: Annotated[int, Ge(1)] = 8
+    reduction: Annotated[float, Gt(1), Le(1e6)] = 2.0
+    n_finished: Annotated[int, Ge(1), Le(10**6)] = 8
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Unit
+from annotated_types import Ge, Le, Unit
 from pydantic import Field
 from pydantic_core import to_jsonable_python
 
@@ -37,11 +37,11 @@ class TrainingConfig(TrainingRecipe):
     """
 
     device: Annotated[str, _DEVICE] = "auto"
-    n_threads_alone: Annotated[int, Ge(1)] = 1
+    n_threads_alone: Annotated[int, Ge(1), Le(1024)] = 1
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    resident_gib: Annotated[float, Ge(0), Unit("GiB")] = 4.0
-    n_loader_workers: Annotated[int, Ge(0)] = 0
-    n_views: Annotated[int, Ge(1)] = 4
+    resident_gib: Annotated[float, Ge(0), Le(1e6), Unit("GiB")] = 4.0
+    n_loader_workers: Annotated[int, Ge(0), Le(1024)] = 0
+    n_views: Annotated[int, Ge(1), Le(1000)] = 4
     drop_rule: DropRule | None = None
     successive_halving: SuccessiveHalving | None = None
     stages: Annotated[tuple[StageRecipe, ...], Field(min_length=1)] = ()

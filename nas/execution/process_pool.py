@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Annotated, Literal, TypeVar
 
 import torch
-from annotated_types import Ge, Gt, Unit
+from annotated_types import Ge, Gt, Le, Unit
 
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.events import Event, Job
@@ -43,9 +43,9 @@ class ProcessPoolExecutor(Executor):
     @bounded
     def __init__(
         self,
-        n_workers: Annotated[int, Ge(1)] | Literal["auto"] = 2,
-        n_threads: Annotated[int, Ge(1)] = 1,
-        candidate_timeout_s: Annotated[float, Gt(0), Unit("s")] | None = None,
+        n_workers: Annotated[int, Ge(1), Le(1024)] | Literal["auto"] = 2,
+        n_threads: Annotated[int, Ge(1), Le(1024)] = 1,
+        candidate_timeout_s: Annotated[float, Gt(0), Le(1e6), Unit("s")] | None = None,
     ) -> None:
         self._fixed_n_workers = None if n_workers == "auto" else n_workers
         self._n_threads = n_threads

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from annotated_types import Ge, Gt, Unit
+from annotated_types import Ge, Gt, Le, Unit
 
 from nas.errors import InputError
 from nas.evaluation.evaluator import Evaluator
@@ -51,8 +51,8 @@ class RayExecutor(Executor):
         self,
         address: str = "auto",
         resources_per_candidate: Mapping[str, float] | None = None,
-        n_threads: Annotated[int, Ge(1)] = 1,
-        candidate_timeout_s: Annotated[float, Gt(0), Unit("s")] | None = None,
+        n_threads: Annotated[int, Ge(1), Le(1024)] = 1,
+        candidate_timeout_s: Annotated[float, Gt(0), Le(1e6), Unit("s")] | None = None,
     ) -> None:
         needs = {"cpu": float(n_threads), **(resources_per_candidate or {})}
         if min(needs.values()) < 0 or not (needs["cpu"] or needs.get("gpu")):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, ClassVar, TypeVar
 
-from annotated_types import Ge, Gt, Unit
+from annotated_types import Ge, Gt, Le, Unit
 
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.events import Event, Job
@@ -36,9 +36,9 @@ class SerialExecutor(Executor):
     @bounded
     def __init__(
         self,
-        n_threads: Annotated[int, Ge(1)] = 1,
+        n_threads: Annotated[int, Ge(1), Le(1024)] = 1,
         isolated: bool = True,
-        candidate_timeout_s: Annotated[float, Gt(0), Unit("s")] | None = None,
+        candidate_timeout_s: Annotated[float, Gt(0), Le(1e6), Unit("s")] | None = None,
     ) -> None:
         self._n_threads = n_threads
         self._is_isolated = isolated

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from nas.tasks.base import Scorer, Task
 from nas.tasks.confusion import ConfusionMatrix, counted_cross_entropy
@@ -74,8 +74,8 @@ class Segmentation(Task):
         include_background: bool = True,
         background: str = "background",
         class_weights: tuple[float, ...] | None = None,
-        dice_weight: Annotated[float, Ge(0)] = 0.0,
-        boundary_weight: Annotated[float, Ge(0)] = 0.0,
+        dice_weight: Annotated[float, Ge(0), Le(1e6)] = 0.0,
+        boundary_weight: Annotated[float, Ge(0), Le(1e6)] = 0.0,
         flip_pairs: FlipPairs = (),
     ) -> None:
         super().__init__(class_names, ignore_index, flip_pairs)

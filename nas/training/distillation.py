@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch.nn import functional as F
 
 from nas.values.bounds import check_bounds
@@ -107,8 +107,8 @@ class Distillation:
     """
 
     loss: Literal["kl", "mse", "channel_wise"] = "kl"
-    weight: Annotated[float, Ge(0)] = 0.5
-    temperature: Annotated[float, Gt(0)] = 2.0
+    weight: Annotated[float, Ge(0), Le(1e6)] = 0.5
+    temperature: Annotated[float, Gt(0), Le(1000)] = 2.0
     teacher: Literal["cached", "live"] = "cached"
 
     def __post_init__(self) -> None:

@@ -13,6 +13,9 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 
 Init = TypeVar("Init", bound=Callable[..., None])
 
+FAR = 100
+"""From here on an upper bound keeps out slips of the keyboard alone, and is said only to who exceeds it."""
+
 _WORDS: dict[type, tuple[str, Callable[[Any, Any], bool]]] = {
     Ge: ("at least {0.ge}", lambda value, bound: value >= bound.ge),
     Gt: ("more than {0.gt}", lambda value, bound: value > bound.gt),
@@ -20,6 +23,11 @@ _WORDS: dict[type, tuple[str, Callable[[Any, Any], bool]]] = {
     Lt: ("less than {0.lt}", lambda value, bound: value < bound.lt),
     MultipleOf: ("a multiple of {0.multiple_of}", lambda value, bound: value % bound.multiple_of == 0),
 }
+
+
+def is_far(bound: Any, value: object) -> bool:
+    """Return whether an upper bound goes without saying where `value` is refused for another reason."""
+    return bool(bound >= FAR) and not (isinstance(value, int | float) and value > bound)
 
 
 def check_bounds(value: object) -> None:
@@ -51,7 +59,8 @@ def _check(values: Mapping[str, Any], types: Mapping[str, Any]) -> None:
     for name, value in values.items():
         bounds = _bounds(types.get(name)) if isinstance(value, int | float) else []
         if not all(_WORDS[type(bound)][1](value, bound) for bound in bounds):
-            text = " and ".join(_WORDS[type(bound)][0].format(bound) for bound in bounds)
+            told = [bound for bound in bounds if not (isinstance(bound, Le) and is_far(bound.le, value))]
+            text = " and ".join(_WORDS[type(bound)][0].format(bound) for bound in told)
             raise ValueError(f"{name} must be {'positive' if text == 'more than 0' else text}, got {value}")
 
 

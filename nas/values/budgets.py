@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Gt, Unit
+from annotated_types import Gt, Le, Unit
 
 from nas.values.bounds import check_bounds
 
@@ -39,9 +39,9 @@ class Budget:
         gpu_hours: Wall-clock hours times the GPUs held, busy or not.
     """
 
-    hours: Annotated[float, Gt(0), Unit("h")] | None = None
-    n_trained: Annotated[int, Gt(0)] | None = None
-    gpu_hours: Annotated[float, Gt(0), Unit("GPU h")] | None = None
+    hours: Annotated[float, Gt(0), Le(1e6), Unit("h")] | None = None
+    n_trained: Annotated[int, Gt(0), Le(10**9)] | None = None
+    gpu_hours: Annotated[float, Gt(0), Le(1e9), Unit("GPU h")] | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)

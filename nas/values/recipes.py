@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from nas.values.bounds import check_bounds
 
@@ -22,12 +22,12 @@ class TrainingRecipe:
         auxiliary_weight: Factor of the loss of the auxiliary heads that some networks offer; 0 for no such heads.
     """
 
-    epochs: Annotated[int, Ge(1)] = 5
-    batch_size: Annotated[int, Ge(1)] = 16
-    learning_rate: Annotated[float, Gt(0)] = 1e-2
-    weight_decay: Annotated[float, Ge(0)] = 1e-3
+    epochs: Annotated[int, Ge(1), Le(10**6)] = 5
+    batch_size: Annotated[int, Ge(1), Le(10**6)] = 16
+    learning_rate: Annotated[float, Gt(0), Le(100)] = 1e-2
+    weight_decay: Annotated[float, Ge(0), Le(100)] = 1e-3
     average_decay: Annotated[float, Ge(0), Lt(1)] = 0.0
-    auxiliary_weight: Annotated[float, Ge(0)] = 0.0
+    auxiliary_weight: Annotated[float, Ge(0), Le(1e6)] = 0.0
 
     def __post_init__(self) -> None:
         check_bounds(self)

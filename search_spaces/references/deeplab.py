@@ -3,7 +3,7 @@
 from typing import Annotated, NamedTuple, cast
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import validate_call
 from torch import nn
 
@@ -65,7 +65,12 @@ class DeepLabV3MobileNetV3(ReferenceNetwork):
 
     @validate_call
     def __init__(
-        self, in_channels: int, n_classes: int, *, seed: int = 0, width: Annotated[int, Ge(1)] = _STEM_CHANNELS
+        self,
+        in_channels: int,
+        n_classes: int,
+        *,
+        seed: int = 0,
+        width: Annotated[int, Ge(1), Le(4096)] = _STEM_CHANNELS,
     ) -> None:
         super().__init__()
         factor = width / _STEM_CHANNELS

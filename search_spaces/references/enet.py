@@ -1,8 +1,9 @@
 """ENet, a network for real-time segmentation with well under half a million parameters."""
 
-from typing import cast
+from typing import Annotated, cast
 
 import torch
+from annotated_types import Ge, Le
 from torch import nn
 from torch.nn import functional as F
 
@@ -34,7 +35,9 @@ class ENet(ReferenceNetwork):
 
     is_dense = True
 
-    def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, width: int = 16) -> None:
+    def __init__(
+        self, in_channels: int, n_classes: int, *, seed: int = 0, width: Annotated[int, Ge(1), Le(4096)] = 16
+    ) -> None:
         if width <= in_channels or width % 4:
             raise ValueError(f"width must be a multiple of 4 above the {in_channels} channels of images, got {width}")
         super().__init__()

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Annotated, Any, ClassVar, cast
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import validate_call
 from torch import nn
 
@@ -37,7 +37,9 @@ class UNet(ReferenceNetwork):
     is_dense = True
 
     @validate_call
-    def __init__(self, in_channels: int, n_classes: int, *, seed: int = 0, width: Annotated[int, Ge(1)] = 16) -> None:
+    def __init__(
+        self, in_channels: int, n_classes: int, *, seed: int = 0, width: Annotated[int, Ge(1), Le(4096)] = 16
+    ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(5)]
         with torch.random.fork_rng(devices=[]):
@@ -82,7 +84,13 @@ class ResNet(ReferenceNetwork):
 
     @validate_call
     def __init__(
-        self, in_channels: int, n_classes: int, *, seed: int = 0, depth: int = 20, width: Annotated[int, Ge(1)] = 16
+        self,
+        in_channels: int,
+        n_classes: int,
+        *,
+        seed: int = 0,
+        depth: int = 20,
+        width: Annotated[int, Ge(1), Le(4096)] = 16,
     ) -> None:
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"depth must be 6 n + 2 with n of at least 1, got {depth}")

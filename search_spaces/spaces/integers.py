@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import Annotated, ClassVar
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic.dataclasses import dataclass
 
 from search_spaces.base import OPTIONS, SearchSpace
@@ -21,8 +21,8 @@ class Integers(SearchSpace):
     """
 
     name: ClassVar[str] = "integers"
-    n_genes: Annotated[int, Ge(1)] = 10
-    n_values: Annotated[int, Ge(1)] = 10
+    n_genes: Annotated[int, Ge(1), Le(10_000)] = 10
+    n_values: Annotated[int, Ge(1), Le(10**6)] = 10
     ordinal: bool = True
 
     @cached_property

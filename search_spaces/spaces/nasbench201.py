@@ -6,7 +6,7 @@ from functools import cache
 from typing import Annotated, ClassVar, cast
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic.dataclasses import dataclass
 from torch import nn
 
@@ -48,8 +48,8 @@ class NasBench201(ModelSpace):
     """
 
     name: ClassVar[str] = "nasbench201"
-    width: Annotated[int, Ge(1)] = 16
-    cells_per_stage: Annotated[int, Ge(1)] = 5
+    width: Annotated[int, Ge(1), Le(4096)] = 16
+    cells_per_stage: Annotated[int, Ge(1), Le(1000)] = 5
 
     @property
     def genes(self) -> tuple[Gene, ...]:

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Annotated, ClassVar
 
 import torch
-from annotated_types import Ge, Gt, Len, MultipleOf
+from annotated_types import Ge, Gt, Le, Len, MultipleOf
 from pydantic.dataclasses import dataclass
 from torch import nn
 
@@ -37,7 +37,7 @@ _SKIP = SEGMENTATION_OPERATIONS.index("skip")
 _N_ENCODER_OUTPUTS = len(ENCODER_STRIDES)
 
 
-_Width = Annotated[int, Gt(0), MultipleOf(8)]
+_Width = Annotated[int, Gt(0), Le(4096), MultipleOf(8)]
 
 
 @dataclass(frozen=True, config=OPTIONS)
@@ -63,8 +63,8 @@ class SegmentationCell(PretrainableSpace):
     """
 
     name: ClassVar[str] = "segmentation_cell"
-    n_cells: Annotated[int, Ge(1)] = 3
-    n_branches: Annotated[int, Ge(1)] = 3
+    n_cells: Annotated[int, Ge(1), Le(100)] = 3
+    n_branches: Annotated[int, Ge(1), Le(100)] = 3
     decoder_widths: Annotated[tuple[_Width, ...], Len(1)] = (16, 24, 32, 48)
     encoder_width: _Width | Annotated[tuple[_Width, ...], Len(2)] = 16
 
