@@ -63,7 +63,9 @@ class Run:
     def of(cls, folder: RunFolder) -> Self:
         """Read an open run."""
         with reading(folder.store.path):
-            return cls._read(folder)
+            run = cls._read(folder)
+            run._check_objectives()
+            return run
 
     @classmethod
     def _read(cls, folder: RunFolder) -> Self:
@@ -83,6 +85,22 @@ class Run:
             scores=frozenset(store.fact("scores") or ()),
             builds_networks=store.fact("signature") is not None,
         )
+
+    def _check_objectives(self) -> None:
+        """Check that what stands on the front can be compared.
+
+        Raises:
+            ValueError: If the store is damaged such that it cannot.
+        """
+        metrics = {objective.metric for objective in self.objectives}
+        complete = [record for record in self.records if record.is_complete]
+        if complete and not metrics:
+            raise ValueError("it holds candidates, but not what was optimised")
+        for record in complete:
+            if missing := metrics - record.metrics.keys():
+                raise ValueError(f"candidate {record.id} is complete without {', '.join(sorted(missing))}")
+        if self.reference_point is not None and (missing := metrics - self.reference_point.keys()):
+            raise ValueError(f"its reference point lacks {', '.join(sorted(missing))}")
 
     @property
     def front(self) -> tuple[Record, ...]:

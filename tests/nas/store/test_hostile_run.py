@@ -78,6 +78,23 @@ def failure():
     return json.dumps({"violations": [], "failure": detail, "pruning": None, "last_asked": 0})
 
 
+@pytest.mark.parametrize(
+    ("statement", "fault"),
+    [
+        ("DELETE FROM facts WHERE key = 'objectives'", "not what was optimised"),
+        ("UPDATE observations SET metric = 'accurady' WHERE metric = 'accuracy'", "is complete without accuracy"),
+        (
+            "UPDATE facts SET value = '{\"x\": 1}' WHERE key = 'reference_point'",
+            "reference point lacks accuracy, latency_ms",
+        ),
+    ],
+)
+def test_a_store_whose_rows_contradict_each_other_is_refused(run, statement, fault):
+    change(run, (statement, ()))
+    with pytest.raises(RunFolderError, match=fault):
+        nas.load_run(run)
+
+
 def test_the_metrics_of_a_hostile_store_name_no_files_elsewhere(run):
     name = json.dumps([{"metric": "../../x", "direction": "maximize"}, {"metric": "y", "direction": "minimize"}])
     point = json.dumps({"../../x": 0.0, "y": 1.0})
