@@ -1,14 +1,15 @@
 """Worker processes of this machine: given jobs, waited for, replaced when they are lost."""
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nas.errors import LostProcessError
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.events import Ended, Event, Job, Reading
-from nas.evaluation.verdicts import memory_fault
+from nas.evaluation.verdicts import MAX_ATTEMPTS, memory_fault
 from nas.execution.base import JobQueue
 from nas.execution.machine import check_machine
 from nas.execution.time_limit import START_LIMIT_S, TimeLimit
@@ -63,28 +64,32 @@ class WorkerPool:
             raise
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
-        """Call `function` in a worker and return its result.
+        """Call `function` in a worker and return its result; a call whose worker dies is made once more.
 
         Raises:
-            LostProcessError: If the worker died.
+            LostProcessError: If that one died too.
             Exception: What the function raises.
         """
+        for _ in range(MAX_ATTEMPTS - 1):
+            with contextlib.suppress(LostProcessError):
+                return self._call(function, arguments)
+        return self._call(function, arguments)
+
+    def _call(self, function: Callable[..., Any], arguments: Sequence[object]) -> Any:
         worker = next((worker for worker in self.workers if not worker.job), None) or self._new_worker()
         try:
             worker.call(function, arguments)
-            news: object = None
-            while not isinstance(news, Result):
-                WorkerProcess.with_news([worker], None)
-                news = worker.receive()
         except OSError as error:
             self.drop(worker)
             raise LostProcessError("died before it was called") from error
-        except LostProcessError:
-            self.drop(worker)
-            raise
+        news: object = None
+        try:
+            while not isinstance(news, Result):
+                WorkerProcess.with_news([worker], None)
+                news = worker.receive()
         except BaseException as error:
-            if not isinstance(error, Exception):
-                self.drop(worker)  # it may still be at work
+            if isinstance(error, LostProcessError) or not isinstance(error, Exception):
+                self.drop(worker)  # it is dead, or may still be at work
             raise
         return news.value
 
