@@ -14,6 +14,9 @@ from nas.values.metrics import metric_info
 from nas.values.objectives import Direction, Objective
 from nas.values.records import Record, RecordState
 
+_DISTURBED = "!"
+_DISTURBED_NOTE = "! something else ran meanwhile: it may be far too high"
+
 
 def format_value(metric: str, value: float, unit: str = "") -> str:
     """Return a metric's value as people read it: four figures and the unit; counts and bytes in the usual way.
@@ -44,9 +47,11 @@ def duration(seconds: float) -> str:
 
 
 def _value_text(record: Record, objective: Objective) -> str:
-    """Return an objective's value, with the standard deviation over seeds where there were several."""
+    """Return an objective's value, marked if disturbed, with its standard deviation over seeds if there is one."""
     metric = objective.metric
     value, spread = format_value(metric, record.metrics[metric], objective.unit), record.spread(metric)
+    if metric in record.undisturbed:
+        value += f" {_DISTURBED}"
     return value if spread is None else f"{value} ± {spread:.2g}"
 
 
@@ -74,6 +79,7 @@ def front_table(run: Run) -> Table:
     notes = (
         ["* knee"]
         + (["± standard deviation over seeds"] if has_spread else [])
+        + ([_DISTURBED_NOTE] if _has_disturbed(run, run.front) else [])
         + (["≈ better than another member only within noise"] if ties else [])
     )
     table.caption = "; ".join(notes)
@@ -91,7 +97,13 @@ def records_table(run: Run) -> Table:
     for record in (*run.references, *run.records):
         values = [_value_text(record, o) if o.metric in record.metrics else "" for o in run.objectives]
         table.add_row(record.id, str(record.state), *values, escape(remark(record)))
+    if _has_disturbed(run, (*run.references, *run.records)):
+        table.caption = _DISTURBED_NOTE
     return table
+
+
+def _has_disturbed(run: Run, records: Iterable[Record]) -> bool:
+    return any(record.undisturbed.keys() & _objective_metrics(run) for record in records)
 
 
 def remark(record: Record) -> str:
@@ -137,6 +149,8 @@ def _plain(record: Record, ties: Iterable[str]) -> dict[str, Any]:
     }
     if spreads := _spreads(record):
         plain["spreads"] = spreads
+    if undisturbed := record.undisturbed:
+        plain["undisturbed"] = undisturbed
     if ties := list(ties):
         plain["tied_with"] = ties
     if record.retrained:

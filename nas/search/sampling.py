@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from latency.timing.stats import undisturbed_ms
 from nas.controllers.base import SearchProblem
 from nas.evaluation.base import Need
 from nas.evaluation.evaluator import Evaluator
@@ -73,7 +74,9 @@ def sample_costs(
 def _changes(event: Event, row: SampledCosts, listener: SearchListener) -> bool:
     """Add a reading or a failure to `row`; return whether the event held one."""
     if isinstance(event, Reading):
-        row["metrics"] = {**row["metrics"], **{o.metric: o.value for o in event.observations}}
+        # What disturbs a reading must not widen the hypervolume.
+        costs = {o.metric: undisturbed_ms(o.value, o.conditions) for o in event.observations}
+        row["metrics"] = {**row["metrics"], **costs}
         row["stages"] = sorted({*row["stages"], *(o.stage for o in event.observations)})
     elif isinstance(event, Ended) and event.failure is not None:
         row["failure"] = f"{event.failure.stage}: {event.failure.reason}"

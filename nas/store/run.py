@@ -126,6 +126,7 @@ class Run:
                     for metric in record.metrics
                     if (spread := record.spread(metric)) is not None
                 },
+                **{f"{metric}_undisturbed": value for metric, value in record.undisturbed.items()},
                 **{f"test_{metric}": value for metric, value in record.retrained.items()},
                 "description": record.candidate.description,
             }
@@ -149,7 +150,8 @@ class Run:
         volumes: list[float] = []
         for record in self.records:
             if record.state is not RecordState.ASKED:
-                grew = not violations(self.constraints, record.metrics) and archive.add(record)
+                is_kept = not violations(self.constraints, record.metrics, record.undisturbed)
+                grew = is_kept and archive.add(record)
                 volumes.append(archive.hypervolume(point) if grew or not volumes else volumes[-1])
         return np.array(volumes)
 
