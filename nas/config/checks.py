@@ -134,6 +134,11 @@ class CrossChecks:
             self._report(("teacher", "weights"), "an ONNX file has its own; leave them out.")
         if (is_onnx or raw.get("weights") is not None) and raw.get("recipe") is not None:
             self._report(("teacher", "recipe"), "given weights need no training; leave one out.")
+        if not is_onnx and raw.get("weights") is None:
+            for key in ("mean", "std", "channel_order", "output"):
+                if raw.get(key) is not None:
+                    text = "a teacher that is trained here takes and gives what all networks do; leave it out."
+                    self._report(("teacher", key), text)
         self._check_reference(("teacher", "kind"), str(raw.get("kind")), task)
 
     def _check_training(self, training: TrainingConfig, config: RunConfig, dataset: Dataset | None) -> None:
