@@ -10,6 +10,7 @@ from pathlib import Path
 from latency.devices.base import Device
 from latency.errors import DeviceUnavailableError
 from nas.assembly.training import (
+    TrainingInputs,
     candidate_training,
     thresholds,
     training_inputs,
@@ -99,11 +100,6 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
     references = [ReferenceModel(kind) for kind in config.references]
     spaces: dict[str, SearchSpace] = {known.name: known for known in (start, *references)}
     required = frozenset(config.metric_keys)
-    chance_levels = {
-        name: metric.chance_level for name, metric in config.metrics.items() if metric.chance_level is not None
-    }
-    if inputs:
-        chance_levels |= {metric: inputs.setting.task.chance_level(metric) for metric in inputs.setting.task.metrics}
     problem = search_problem(config, space, signature, runs_on)
     if runs := config.controller.warm_start:
         n_first = max(controller.batch_size, _MIN_WARM_START)
@@ -125,12 +121,19 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         front_training=trained_on((front_training,), is_last=False) if front_training else None,
         executor=runs_on,
         given_reference_point={k: v for k, v in config.reference_point.items() if v is not None},
-        chance_levels=chance_levels,
+        chance_levels=chance_levels(config, inputs),
         references=tuple(Candidate.create(reference, reference.genotype(()), config.seed) for reference in references),
         thresholds=thresholds(config, inputs, {metric for stage in measuring for metric in stage.provides}),
         budget=config.budget,
         scheduling=config.scheduling,
     )
+
+
+def chance_levels(config: RunConfig, inputs: TrainingInputs | None) -> dict[str, float]:
+    """Return by metric what an answer without knowledge reaches, where that is known."""
+    levels = {name: metric.chance_level for name, metric in config.metrics.items() if metric.chance_level is not None}
+    task = inputs.setting.task if inputs else None
+    return levels | ({metric: task.chance_level(metric) for metric in task.metrics} if task else {})
 
 
 def stored_subject(config: RunConfig, folder: RunFolder, candidate: Candidate) -> Subject:

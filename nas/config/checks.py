@@ -66,6 +66,7 @@ class CrossChecks:
         self._needs_data(config)
         self._check_names_and_seeds(config)
         self._check_teacher(config, task)
+        self._check_devices_are_reached(config)
         if config.training is not None:
             self._check_training(config.training, config, dataset)
         self._check_space(config)
@@ -124,6 +125,19 @@ class CrossChecks:
         for key, least in (("seeds_per_candidate", 1), ("front_seeds", 0)):
             if (getattr(config, key) or least) > least and "training" not in self._given:
                 self._report((key,), f"{key} needs a training section: only trainings depend on the seed.", ())
+
+    def _check_devices_are_reached(self, config: RunConfig) -> None:
+        """Refuse a device to measure on where Ray makes its own single node: that one carries no device."""
+        execution = config.execution
+        is_alone = execution.kind == "ray" and execution.options.get("address") == "local"
+        measured = [section.device for section in (*config.objectives, *config.constraints) if section.device]
+        if is_alone and measured:
+            name = measured[0]
+            text = (
+                f"local excludes the device {name!r}: Ray measures on nodes that carry the resource 'device:{name}', "
+                "and local starts a node without. Give the address of a cluster that has one, or take kind: process_pool."
+            )
+            self._report(("execution", "address"), text)
 
     def _check_teacher(self, config: RunConfig, task: Component[Task | None] | None) -> None:
         raw = self._raw.get("teacher")
