@@ -135,7 +135,7 @@ class CrossChecks:
             name = measured[0]
             text = (
                 f"local excludes the device {name!r}: Ray measures on nodes that carry the resource 'device:{name}', "
-                "and local starts a node without. Give the address of a cluster that has one, or take kind: process_pool."
+                "and local starts one without. Give the address of a cluster that has it, or take kind: process_pool."
             )
             self._report(("execution", "address"), text)
 

@@ -321,7 +321,7 @@ def test_a_function_of_ones_own_makes_the_teacher(tmp_path: Path, monkeypatch: p
     assert config.teacher.form == TeacherForm((0.1, 0.2, 0.3), (1.0,) * 3, ChannelOrder.BGR, OutputForm.ONE_LOGIT)
     assert load_config(write(tmp_path, config.to_yaml()), trust_code=True) == config
     assert faults_of(tmp_path, text.replace("  channel_order: bgr", "  channel_order: gbr"), trust_code=True) == [
-        "x.yaml:16: teacher.channel_order must be one of rgb, bgr, got 'gbr'."
+        "x.yaml:16: teacher.channel_order must be one of 'rgb', 'bgr', got 'gbr'. Did you mean 'rgb'?"
     ]
     assert faults_of(tmp_path, text.replace("  weights: t.safetensors\n", ""), trust_code=True)[0] == (
         "x.yaml:13: teacher.mean: a teacher that is trained here takes and gives what all networks do; leave it out."
