@@ -130,7 +130,9 @@ class CrossChecks:
         """Refuse a device to measure on where Ray makes its own single node: that one carries no device."""
         execution = config.execution
         is_alone = execution.kind == "ray" and execution.options.get("address") == "local"
-        measured = [section.device for section in (*config.objectives, *config.constraints) if section.device]
+        measured = [o.device for o in config.objectives if o.device] + [
+            c.device for c in config.constraints if c.device
+        ]
         if is_alone and measured:
             name = measured[0]
             text = (

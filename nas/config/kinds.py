@@ -131,7 +131,8 @@ class KindOf:
             self.options(found)
         except (TypeError, ValueError, NameError) as error:  # a class that no file can describe
             raise ValueError(f"kind: {error}") from error
-        return found
+        own: type[Any] = found
+        return own
 
 
 def _tag(value: Any) -> str | None:
