@@ -32,17 +32,21 @@ class Kinds:
         classes: Those built in, by name.
         base: What a user's own class must derive from.
         supplied: Parameters of their constructors that the program gives.
+        may_be_function: Whether a user's function that returns an object of `base` does, too.
     """
 
     classes: Mapping[str, type]
     base: type
     supplied: frozenset[str] = frozenset()
+    may_be_function: bool = False
 
 
 KINDS: dict[str, Kinds] = {
     "task": Kinds(TASKS, Task, supplied=frozenset({"class_names", "ignore_index"})),
     "data": Kinds(DATASETS, Dataset),
-    "teacher": Kinds(TEACHERS, nn.Module, supplied=frozenset({"in_channels", "n_classes", "seed"})),
+    "teacher": Kinds(
+        TEACHERS, nn.Module, supplied=frozenset({"in_channels", "n_classes", "seed"}), may_be_function=True
+    ),
     "search_space": Kinds(SEARCH_SPACES, SearchSpace),
     "devices": Kinds(DEVICES, Device),
     "controller": Kinds(CONTROLLERS, Controller),

@@ -18,6 +18,7 @@ from nas.values.records import Record, RecordState
 from nas.values.shown_text import shown
 
 _COMPLETE, _FRONT, _INFEASIBLE, _REFERENCE = "#9aa5b1", "#1f6feb", "#d9a0a0", "#d97706"
+_DISTURBED = "#b91c1c"
 _LOG_SPREAD = 20  # a metric whose largest value is this many times its smallest gets a logarithmic axis
 
 
@@ -37,6 +38,9 @@ def draw_pair(run: Run, x: Objective, y: Objective) -> Figure:
         _scatter(axes, x, y, front, color=_FRONT, s=34, zorder=3, label="Pareto front")
         knee = run.knee
         axes.annotate("knee", (knee.metrics[x.metric], knee.metrics[y.metric]), (6, -12), textcoords="offset points")
+    disturbed = [r for r in complete if r.undisturbed.keys() & {x.metric, y.metric}]
+    ring = {"facecolors": "none", "edgecolors": _DISTURBED, "s": 70, "zorder": 4}
+    _scatter(axes, x, y, disturbed, **ring, label="disturbed reading")
     _draw_references(axes, run, x, y)
     _draw_teacher(axes, run, x, y)
     if complete:

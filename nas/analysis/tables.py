@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -19,6 +19,10 @@ from nas.values.shown_text import shown
 def cell(text: str) -> str:
     """Return text of any origin for rich: without markup and control characters."""
     return escape(shown(text))
+
+
+_DISTURBED = "!"
+_DISTURBED_NOTE = "! something else ran meanwhile: it may be far too high"
 
 
 def format_value(metric: str, value: float, unit: str = "") -> str:
@@ -50,9 +54,11 @@ def duration(seconds: float) -> str:
 
 
 def _value_text(record: Record, objective: Objective) -> str:
-    """Return an objective's value, with the standard deviation over seeds where there were several."""
+    """Return an objective's value, marked if disturbed, with its standard deviation over seeds if there is one."""
     metric = objective.metric
     value, spread = format_value(metric, record.metrics[metric], objective.unit), record.spread(metric)
+    if metric in record.undisturbed:
+        value += f" {_DISTURBED}"
     return value if spread is None else f"{value} ± {spread:.2g}"
 
 
@@ -80,6 +86,7 @@ def front_table(run: Run) -> Table:
     notes = (
         ["* knee"]
         + (["± standard deviation over seeds"] if has_spread else [])
+        + ([_DISTURBED_NOTE] if _has_disturbed(run, run.front) else [])
         + (["≈ better than another member only within noise"] if ties else [])
     )
     table.caption = "; ".join(notes)
@@ -97,7 +104,13 @@ def records_table(run: Run) -> Table:
     for record in (*run.references, *run.records):
         values = [_value_text(record, o) if o.metric in record.metrics else "" for o in run.objectives]
         table.add_row(record.id, str(record.state), *values, cell(remark(record)))
+    if _has_disturbed(run, (*run.references, *run.records)):
+        table.caption = _DISTURBED_NOTE
     return table
+
+
+def _has_disturbed(run: Run, records: Iterable[Record]) -> bool:
+    return any(record.undisturbed.keys() & _objective_metrics(run) for record in records)
 
 
 def remark(record: Record) -> str:

@@ -1,6 +1,7 @@
 """Makes the parts of a run from its configuration: the only package that knows both."""
 
 from nas.assembly.search import (
+    chance_levels,
     checked_devices,
     load_candidate,
     measuring_stages,
@@ -23,6 +24,7 @@ from nas.assembly.training import (
 )
 
 __all__ = [
+    "chance_levels",
     "check_data",
     "check_teacher_file",
     "checked_devices",

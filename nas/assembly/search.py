@@ -117,7 +117,7 @@ def search_parts(config: RunConfig, folder: RunFolder, listener: SearchListener 
         front_training=trained_on((front_training,), is_last=False) if front_training else None,
         executor=runs_on,
         given_reference_point={k: v for k, v in config.reference_point.items() if v is not None},
-        chance_levels=_chance_levels(config, setting.task if setting else None),
+        chance_levels=chance_levels(config, setting.task if setting else None),
         references=tuple(Candidate.create(reference, reference.genotype(()), config.seed) for reference in references),
         thresholds=thresholds(config, setting, {metric for stage in measuring for metric in stage.provides}),
         budget=config.budget,
@@ -136,7 +136,8 @@ def _check_training_device(config: RunConfig, device: str) -> None:
             raise InputError(f"execution.{error}") from error
 
 
-def _chance_levels(config: RunConfig, task: Task | None) -> dict[str, float]:
+def chance_levels(config: RunConfig, task: Task | None) -> dict[str, float]:
+    """Return by metric what an answer without knowledge reaches, where that is known."""
     of_functions = {name: metric.chance_level for name, metric in config.metrics.items()}
     of_task = {metric: task.chance_level(metric) for metric in task.metrics} if task else {}
     return {name: level for name, level in (of_functions | of_task).items() if level is not None}

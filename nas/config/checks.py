@@ -31,6 +31,7 @@ def check(draft: Draft) -> None:
     _check_data(draft)
     _check_names_and_seeds(draft)
     _check_teacher(draft)
+    _check_devices_are_reached(draft)
     _check_training(draft)
     _check_space(draft)
     _check_augmentation(draft)
@@ -114,7 +115,26 @@ def _check_teacher(draft: Draft) -> None:
         draft.report(("teacher", "weights"), "an ONNX file has its own; leave them out.")
     if (is_onnx or raw.get("weights") is not None) and raw.get("recipe") is not None:
         draft.report(("teacher", "recipe"), "given weights need no training; leave one out.")
+    if not is_onnx and raw.get("weights") is None:
+        for key in ("mean", "std", "channel_order", "output"):
+            if raw.get(key) is not None:
+                text = "a teacher that is trained here takes and gives what all networks do; leave it out."
+                draft.report(("teacher", key), text)
     _check_reference(draft, ("teacher", "kind"), str(raw.get("kind")))
+
+
+def _check_devices_are_reached(draft: Draft) -> None:
+    """Refuse a device to measure on where Ray makes its own single node: that one carries no device."""
+    config, execution = draft.config, draft.config.execution
+    if execution is None or execution.kind != "ray" or execution.options.get("address") != "local":
+        return
+    names = [*(o.device for o in config.objectives or ()), *(c.device for c in config.constraints or ())]
+    if name := next(filter(None, names), None):
+        text = (
+            f"local excludes the device {name!r}: Ray measures on nodes that carry the resource 'device:{name}', "
+            "and local starts one without. Give the address of a cluster that has it, or take kind: process_pool."
+        )
+        draft.report(("execution", "address"), text)
 
 
 def _check_training(draft: Draft) -> None:

@@ -95,7 +95,7 @@ class Formatter:
             elif kind.startswith("union_tag"):
                 fault = self._kind_fault(at, value, inside)
             elif kind == "value_error":
-                fault = blamed(at, str(item["ctx"]["error"]), inside.get("properties", ()))
+                fault = blamed(at, str(item["ctx"]["error"]), ("kind", *inside.get("properties", ())))
             else:
                 parts = (self._resolved(part) for part in (schema, *schema.get("anyOf", ())))
                 choices = [str(choice) for part in parts for choice in part.get("enum", ())]

@@ -118,15 +118,19 @@ class KindOf:
             raise ValueError(str(error)) from error
 
     def _own_class(self, name: str, trust_code: bool) -> type[Any]:
-        base = KINDS[self.section].base
+        kinds = KINDS[self.section]
+        base = kinds.base
         found = find_object(name, trust_code, "kind")
-        if not (isinstance(found, type) and issubclass(found, base)):
-            raise ValueError(f"kind: {name!r} must be a class derived from {base.__module__}.{base.__name__}")
+        is_class = isinstance(found, type) and issubclass(found, base)
+        if not is_class and not (kinds.may_be_function and inspect.isfunction(found)):
+            what = "a function or a class" if kinds.may_be_function else "a class"
+            raise ValueError(f"kind: {name!r} must be {what} derived from {base.__module__}.{base.__name__}")
         try:
             self.options(found)
         except (TypeError, ValueError, NameError) as error:  # a class that no file can describe
             raise ValueError(f"kind: {error}") from error
-        return found
+        own: type[Any] = found
+        return own
 
 
 def _tag(value: Any) -> str | None:
@@ -168,7 +172,7 @@ def options_model(
             fields[parameter.name] = (annotation, ... if required else _default(cls, parameter))
         elif required:
             raise TypeError(f"{cls.__name__}.{parameter.name}: a configuration cannot give {annotation!r}")
-    texts = (inspect.cleandoc(ancestor.__doc__) for ancestor in cls.__mro__ if ancestor.__doc__)
+    texts = (inspect.cleandoc(ancestor.__doc__) for ancestor in getattr(cls, "__mro__", (cls,)) if ancestor.__doc__)
     model: type[BaseModel] = create_model(cls.__name__, __base__=base, __doc__="\n\n".join(texts), **fields)
     return model
 

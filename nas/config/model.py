@@ -9,6 +9,7 @@ import torch
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, Field, ValidationInfo
 from pydantic_core import to_jsonable_python
+from torch import nn
 
 from latency.devices.base import Device
 from nas.config.kinds import Component, KindOf, Section, options_model, trusts_code
@@ -20,6 +21,7 @@ from nas.evaluation.training_config import TrainingConfig
 from nas.execution.base import Executor
 from nas.execution.serial import SerialExecutor
 from nas.pretrained.teacher import TeacherSpec
+from nas.pretrained.teacher_form import ChannelOrder, OutputForm, TeacherForm
 from nas.registry import find_object
 from nas.search.parts import Scheduling
 from nas.tasks.base import Task
@@ -57,12 +59,23 @@ class _TeacherKeys(Section):
     """Keys of a teacher's section beside its options.
 
     Attributes:
-        weights: A safetensors file with trained weights of a reference model.
+        weights: A safetensors file with trained weights of a reference model, or of a class or function of your own.
         recipe: How to train it, where it is not given trained.
+        mean: Of a given teacher: what images, scaled to 0 .. 1, were reduced by when it was trained, in the order of
+            its channels, e.g. `[0.485, 0.456, 0.406]`. By default a file of weights takes images as this run's networks
+            do, and an ONNX file takes 0 .. 1.
+        std: What they were divided by then.
+        channel_order: Of the images that a given teacher takes.
+        output: What a given teacher gives: `logits`, a channel for each class; or of two classes one channel, the
+            second's logit before a sigmoid (`one_logit`), or its probability (`sigmoid`).
     """
 
     weights: Path | None = None
     recipe: _TeacherRecipe | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    channel_order: ChannelOrder = ChannelOrder.RGB
+    output: OutputForm = OutputForm.LOGITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +106,14 @@ def _data(kind: str, options: dict[str, Any], cls: type[Dataset]) -> Component[D
 
 
 def _teacher(
-    kind: str, options: dict[str, Any], cls: Any, weights: Path | None, recipe: _TeacherRecipe | None
+    kind: str, options: dict[str, Any], cls: Any, weights: Path | None, recipe: _TeacherRecipe | None, **form: Any
 ) -> TeacherSpec:
     with torch.device("meta"):  # shapes only: no memory, no initial weights
-        cls(3, 2, **options)
-    return TeacherSpec(kind, options, TrainingRecipe(**vars(recipe or TeacherSpec.recipe)), weights)
+        model = cls(3, 2, **options)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"kind: {kind!r} must return a torch.nn.Module, it returns {type(model).__name__}")
+    full_recipe = TrainingRecipe(**vars(recipe or TeacherSpec.recipe))
+    return TeacherSpec(kind, options, full_recipe, weights, TeacherForm(**form))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +228,7 @@ class RunConfig(Section):
     scheduling: Scheduling = Scheduling.GENERATIONAL
     budget: Budget = Budget()
     execution: Annotated[Component[Executor], KindOf("execution")] = Field(
-        default_factory=lambda: Component.of("serial", {"n_threads": 1}, SerialExecutor)
+        default_factory=lambda: Component.of("serial", dict(options_model(SerialExecutor)()), SerialExecutor)
     )
     seeds_per_candidate: Annotated[int, Ge(1), Le(1000)] = 1
     front_seeds: Annotated[int, Ge(0), Le(1000)] = 0
@@ -282,7 +298,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Component | TeacherSpec):
         keys: dict[str, Any] = {"warm_start": value.warm_start} if isinstance(value, ControllerConfig) else {}
         if isinstance(value, TeacherSpec):
-            keys = {"weights": value.weights} if value.given is not None else {"recipe": value.recipe}
+            given = {"weights": value.weights, **dataclasses.asdict(value.form)}
+            keys = given if value.given is not None else {"recipe": value.recipe}
         value = {"kind": value.kind, **keys, **value.options}
     return to_jsonable_python(value)
 

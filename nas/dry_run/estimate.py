@@ -61,6 +61,7 @@ class CostEstimate:
         n_seeds: Trainings of each candidate and reference.
         references: By name, those that have not ended.
         artifacts: Seconds of making, by name, what all candidates share and no run has made.
+        n_reference_sample: Networks that are measured for the reference point, before the first candidate.
         found: Names of shared artifacts that are there already.
         n_front: A guess of the final front's size.
         n_front_seeds: Trainings of each of its members.
@@ -78,6 +79,7 @@ class CostEstimate:
     references: Mapping[str, NetworkCost] = field(default_factory=dict)
     artifacts: Mapping[str, float] = field(default_factory=dict)
     found: tuple[str, ...] = ()
+    n_reference_sample: int = 0
     n_front: int = 0
     n_front_seeds: int = 0
     measures_front: bool = False
@@ -99,6 +101,11 @@ class CostEstimate:
         return sum(cost.measuring_s for cost in costs) + self._side_by_side(len(costs), each)
 
     @property
+    def reference_sample_s(self) -> float:
+        """Seconds of measuring the networks that fix the reference point."""
+        return self.n_reference_sample * self._means[0]
+
+    @property
     def front_s(self) -> float:
         """Seconds of measuring and training the final front again."""
         measuring, training = self._means
@@ -116,7 +123,7 @@ class CostEstimate:
         searching = self.references_s + self.candidates_s
         if self.budget_s is not None:
             searching = max(self.references_s, min(searching, self.budget_s))
-        return sum(self.artifacts.values()) + searching + self.front_s
+        return sum(self.artifacts.values()) + self.reference_sample_s + searching + self.front_s
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -131,6 +138,9 @@ class CostEstimate:
             shown.append(f"training     {_spread([cost.total_s for cost in trainings])} each ({steps})")
         shown += [f"{name:<12} {duration(seconds)}, once" for name, seconds in self.artifacts.items()]
         shown += [f"{name:<12} there already" for name in self.found]
+        if self.reference_sample_s:
+            seconds = duration(self.reference_sample_s)
+            shown.append(f"hypervolume  {seconds} for its reference point: {self.n_reference_sample} networks measured")
         for name, cost in self.references.items():
             shown.append(f"{name:<12} {duration(cost.measuring_s + self.n_seeds * cost.training_s)}, a reference")
         if self.front_s:

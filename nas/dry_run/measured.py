@@ -19,6 +19,8 @@ from nas.execution.worker_count import available_cores
 from nas.pretrained.plan import Plan
 from nas.pretrained.teacher import Teacher
 from nas.search.listener import SearchListener
+from nas.search.reference_point import without_reference
+from nas.search.sampling import SAMPLE_SIZE
 from nas.store.artifacts import ArtifactCache
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
@@ -106,6 +108,7 @@ class _DryRun:
             references=reference_costs,
             artifacts=artifacts,
             found=found,
+            n_reference_sample=self._n_reference_sample(),
             n_front=max(guessed_front_size(n_done + n_left), n_on_front),
             n_front_seeds=config.front_seeds if trains else 0,
             measures_front=any(Need.EXCLUSIVE_DEVICE in stage.needs for stage in self._measuring_stages(self._space)),
@@ -128,6 +131,17 @@ class _DryRun:
             n_trained = self._run.usage.n_trained if self._run else 0
             n_left = min(n_left, self._config.budget.n_trained - n_trained)
         return max(0, n_left), n_done
+
+    def _n_reference_sample(self) -> int:
+        """Return how many networks are measured for the reference point; 0 where it is known without."""
+        if self._run and self._run.reference_point is not None:
+            return 0
+        config = self._config
+        given = {metric: value for metric, value in config.reference_point.items() if value is not None}
+        chance_levels = assembly.chance_levels(config, self._setting.task if self._setting else None)
+        unknown = without_reference(config.objective_values(), config.constraint_values(), given, chance_levels)
+        measured = {metric for stage in self._measuring_stages(self._space) for metric in stage.provides}
+        return SAMPLE_SIZE if any(objective.metric in measured for objective in unknown) else 0
 
     def _budget_s(self) -> float | None:
         """Return how long the budget's hours last; `None` where it limits none."""

@@ -1,7 +1,7 @@
 """Takes one candidate through the stages and reports events."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from nas.evaluation import verdicts
 from nas.evaluation.base import ModelSignature, PrunedError, Stage, Subject
 from nas.evaluation.events import Ended, Event, Job, Progress, Reading
 from nas.values.recipes import EpochSummary
-from nas.values.records import RecordState
+from nas.values.records import Observation, RecordState
 from search_spaces.base import SearchSpace
 
 
@@ -23,6 +23,7 @@ class Evaluator:
         signature: Of networks; `None` where the space builds none.
         required: The metrics without which no candidate is COMPLETE.
         is_last: Whether passing these stages makes a candidate COMPLETE.
+        repeats_follow: Whether disturbed readings will be repeated: until then they decide nothing.
         device: The torch device that networks are trained on; `cpu` where none are.
         files: Those that stages read, each named by a cache key: another machine may keep a copy under the same name.
         weights: Where stages keep a candidate's weights, by its id; `None` where they keep none.
@@ -33,6 +34,7 @@ class Evaluator:
     signature: ModelSignature | None
     required: frozenset[str] = frozenset()
     is_last: bool = True
+    repeats_follow: bool = False
     device: str = "cpu"
     files: tuple[Path, ...] = ()
     weights: Callable[[str], Path] | None = None
@@ -78,22 +80,26 @@ class Evaluator:
 
     def _end(self, job: Job, on_event: Callable[[Event], None]) -> Ended:
         """Run the stages that are not done until one ends the candidate; return how it ended."""
-        subject = self.subject(job, on_event)
-        if end := verdicts.after_readings(job, subject.metrics):
+        subject, done = self.subject(job, on_event), job.stages_done
+        if end := verdicts.after_readings(job, repeats_follow=self.repeats_follow):
             return end
         for stage in self.stages:
-            if stage.name in job.stages_done:
+            if stage.name in done:
                 continue
-            if end := self._run_stage(stage, job, subject, on_event):
+            observations, end = self._run_stage(stage, job, subject, on_event)
+            if end:
                 return end
-            if end := verdicts.after_readings(job, subject.metrics):
+            job = job.with_readings(observations)
+            if end := verdicts.after_readings(job, repeats_follow=self.repeats_follow):
                 return end
-        if not self.is_last:
+        if not self.is_last or (self.repeats_follow and job.undisturbed):
             return Ended(job.candidate.id, RecordState.ASKED, job.attempt)
         return verdicts.after_all_stages(job, subject.metrics, self.required)
 
-    def _run_stage(self, stage: Stage, job: Job, subject: Subject, on_event: Callable[[Event], None]) -> Ended | None:
-        """Report the readings of `stage` and add them to the subject's metrics; return the end if it is one."""
+    def _run_stage(
+        self, stage: Stage, job: Job, subject: Subject, on_event: Callable[[Event], None]
+    ) -> tuple[Sequence[Observation], Ended | None]:
+        """Report the readings of `stage`, add them to the subject's metrics and return them, with the end, if any."""
         end, process = None, os.getpid()
         try:
             observations = tuple(stage.run(subject))
@@ -104,13 +110,13 @@ class Evaluator:
                 os._exit(1)
             end = verdicts.after_error(job, stage.name, error)
             if not isinstance(error, PrunedError):
-                return end
+                return (), end
             observations = error.observations
         if os.getpid() != process:
             os._exit(1)  # a copy that the stage forked and let go on: this process's answer is the only one
         on_event(Reading(job.candidate.id, observations))
         subject.metrics = {**subject.metrics, **{o.metric: o.value for o in observations}}
-        return end
+        return observations, end
 
 
 class _CallbackError(BaseException):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from nas.values.objectives import Constraint, Violation
 from nas.values.recipes import EpochSummary
-from nas.values.records import Candidate, Failure, Observation, Pruning, Record, RecordState
+from nas.values.records import Candidate, Failure, Observation, Pruning, Record, RecordState, undisturbed_parts
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class Job:
     Attributes:
         candidate: Which.
         metrics: Results of stages that are done.
+        undisturbed: As `Record.undisturbed`, of these.
         stages_done: Those stages; they are left out.
         attempt: 1 for the first try.
         n_lost: How many of the attempts since it was last asked for ended without a verdict.
@@ -24,6 +25,7 @@ class Job:
 
     candidate: Candidate
     metrics: Mapping[str, float] = field(default_factory=dict)
+    undisturbed: Mapping[str, float] = field(default_factory=dict)
     stages_done: frozenset[str] = frozenset()
     attempt: int = 1
     n_lost: int = 0
@@ -31,10 +33,14 @@ class Job:
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def with_readings(self, observations: Sequence[Observation]) -> "Job":
-        """Return this job with these readings added."""
+        """Return this job with these readings added, each in place of earlier ones of its metric."""
+        latest = {o.metric: o for o in observations}
+        before = {metric: value for metric, value in self.undisturbed.items() if metric not in latest}
+        new = undisturbed_parts((o.metric, o.value, o.conditions) for o in latest.values())
         return replace(
             self,
-            metrics={**self.metrics, **{o.metric: o.value for o in observations}},
+            metrics={**self.metrics, **{o.metric: o.value for o in latest.values()}},
+            undisturbed={**before, **new},
             stages_done=self.stages_done | {o.stage for o in observations},
         )
 

@@ -13,6 +13,7 @@ from torch import nn
 from latency.counting.complexity import count_model
 from latency.devices.base import Device
 from latency.errors import DeviceUnavailableError
+from latency.timing.stats import is_disturbed, undisturbed_ms
 from nas.data.base import Examples
 from nas.evaluation.base import Need, PrunedError, Stage, Subject
 from nas.evaluation.stopping_rules import interim_metric
@@ -100,7 +101,8 @@ def confirm(stage: DeviceStage, subjects: Sequence[Subject], n_rounds: int) -> d
     """Measure `subjects` again on the device of `stage`, interleaved (A B C A B C), `n_rounds` times.
 
     Returns:
-        By candidate the median reading of each metric, whose conditions hold every round's reading.
+        By candidate the median reading of each metric, whose conditions hold the reading of each round that nothing
+        disturbed; of all rounds where something disturbed each.
     """
     rounds = [[stage.run(subject) for subject in subjects] for _ in range(n_rounds)]
     confirmed = {}
@@ -114,9 +116,14 @@ def confirm(stage: DeviceStage, subjects: Sequence[Subject], n_rounds: int) -> d
 
 
 def _median_observation(observations: Sequence[Observation]) -> Observation:
-    first = observations[0]
-    values = [observation.value for observation in observations]
+    kept = [o for o in observations if not is_disturbed(o.conditions)] or observations
+    first = kept[0]
+    values = [observation.value for observation in kept]
     conditions = {**first.conditions, "rounds": values}
+    if is_disturbed(first.conditions):
+        conditions["undisturbed_ms"] = statistics.median(undisturbed_ms(o.value, o.conditions) for o in kept)
+    if len(kept) < len(observations):
+        conditions["n_disturbed_rounds"] = len(observations) - len(kept)
     median = statistics.median(values)
     return Observation(first.candidate, first.stage, first.attempt, first.metric, median, conditions)
 

@@ -4,7 +4,7 @@ The evaluator asks after each stage and at the end, executors after an attempt t
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from nas.errors import InputError, MachineError
 from nas.evaluation.base import PrunedError
@@ -17,9 +17,19 @@ MAX_ATTEMPTS = 2
 """How often a candidate is tried whose process dies, hangs, or runs out of memory; `--retry-failed` begins anew."""
 
 
-def after_readings(job: Job, metrics: Mapping[str, float]) -> Ended | None:
-    """Return INFEASIBLE if `metrics`, all that is known so far, break a bound of the job; else `None`."""
-    broken = violations(job.constraints, metrics)
+def after_readings(job: Job, *, repeats_follow: bool = False) -> Ended | None:
+    """Return INFEASIBLE if what is known so far breaks a bound of the job; else `None`.
+
+    A disturbed reading breaks a bound only by its undisturbed part, and none as long as it will be repeated.
+
+    Args:
+        job: With all readings so far.
+        repeats_follow: Whether disturbed readings will be repeated.
+    """
+    metrics = job.metrics
+    if repeats_follow:
+        metrics = {metric: value for metric, value in metrics.items() if metric not in job.undisturbed}
+    broken = violations(job.constraints, metrics, job.undisturbed)
     return Ended(job.candidate.id, RecordState.INFEASIBLE, job.attempt, violations=broken) if broken else None
 
 

@@ -12,10 +12,10 @@ from torch import nn
 
 from latency.errors import TracingError
 from latency.graph.onnx_file import load_onnx
-from nas.data.normalization import Normalization
 from nas.errors import InputError
 
 _INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_ERRORS_ALONE = 3  # onnxruntime warns of each weight that an older exporter lists among the inputs, hundreds in all
 _FLOATING = {
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.FLOAT16,
@@ -28,16 +28,14 @@ class OnnxTeacher(nn.Module):
     """The network of an ONNX file as a module of this run, on the CPU; it can't be trained.
 
     The file maps images, `(B, C, H, W)` and floating, to logits, its first output. Its batch may be of any size or of a
-    fixed one. Images are scaled to 0 .. 1, as files of `nas export` take them, then normalised by `mean` and `std`.
+    fixed one. Images are scaled to 0 .. 1, as files of `nas export` take them, unless the teacher's section says
+    otherwise.
 
     Args:
         in_channels: Of an image; the file is checked against it when it is opened.
         n_classes: Channels of the logits; likewise.
         seed: Not used: nothing is drawn.
         path: The file. It is not read before `open`.
-        mean: What the network was trained with, by channel, e.g. `[0.485, 0.456, 0.406]`; nothing is
-            subtracted by default.
-        std: Likewise what images were divided by.
     """
 
     def __init__(
@@ -47,17 +45,9 @@ class OnnxTeacher(nn.Module):
         *,
         seed: int = 0,
         path: Path,
-        mean: tuple[float, ...] = (),
-        std: tuple[float, ...] = (),
     ) -> None:
-        if len(mean) != len(std):
-            raise ValueError(f"std must have a value for each of mean's {len(mean)}, got {len(std)}")
-        if any(value <= 0 for value in std):
-            raise ValueError(f"std must be positive, got {list(std)}")
         super().__init__()
         self.path = path
-        self._in_channels = in_channels
-        self._own = Normalization(mean or (0.0,) * in_channels, std or (1.0,) * in_channels)
         self._session: onnxruntime.InferenceSession | None = None
 
     @property
@@ -66,23 +56,16 @@ class OnnxTeacher(nn.Module):
         graph = _graph(self.path)
         return sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type in _FLOATING)
 
-    def open(self, normalization: Normalization) -> None:
+    def open(self) -> None:
         """Read the file. Before this the module can't be called.
-
-        Args:
-            normalization: Of the images that the module will be called with; it is undone.
 
         Raises:
             InputError: If the file can't be read, or isn't one of a network that takes one batch of images.
         """
-        if len(self._own.mean) != self._in_channels:
-            raise InputError(
-                f"teacher.mean must have a value for each channel: the images have {self._in_channels}, "
-                f"got {len(self._own.mean)}"
-            )
         _graph(self.path)  # of bounded size, or refused
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = _ERRORS_ALONE
         try:
             session = onnxruntime.InferenceSession(
                 self.path, options, providers=["CPUExecutionProvider"], enable_fallback=0
@@ -94,10 +77,9 @@ class OnnxTeacher(nn.Module):
             found = ", ".join(f"{name}: {kind} {shape}" for name, kind, shape in inputs)
             raise InputError(f"{self.path} must take one floating-point tensor (B, C, H, W), it takes {found}")
         self._session = session
-        self._given = normalization
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map `(B, in_channels, H, W)`, normalised as this run's are, to logits on the same device.
+        """Map `(B, in_channels, H, W)`, as the file takes them, to its first output, on the same device.
 
         Raises:
             InputError: If the network can't be run on images of this shape.
@@ -107,7 +89,7 @@ class OnnxTeacher(nn.Module):
             raise RuntimeError("open the file first")
         info = self._session.get_inputs()[0]
         self._check_sizes(info.shape[1:], images.shape[1:])
-        array = self._prepared(images).numpy().astype(_INPUT_TYPES[info.type])
+        array = images.cpu().float().contiguous().numpy().astype(_INPUT_TYPES[info.type])
         size = info.shape[0] if isinstance(info.shape[0], int) else len(array)
         try:
             outputs = [
@@ -127,16 +109,6 @@ class OnnxTeacher(nn.Module):
                 f"{self.path} takes {' x '.join(str(size or '?') for size in expected)}, the images are "
                 f"{' x '.join(map(str, found))}: write the file for such images"
             )
-
-    def _prepared(self, images: torch.Tensor) -> torch.Tensor:
-        """Return images as the file's network was trained with."""
-        images = images.cpu().float()
-
-        def values(numbers: tuple[float, ...]) -> torch.Tensor:
-            return torch.tensor(numbers).view(1, -1, 1, 1)
-
-        unit = images * values(self._given.std) + values(self._given.mean)
-        return ((unit - values(self._own.mean)) / values(self._own.std)).contiguous()
 
 
 def external_files(path: Path) -> tuple[Path, ...]:

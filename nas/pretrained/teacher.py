@@ -1,7 +1,7 @@
 """The teacher of a run: a network, trained once or read from a file, and its logits of the images."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from pkgutil import resolve_name
@@ -17,6 +17,7 @@ from nas.errors import DamagedFileError, EvaluationError, InputError
 from nas.files import content_hash
 from nas.pretrained.artifact import Artifact, Timer, TrainingListener, train_shared
 from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
+from nas.pretrained.teacher_form import AS_NETWORKS_HERE, FormedTeacher, TeacherForm
 from nas.pretrained.views import Views, decoded, n_views
 from nas.torch_tools import load_weights, save_weights
 from nas.training.scoring import predict, score
@@ -36,31 +37,33 @@ class TeacherSpec:
     """What the teacher is.
 
     Attributes:
-        kind: A name in `TEACHERS`, or a user's own class as `package.module:ClassName`.
+        kind: A name in `TEACHERS`, or a user's own class or function as `package.module:name`.
         options: Of the model's constructor.
         recipe: How to train it, where it is not given trained.
-        weights: A safetensors file with trained weights of a reference model.
+        weights: A safetensors file with trained weights of the model.
+        form: How a given teacher takes images and gives its answer.
     """
 
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
     recipe: TrainingRecipe = _DEFAULT_RECIPE
     weights: Path | None = None
+    form: TeacherForm = AS_NETWORKS_HERE
 
     def build(self, in_channels: int, n_classes: int) -> nn.Module:
         """Return the model: untrained, or an ONNX file that is not opened yet."""
-        return self.cls(in_channels, n_classes, **self.options)
+        make: Callable[..., nn.Module] = resolve_name(self.kind) if ":" in self.kind else TEACHERS[self.kind]
+        return make(in_channels, n_classes, **self.options)
 
     @property
-    def cls(self) -> type[nn.Module]:
-        """The model's class."""
-        found: type[nn.Module] = resolve_name(self.kind) if ":" in self.kind else TEACHERS[self.kind]
-        return found
+    def is_onnx(self) -> bool:
+        """Whether it is the network of an ONNX file."""
+        return TEACHERS.get(self.kind) is OnnxTeacher
 
     @property
     def given(self) -> Path | None:
         """The file that holds it trained; `None` for one that is trained here."""
-        path: Path | None = self.options["path"] if issubclass(self.cls, OnnxTeacher) else self.weights
+        path: Path | None = self.options["path"] if self.is_onnx else self.weights
         return path
 
     def check_file(self) -> None:
@@ -135,7 +138,7 @@ class Teacher(Artifact):
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that it is read from: an ONNX file may keep its weights beside it."""
-        return (self.path, *(external_files(self.path) if issubclass(self.spec.cls, OnnxTeacher) else ()))
+        return (self.path, *(external_files(self.path) if self.spec.is_onnx else ()))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -149,6 +152,7 @@ class Teacher(Artifact):
             "weights": self.fingerprint,
             "kind": self.spec.kind,
             "options": dict(self.spec.options),
+            "form": asdict(self.spec.form),
             "normalization": asdict(self.setting.normalization),
         }
 
@@ -160,7 +164,7 @@ class Teacher(Artifact):
         """
         model = self._untrained().eval()
         if isinstance(model, OnnxTeacher):
-            model.open(self.setting.normalization)
+            model.open()
         else:
             try:
                 load_weights(model, self.path)
@@ -168,8 +172,19 @@ class Teacher(Artifact):
                 raise InputError(
                     f"{self.path}: these weights are not of the teacher that is configured: {error}"
                 ) from error
+        model = self._formed(model)
         _check_output(model, self.path, self.setting)
         return model
+
+    def _formed(self, model: nn.Module) -> nn.Module:
+        """Return a model of this run for one that takes other images or gives other outputs."""
+        form, n_channels = self.spec.form, self.setting.in_channels
+        if self.spec.is_onnx and not form.mean:
+            form = replace(form, mean=(0.0,) * n_channels, std=(1.0,) * n_channels)
+        if form == AS_NETWORKS_HERE:
+            return model
+        sizes = {"in_channels": n_channels, "n_classes": self.setting.n_classes}
+        return FormedTeacher(model, form, self.setting.normalization, **sizes, source=self.path).eval()
 
     def stand_in(self) -> nn.Module:
         """Return a network that costs as much to run, trained or not: the given one, else an untrained one.
@@ -191,14 +206,15 @@ class Teacher(Artifact):
         if is_given and _lies_in_0_to_1(model, setting):
             listener.on_message(
                 f"{self.path}: all that the teacher says lies between 0 and 1. Networks learn from logits: if a "
-                "sigmoid made these numbers, write the file without it."
+                "sigmoid made these numbers, write the file without it, or output: sigmoid where it gives one channel."
             )
         try:
             scores = score(model, setting.task, setting.validation.load(), setting.normalization, device=setting.device)
         except EvaluationError as error:
             fault = InputError if is_given else EvaluationError
             raise fault(f"{self.path}: the teacher cannot be scored on the validation split: {error}") from error
-        n_params = model.n_params if isinstance(model, OnnxTeacher) else sum(p.numel() for p in model.parameters())
+        network = model.network if isinstance(model, FormedTeacher) else model
+        n_params = network.n_params if isinstance(network, OnnxTeacher) else sum(p.numel() for p in model.parameters())
         return TeacherReport(n_params, scores)
 
     def _untrained(self) -> nn.Module:

@@ -11,7 +11,8 @@ from nas.evaluation.stages import DeviceStage, confirm
 from nas.search.parts import SearchParts
 from nas.search.recording import EventRecorder
 from nas.store.run_store import RunStore
-from nas.values.pareto import pareto_front
+from nas.values.objectives import to_losses, violations
+from nas.values.pareto import non_dominated, pareto_front
 from nas.values.records import Observation, Record, Role
 
 N_ROUNDS = 3
@@ -22,7 +23,7 @@ class FrontConfirmation:
     """Trains and measures the front's members again, until this has been done for all of the front.
 
     Confirmed readings replace the first ones, so that other records may join the front; each time at least one more is
-    confirmed, so this ends.
+    confirmed, so this ends. Those that stand beside the front by bad luck, a disturbed reading, are measured with it.
 
     Args:
         parts: Of the search; `front_training` trains again, the devices of `measuring` measure again, side by side.
@@ -47,10 +48,24 @@ class FrontConfirmation:
             untrained = [r for r in front if not _is_confirmed(r, training, confirmed) and r.id not in failed]
             if untrained:
                 failed |= self._train_again(untrained)
-            elif not all(_is_confirmed(record, devices, confirmed) for record in front):
-                goes_on = self._measure_again(front, devices)
             else:
-                goes_on = False
+                hopeful = [r for r in self._hopeful(front) if not _is_confirmed(r, devices, confirmed)]
+                is_final = not hopeful and all(_is_confirmed(record, devices, confirmed) for record in front)
+                goes_on = not is_final and self._measure_again(front, hopeful, devices)
+
+    def _hopeful(self, front: Sequence[Record]) -> list[Record]:
+        """Return the records that only a disturbed reading keeps off the front: no member dominates the undisturbed."""
+        objectives, on_front = self._parts.problem.objectives, {record.id for record in front}
+        others = [r for r in self._store.records() if r.is_complete and r.undisturbed and r.id not in on_front]
+        hopeful = []
+        for record in others:
+            if violations(self._parts.constraints, record.metrics, record.undisturbed):
+                continue
+            best = {**record.metrics, **record.undisturbed}
+            losses = to_losses(objectives, [*(member.metrics for member in front), best])
+            if non_dominated(losses)[-1]:
+                hopeful.append(record)
+        return hopeful
 
     def _train_again(self, records: Sequence[Record]) -> set[str]:
         """Train members of the front under other seeds; return the ids of those whose trainings failed."""
@@ -73,12 +88,13 @@ class FrontConfirmation:
             executor.run(self._parts.front_training, [Job(record.candidate) for record in records], on_event)
         return failed
 
-    def _measure_again(self, front: Sequence[Record], stages: Sequence[DeviceStage]) -> bool:
-        """Measure the front's members side by side, and the references with them; return whether that was possible."""
+    def _measure_again(self, front: Sequence[Record], hopeful: Sequence[Record], stages: Sequence[DeviceStage]) -> bool:
+        """Measure members, `hopeful` and the references again, side by side; return whether that was possible."""
         references = [record for record in self._store.records(role=Role.REFERENCE) if record.is_complete]
         beside = ", and the references" if references else ""
-        self._recorder.report(f"Measuring the {_members(front)} of the front again, side by side{beside}.")
-        jobs = [Job(record.candidate) for record in (*front, *references)]
+        others = f", {len(hopeful)} more that disturbed readings may keep off it" if hopeful else ""
+        self._recorder.report(f"Measuring the {_members(front)} of the front again, side by side{others}{beside}.")
+        jobs = [Job(record.candidate) for record in (*front, *hopeful, *references)]
         for stage in stages:
             try:
                 confirmed = self._parts.executor.at_device(

@@ -1,8 +1,10 @@
 """Recording of everything that happens to candidates: first in the store, then to the listeners."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 
+from latency.timing.stats import is_disturbed
 from nas.evaluation.events import Ended, Event, Job, Progress, Reading
 from nas.search.listener import SearchListener
 from nas.search.parts import SearchParts
@@ -69,6 +71,23 @@ class EventRecorder:
         """Return the job of an open candidate, with the readings so far."""
         job = Job(record.candidate, attempt=record.attempts + 1, constraints=constraints)
         return job.with_readings(self._open[record.id].readings)
+
+    def job_of_repeats(self, record: Record, constraints: tuple[Constraint, ...], n_repeats: int) -> Job | None:
+        """Return the job that repeats disturbed readings of an open candidate; `None` if there is nothing to repeat.
+
+        Args:
+            record: Of the candidate.
+            constraints: Bounds that it must keep.
+            n_repeats: How often each reading is repeated at most, by earlier processes too.
+        """
+        readings = self._open[record.id].readings
+        n_taken = Counter((o.stage, o.metric) for o in readings)
+        latest = {o.metric: o for o in readings}
+        stages = {
+            o.stage for o in latest.values() if is_disturbed(o.conditions) and n_taken[o.stage, o.metric] <= n_repeats
+        }
+        job = self.job(record, constraints)
+        return dataclasses.replace(job, stages_done=job.stages_done - stages) if stages else None
 
     def on_event(self, event: Event) -> None:
         """Record an event; the callback of executors."""

@@ -49,6 +49,16 @@ def fix_reference_point(parts: SearchParts, store: RunStore, listener: SearchLis
     store.set_fact("reference_point", point)
 
 
+def without_reference(
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    given: Mapping[str, float],
+    chance_levels: Mapping[str, float],
+) -> list[Objective]:
+    """Return the objectives whose worst value of interest only a sample can tell; arguments as below."""
+    return [o for o in objectives if _known_reference(o, constraints, given, chance_levels) is None]
+
+
 def choose_reference_point(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
@@ -72,30 +82,26 @@ def choose_reference_point(
     Raises:
         EvaluationError: If no genotype of the sample could be measured.
     """
-    bounds = {
-        (constraint.metric, direction): bound
-        for constraint in constraints
-        for direction, bound in (
-            (Direction.MINIMIZE, constraint.max),
-            (Direction.MAXIMIZE, constraint.min),
-        )
-        if bound is not None
-    }
-    point: dict[str, float] = {}
-    for objective in objectives:
-        known = (
-            given.get(objective.metric),
-            bounds.get((objective.metric, objective.direction)),
-            chance_levels.get(objective.metric),
-        )
-        value = next((v for v in known if v is not None), None)
-        if value is not None:
-            point[objective.metric] = value
-    if unknown := [objective for objective in objectives if objective.metric not in point]:
+    known = {o.metric: _known_reference(o, constraints, given, chance_levels) for o in objectives}
+    point = {metric: value for metric, value in known.items() if value is not None}
+    if unknown := without_reference(objectives, constraints, given, chance_levels):
         measured = sample(frozenset(objective.metric for objective in unknown))
         for objective in unknown:
             point[objective.metric] = _beyond_worst(objective, measured)
     return point
+
+
+def _known_reference(
+    objective: Objective,
+    constraints: Sequence[Constraint],
+    given: Mapping[str, float],
+    chance_levels: Mapping[str, float],
+) -> float | None:
+    is_minimised = objective.direction is Direction.MINIMIZE
+    own = [constraint for constraint in constraints if constraint.metric == objective.metric]
+    bounds = [constraint.max if is_minimised else constraint.min for constraint in reversed(own)]
+    known = (given.get(objective.metric), *bounds, chance_levels.get(objective.metric))
+    return next((value for value in known if value is not None), None)
 
 
 def _beyond_worst(objective: Objective, measured: Sequence[Mapping[str, float]]) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from latency.timing.stats import undisturbed_ms
 from nas.controllers.base import SearchProblem
 from nas.evaluation.base import Need
 from nas.evaluation.evaluator import Evaluator
@@ -19,8 +20,8 @@ from search_spaces.genotype import Genotype
 # Genotypes whose costs fix the reference point where nothing else does. The worst of 8 normally distributed costs and a
 # tenth of their range lie 1.7 standard deviations above the mean: at most one network in twenty costs more. (16 would
 # leave out one in sixty, for twice the time on the device.)
-_SAMPLE_SIZE = 8
-_MAX_DRAWS = 20 * _SAMPLE_SIZE
+SAMPLE_SIZE = 8
+_MAX_DRAWS = 20 * SAMPLE_SIZE
 
 PROGRESS_NAME = "reference sample"
 
@@ -73,7 +74,9 @@ def sample_costs(
 def _changes(event: Event, row: SampledCosts, listener: SearchListener) -> bool:
     """Add a reading or a failure to `row`; return whether the event held one."""
     if isinstance(event, Reading):
-        row["metrics"] = {**row["metrics"], **{o.metric: o.value for o in event.observations}}
+        # What disturbs a reading must not widen the hypervolume.
+        costs = {o.metric: undisturbed_ms(o.value, o.conditions) for o in event.observations}
+        row["metrics"] = {**row["metrics"], **costs}
         row["stages"] = sorted({*row["stages"], *(o.stage for o in event.observations)})
     elif isinstance(event, Ended) and event.failure is not None:
         row["failure"] = f"{event.failure.stage}: {event.failure.reason}"
@@ -91,9 +94,9 @@ def _draw(problem: SearchProblem) -> list[Genotype]:
         genotype = space.canonical(space.sample(rng))
         if genotype not in drawn:
             drawn[genotype] = problem.keeps_cheap_bounds(genotype)
-        if sum(drawn.values()) == _SAMPLE_SIZE:
+        if sum(drawn.values()) == SAMPLE_SIZE:
             break
-    return sorted(drawn, key=lambda genotype: not drawn[genotype])[:_SAMPLE_SIZE]
+    return sorted(drawn, key=lambda genotype: not drawn[genotype])[:SAMPLE_SIZE]
 
 
 def _unmeasured(genes: Sequence[int]) -> SampledCosts:

@@ -76,7 +76,7 @@ def _is_plain(value: Any, shape: type | None) -> bool:
         return value is None
     if shape is NUMBER:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return isinstance(value, shape) and not isinstance(value, bool)
+    return shape is object or (isinstance(value, shape) and not isinstance(value, bool))
 
 
 @contextlib.contextmanager

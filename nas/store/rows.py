@@ -28,6 +28,7 @@ def observation_of(row: tuple[Any, ...]) -> Observation:
     conditions = json.loads(conditions)
     check_shape("the conditions of a reading", conditions, {str: object})
     check_shape("the repeated readings", conditions.get("rounds", []), [NUMBER])
+    check_shape("the undisturbed part of a reading", conditions.get("undisturbed_ms"), (NUMBER, None))
     check_shape("the spread of a reading", conditions.get("spread"), (NUMBER, None))
     return Observation(candidate, stage, attempt, metric, value, conditions)
 

@@ -145,6 +145,7 @@ class Run:
         records = (*(self.references if with_references else ()), *self.records)
         metrics = dict.fromkeys(metric for record in records for metric in record.metrics)
         spread = [metric for metric in metrics if any(record.spread(metric) is not None for record in records)]
+        disturbed = dict.fromkeys(metric for record in records for metric in record.undisturbed)
         tested = dict.fromkeys(metric for record in records for metric in record.retrained)
         return [
             {
@@ -156,6 +157,7 @@ class Run:
                 "on_front": record.id in front,
                 **{metric: self.plain_value(metric, record.metrics.get(metric)) for metric in metrics},
                 **{f"{metric}_spread": record.spread(metric) for metric in spread},
+                **{f"{metric}_undisturbed": record.undisturbed.get(metric) for metric in disturbed},
                 **{f"test_{metric}": record.retrained.get(metric) for metric in tested},
                 "tied_with": list(ties.get(record.id, ())),
                 "genotype": list(record.candidate.genotype.genes),
@@ -187,7 +189,8 @@ class Run:
         volumes: list[float] = []
         for record in self.records:
             if record.state is not RecordState.ASKED:
-                grew = not violations(self.constraints, record.metrics) and archive.add(record)
+                is_kept = not violations(self.constraints, record.metrics, record.undisturbed)
+                grew = is_kept and archive.add(record)
                 volumes.append(archive.hypervolume(point) if grew or not volumes else volumes[-1])
         return np.array(volumes)
 

@@ -81,12 +81,26 @@ class Violation:
         return f"{self.metric} = {self.value:g} is under its minimum {self.min:g}"
 
 
-def violations(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> tuple[Violation, ...]:
-    """Return the bounds that the known `metrics` break; metrics not yet known break none."""
+def violations(
+    constraints: Sequence[Constraint], metrics: Mapping[str, float], undisturbed: Mapping[str, float] | None = None
+) -> tuple[Violation, ...]:
+    """Return the bounds that the known `metrics` break; metrics not yet known break none.
+
+    Args:
+        constraints: The bounds.
+        metrics: By name.
+        undisturbed: As `Record.undisturbed`: the truth lies somewhere from here to the value in `metrics`, so a
+            bound is broken only if all of that range is outside.
+    """
     broken = []
     for constraint in constraints:
         value = metrics.get(constraint.metric)
-        if value is not None and (amount := constraint.violation(value)) > 0:
+        if value is None:
+            continue
+        lowest = (undisturbed or {}).get(constraint.metric, value)
+        if constraint.max is not None and value > constraint.max:
+            value = max(lowest, constraint.max)
+        if (amount := constraint.violation(value)) > 0:
             broken.append(Violation(constraint.metric, value, constraint.min, constraint.max, amount))
     return tuple(broken)
 

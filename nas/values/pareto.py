@@ -97,6 +97,6 @@ def pareto_front(
 
     A record whose metrics, measured again, no longer keep `constraints` does not stand on the front.
     """
-    kept = [r for r in records if r.is_complete and not violations(constraints, r.metrics)]
+    kept = [r for r in records if r.is_complete and not violations(constraints, r.metrics, r.undisturbed)]
     on_front = non_dominated(to_losses(objectives, [record.metrics for record in kept]))
     return tuple(record for record, stands in zip(kept, on_front, strict=True) if stands)

@@ -3,11 +3,12 @@
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from latency.timing.stats import is_disturbed, undisturbed_ms
 from nas.values.objectives import Violation
 from search_spaces.genotype import Genotype
 
@@ -92,6 +93,13 @@ class Observation:
             raise ValueError(f"{self.metric} must be finite, got {self.value}")
 
 
+def undisturbed_parts(readings: Iterable[tuple[str, float, Mapping[str, Any]]]) -> dict[str, float]:
+    """Return `Record.undisturbed` of readings given as metric, value and conditions."""
+    return {
+        metric: undisturbed_ms(value, conditions) for metric, value, conditions in readings if is_disturbed(conditions)
+    }
+
+
 def epoch_loss(epoch: int) -> str:
     """Return the metric under which a training's mean loss over one epoch, from 1, is observed.
 
@@ -157,6 +165,13 @@ class Record:
     def id(self) -> str:
         """The candidate's id."""
         return self.candidate.id
+
+    @property
+    def undisturbed(self) -> dict[str, float]:
+        """By metric, for readings that something disturbed: the value with nothing beside it, as far as can be told."""
+        return undisturbed_parts(
+            (metric, value, self.conditions.get(metric, {})) for metric, value in self.metrics.items()
+        )
 
     def spread(self, metric: str) -> float | None:
         """Return the standard deviation of a metric over several seeds; `None` where it is of one training."""

@@ -87,3 +87,13 @@ def test_every_pair_has_its_file_with_a_plain_name(run, tmp_path):
         "front_latency_ms_over_latency_ms_the_phone_1.png",
         "hypervolume.png",
     ]
+
+
+def test_what_stays_disturbed_is_ringed(run):
+    accuracy, latency = run.objectives
+    assert "disturbed reading" not in collections(draw_pair(run, latency, accuracy).axes[0])
+    conditions = {"latency_ms": {"is_disturbed": True, "undisturbed_ms": 0.001}}
+    records = [dataclasses.replace(r, conditions=conditions) if r.id == run.knee.id else r for r in run.records]
+    busy = dataclasses.replace(run, records=tuple(records))
+    drawn = collections(draw_pair(busy, latency, accuracy).axes[0])["disturbed reading"]
+    np.testing.assert_array_equal(drawn, points(run, [run.knee]))

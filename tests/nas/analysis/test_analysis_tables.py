@@ -140,3 +140,31 @@ def test_csv_of_an_empty_front_has_no_rows(run):
     assert to_json(empty) == "[]"
     assert summary_lines(empty)[0] == "No candidates yet."
     assert "Pareto front of tiny" in printed(front_table(empty), 80)
+
+
+def disturbed(run):
+    """Return the run as if its knee had been measured on a busy machine."""
+    conditions = {"latency_ms": {"is_disturbed": True, "undisturbed_ms": 0.001}}
+    records = tuple(
+        dataclasses.replace(record, conditions=conditions) if record.id == run.knee.id else record
+        for record in run.records
+    )
+    return dataclasses.replace(run, records=records)
+
+
+def test_what_stays_disturbed_is_marked_and_the_mark_explained(run):
+    knee, busy = run.knee, disturbed(run)
+    mark = f"{format_value('latency_ms', knee.metrics['latency_ms'])} !"
+    for table in (front_table, records_table):
+        assert mark in printed(table(busy), 200)
+        assert printed(table(busy), 200).count("ms !") == 1
+        assert "! something else ran meanwhile" in printed(table(busy), 200)
+        assert "!" not in printed(table(run), 200)
+
+
+def test_what_stays_disturbed_says_so_in_json_and_csv(run):
+    knee, busy = run.knee, disturbed(run)
+    told = {row["candidate"]: row["latency_ms_undisturbed"] for row in json.loads(to_json(busy))}
+    assert told == {record.id: 0.001 if record.id == knee.id else None for record in run.front}
+    rows = {row["candidate"]: row["latency_ms_undisturbed"] for row in csv.DictReader(io.StringIO(to_csv(busy)))}
+    assert rows == {record.id: "0.001" if record.id == knee.id else "" for record in run.front}

@@ -11,6 +11,7 @@ from PIL import Image
 from nas.config import RunConfig, differences, load_config
 from nas.config.kinds import options_model
 from nas.errors import ConfigurationError, InputError
+from nas.pretrained.teacher_form import ChannelOrder, OutputForm, TeacherForm
 from nas.registry import KINDS
 from nas.tasks import TASKS
 from nas.torch_tools import resolve_device
@@ -296,6 +297,48 @@ def test_an_onnx_teacher_is_given_and_not_trained(tmp_path: Path) -> None:
         "x.yaml:15: teacher.weights: an ONNX file has its own; leave them out.",
         "x.yaml:16: teacher.recipe: given weights need no training; leave one out.",
     ]
+
+
+TEACHER = """\
+import torch
+
+def network(in_channels, n_classes, *, width: int = 4):
+    return torch.nn.Conv2d(in_channels, n_classes, width)
+
+def number(in_channels, n_classes):
+    return 3
+"""
+
+
+def test_a_function_of_ones_own_makes_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_teacher.py").write_text(TEACHER, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    form = "  mean: [0.1, 0.2, 0.3]\n  std: [1, 1, 1]\n  channel_order: bgr\n  output: one_logit"
+    given = f"kind: own_teacher:network\n  width: 5\n  weights: t.safetensors\n{form}"
+    text = FACES.replace("kind: unet\n  recipe:\n    batch_size: 16", given)
+    config = load_config(write(tmp_path, text), trust_code=True)
+    assert config.teacher is not None
+    assert config.teacher.build(3, 2).weight.shape == (2, 3, 5, 5)
+    assert config.teacher.form == TeacherForm((0.1, 0.2, 0.3), (1.0,) * 3, ChannelOrder.BGR, OutputForm.ONE_LOGIT)
+    assert load_config(write(tmp_path, config.to_yaml()), trust_code=True) == config
+    assert faults_of(tmp_path, text.replace("  channel_order: bgr", "  channel_order: gbr"), trust_code=True) == [
+        "x.yaml:16: teacher.channel_order must be one of 'rgb', 'bgr', got 'gbr'. Did you mean 'rgb'?"
+    ]
+    assert faults_of(tmp_path, text.replace("  weights: t.safetensors\n", ""), trust_code=True)[0] == (
+        "x.yaml:13: teacher.mean: a teacher that is trained here takes and gives what all networks do; leave it out."
+    )
+    assert faults_of(tmp_path, text.replace(":network\n  width: 5", ":number"), trust_code=True) == [
+        "x.yaml:11: teacher.kind: 'own_teacher:number' must return a torch.nn.Module, it returns int."
+    ]
+
+
+def test_a_ray_of_its_own_and_a_device_exclude_each_other(tmp_path: Path) -> None:
+    text = FACES[: FACES.index("execution:")] if "execution:" in FACES else FACES
+    local = f"{text}execution: {{kind: ray, address: local}}\n"
+    (fault,) = faults_of(tmp_path, local)
+    assert "execution.address: local excludes the device" in fault
+    assert "take kind: process_pool" in fault
+    load_config(write(tmp_path, local.replace("local}", "auto}")))
 
 
 @pytest.mark.parametrize("space", ["{kind: integers}", "{kind: segmentation_cell, encoder_width: [8, 16]}"])

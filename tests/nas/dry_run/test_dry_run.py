@@ -74,6 +74,12 @@ def test_seeds_references_and_the_front_are_counted_and_said():
     } <= set(estimate.lines())
 
 
+def test_the_sample_for_the_reference_point_is_counted_and_said():
+    estimate = dataclasses.replace(PLAIN, n_reference_sample=8)
+    assert estimate.total_s == pytest.approx(PLAIN.total_s + 8 * 1.0)
+    assert "hypervolume  8 s for its reference point: 8 networks measured" in estimate.lines()
+
+
 @pytest.mark.parametrize(("budget_s", "total_s", "ends"), [(20.0, 100.0, "it ends"), (60.0, 130.0, "the search ends")])
 def test_the_budgets_hours_cap_the_search_and_nothing_else(budget_s, total_s, ends):
     estimate = dataclasses.replace(PLAIN, budget="hours 1", budget_s=budget_s)
@@ -128,6 +134,7 @@ def test_nothing_is_written_and_steps_are_those_of_the_recipe(tiny_config, tmp_p
     assert list(estimate.artifacts) == ["decoding", "teacher", "its outputs"]
     assert min(estimate.artifacts.values()) > 0
     assert estimate.found == ()
+    assert estimate.n_reference_sample == 0  # a bound tells the point
     assert all(cost.training.step_s > 0 and cost.measuring_s > 0 for cost in estimate.sampled)
     assert estimate.references["resnet"].training.n_steps == 6
     assert (estimate.n_seeds, estimate.n_front_seeds, estimate.measures_front) == (2, 3, True)
@@ -222,3 +229,13 @@ def test_a_live_teacher_is_part_of_every_step(tiny_config, monkeypatch):
         *given, teacher=teacher, **options))  # fmt: skip
     estimate_costs(load_config(tiny_config, ["distillation={teacher: live}"]))
     assert {type(teacher).__name__ for teacher in asked} == {"ResNet", "NoneType"}  # its own training has none
+
+
+def test_without_a_bound_a_sample_is_measured_first_unless_the_run_has_its_point(tiny_config):
+    overrides = ["constraints=[]", "controller.n_generations=1"]
+    config = load_config(tiny_config, overrides)
+    assert estimate_costs(config).n_reference_sample == 8
+    given = load_config(tiny_config, [*overrides, "reference_point={latency_ms: 1.0}"])
+    assert estimate_costs(given).n_reference_sample == 0
+    nas.run_search(tiny_config, tiny_config.parent / "run", overrides=overrides)
+    assert estimate_costs(config, run=nas.load_run(tiny_config.parent / "run")).n_reference_sample == 0

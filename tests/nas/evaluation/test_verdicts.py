@@ -1,5 +1,7 @@
 """The rules of verdicts, each by itself; executors' tests hold them together."""
 
+import dataclasses
+
 import pytest
 
 from nas.errors import DataError
@@ -22,11 +24,32 @@ def error_handled(error):
 
 
 def test_bounds_hold_for_what_is_known_alone():
-    assert verdicts.after_readings(JOB, {"score": 9.0}) is None
-    assert verdicts.after_readings(JOB, {"cost": 3.0}) is None
-    end = verdicts.after_readings(JOB, {"cost": 3.5})
+    def after(**metrics):
+        return verdicts.after_readings(dataclasses.replace(JOB, metrics=metrics))
+
+    assert after(score=9.0) is None
+    assert after(cost=3.0) is None
+    end = after(cost=3.5)
     assert (end.candidate, end.state, end.attempts) == (CANDIDATE.id, RecordState.INFEASIBLE, 2)
     assert [(v.metric, v.value, v.max) for v in end.violations] == [("cost", 3.5, 3.0)]
+
+
+def test_a_disturbed_reading_breaks_a_bound_by_its_undisturbed_part_alone_and_none_before_it_is_repeated():
+    def after(cost, undisturbed, **options):
+        job = dataclasses.replace(JOB, metrics={"cost": cost}, undisturbed={"cost": undisturbed})
+        return verdicts.after_readings(job, **options)
+
+    assert after(12.3, 2.6) is None
+    assert after(12.3, 3.0) is None
+    (violation,) = after(12.3, 4.5).violations
+    assert (violation.value, violation.amount) == (4.5, 0.5)
+    assert after(12.3, 4.5, repeats_follow=True) is None
+
+
+def test_a_range_of_readings_that_touches_both_bounds_breaks_none():
+    narrow = dataclasses.replace(JOB, constraints=(Constraint("cost", min=2.0, max=3.0),))
+    job = dataclasses.replace(narrow, metrics={"cost": 5.0}, undisturbed={"cost": 1.0})
+    assert verdicts.after_readings(job) is None
 
 
 def test_an_error_is_the_candidates_failure_unless_it_stops_it_early_or_is_the_users():

@@ -15,6 +15,7 @@ from nas.errors import InputError
 from nas.exporters.onnx_file import ImageNetwork
 from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
 from nas.pretrained.teacher import Teacher, TeacherOutputs, TeacherSpec
+from nas.pretrained.teacher_form import ChannelOrder, FormedTeacher, OutputForm, TeacherForm
 from nas.search.listener import SearchListener
 from nas.tasks import Classification, Segmentation
 from nas.torch_tools import load_weights, save_weights
@@ -143,7 +144,7 @@ def onnx_file(tmp_path, *shape, **options):
 
 def test_an_onnx_file_says_what_its_network_does_of_images_as_it_was_trained_with(setting, cache, tmp_path):
     path = onnx_file(tmp_path, 10)
-    spec = TeacherSpec("onnx", {"path": path, "mean": (0.25,), "std": (0.5,)})
+    spec = TeacherSpec("onnx", {"path": path}, form=TeacherForm((0.25,), (0.5,)))
     teacher = Teacher(cache, setting, spec)
     assert (teacher.path, teacher.is_made) == (path, True)
     logits = np.load(outputs(teacher, setting.train))
@@ -158,7 +159,7 @@ def test_a_file_of_a_fixed_batch_takes_any(setting, tmp_path):
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
     onnx.save(model, path)
     teacher = OnnxTeacher(1, 10, path=path)
-    teacher.open(setting.normalization)
+    teacher.open()
     x = torch.randn(7, 1, 28, 28)
     expected = torch.cat([teacher(x[:3]), teacher(x[3:6]), teacher(x[6:])])
     assert teacher(x).shape == (7, 10)
@@ -228,8 +229,9 @@ def test_logits_that_half_precision_cannot_hold_are_refused(setting, cache, tmp_
     with pytest.raises(
         InputError, match=r"teacher\.onnx: the teacher's logits must lie within \+-65,504, got [\d,]{9,}\."
     ):
-        report(TeacherSpec("onnx", {"path": path, "mean": (0.0,), "std": (1e-6,)}), setting, cache)
-    late = TeacherSpec("onnx", {"path": path, "mean": (first_mean(setting),), "std": (1e-6,)})  # not of the first image
+        report(TeacherSpec("onnx", {"path": path}, form=TeacherForm((0.0,), (1e-6,))), setting, cache)
+    not_the_first_image = TeacherForm((first_mean(setting),), (1e-6,))
+    late = TeacherSpec("onnx", {"path": path}, form=not_the_first_image)
     teacher, _ = made(late, setting, cache)
     with pytest.raises(InputError, match=r"teacher\.onnx: the teacher's logits must lie within"):
         outputs(teacher, setting.train)
@@ -243,8 +245,8 @@ class Root(nn.Module):
 def test_outputs_that_are_no_numbers_are_refused(setting, cache, tmp_path):
     path = onnx_file(tmp_path, 10, last=Root())
     with pytest.raises(InputError, match=r"teacher\.onnx: the teacher must give finite logits, it gives NaN"):
-        report(TeacherSpec("onnx", {"path": path, "mean": (1.0,), "std": (0.1,)}), setting, cache)
-    late = TeacherSpec("onnx", {"path": path, "mean": (first_mean(setting),), "std": (0.01,)})
+        report(TeacherSpec("onnx", {"path": path}, form=TeacherForm((1.0,), (0.1,))), setting, cache)
+    late = TeacherSpec("onnx", {"path": path}, form=TeacherForm((first_mean(setting),), (0.01,)))
     with pytest.raises(
         InputError, match=r"teacher\.onnx: the teacher cannot be scored on the validation split: .* NaN"
     ):
@@ -274,7 +276,7 @@ def test_a_file_for_other_images_is_the_users_fault(setting, cache, tmp_path):
     ):
         report(TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx"}), setting, cache)
     with pytest.raises(InputError, match=r"teacher\.mean must have a value for each channel: the images have 1, got 3"):
-        spec = TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx", "mean": (0.5,) * 3, "std": (1.0,) * 3})
+        spec = TeacherSpec("onnx", {"path": tmp_path / "rgb.onnx"}, form=TeacherForm((0.5,) * 3, (1.0,) * 3))
         report(spec, setting, cache)
 
 
@@ -301,3 +303,109 @@ def test_logits_are_the_models_for_every_image_in_order(setting, cache, split):
     np.testing.assert_allclose(logits, expected, atol=5e-3, rtol=5e-3)
     before = path.stat().st_mtime_ns
     assert outputs(teacher, examples).stat().st_mtime_ns == before
+
+
+def faces_setting(setting, cache, n_classes=8):
+    faces = SyntheticFaces(image_size=32, n_train=4, n_validation=2)
+    train, validation = (cache_examples(cache, faces, split) for split in (Split.TRAIN, Split.VALIDATION))
+    return dataclasses.replace(
+        setting,
+        train=train,
+        validation=validation,
+        normalization=Normalization.of(train.load().images),
+        task=Segmentation(faces.class_names[:n_classes]),
+        in_channels=3,
+        n_classes=n_classes,
+    )
+
+
+class Colours(nn.Module):
+    """Gives the pixels of its images, each channel so many times."""
+
+    def __init__(self, in_channels=3, n_classes=8, *, times: int = 3):
+        super().__init__()
+        self.times = times
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return (self.scale * x).repeat(1, self.times, 1, 1)[:, :8]
+
+
+def colours(in_channels, n_classes, times: int = 3):
+    return Colours(in_channels, n_classes, times=times)
+
+
+FORM = TeacherForm((0.1, 0.2, 0.3), (0.5, 0.25, 1.0), ChannelOrder.BGR)
+
+
+def test_a_teacher_gets_images_as_it_was_trained_with(setting, cache, tmp_path):
+    dense = faces_setting(setting, cache)
+    write_onnx(Colours().eval(), (3, 32, 32), tmp_path / "bgr.onnx")
+    save_weights(Colours(), tmp_path / "bgr.safetensors")
+    own = TeacherSpec(f"{__name__}:colours", {"times": 3}, weights=tmp_path / "bgr.safetensors", form=FORM)
+    images = dense.train.load().images
+    bgr = images.flip(1).numpy() / 255
+    expected = (bgr - np.array(FORM.mean).reshape(3, 1, 1)) / np.array(FORM.std).reshape(3, 1, 1)
+    for spec in (TeacherSpec("onnx", {"path": tmp_path / "bgr.onnx"}, form=FORM), own):
+        model = Teacher(cache, dense, spec).load()
+        (logits,) = predict(model, images, dense.normalization)
+        np.testing.assert_allclose(logits[:, :3], expected, atol=1e-5)
+        assert Teacher(cache, dense, spec).report(SearchListener()).n_params == 1
+    plain = dataclasses.replace(own, form=TeacherForm())
+    assert Teacher(cache, dense, plain).outputs_depend_on != Teacher(cache, dense, own).outputs_depend_on
+
+
+def formed(output, values, n_classes=2):
+    """Return the logits that a network of one channel is taken to give."""
+    constant = nn.Module()
+    constant.forward = lambda images: values
+    form = TeacherForm(output=output)
+    normalization = Normalization((0.0,) * 3, (1.0,) * 3)
+    sizes = {"in_channels": 3, "n_classes": n_classes}
+    return FormedTeacher(constant, form, normalization, **sizes, source="mine.onnx")(torch.zeros(len(values), 3, 2, 2))
+
+
+def test_one_channel_tells_two_classes_apart():
+    probabilities = torch.tensor([0.0, 0.1, 0.5, 0.999, 1.0]).view(-1, 1, 1, 1)
+    logits = formed(OutputForm.SIGMOID, probabilities)
+    torch.testing.assert_close(logits.softmax(dim=1)[:, 1:], probabilities, atol=2e-6, rtol=0)
+    assert logits.isfinite().all()
+    own = torch.tensor([-3.0, 2.0]).view(-1, 1, 1, 1)
+    torch.testing.assert_close(formed(OutputForm.ONE_LOGIT, own), torch.cat([0 * own, own], dim=1))
+
+
+@pytest.mark.parametrize(
+    ("output", "shape", "n_classes", "message"),
+    [
+        (
+            OutputForm.SIGMOID,
+            (2, 1, 4, 4),
+            2,
+            r"mine\.onnx: .*must lie between 0 and 1, .* gives 1\.5 .. 1\.5",
+        ),
+        (OutputForm.SIGMOID, (2, 3, 4, 4), 2, r"sigmoid needs one channel, the network gives 3 x 4 x 4"),
+        (OutputForm.ONE_LOGIT, (2, 2, 4, 4), 2, r"one_logit needs one channel, the network gives 2 x 4 x 4"),
+        (OutputForm.ONE_LOGIT, (2, 1, 4, 4), 8, r"one_logit tells two classes apart, the data has 8"),
+    ],
+)
+def test_an_output_of_another_form_than_told_is_refused(output, shape, n_classes, message):
+    with pytest.raises(InputError, match=message):
+        formed(output, torch.full(shape, 1.5), n_classes)
+
+
+def test_bgr_is_of_three_channels(setting, cache, tmp_path):
+    spec = TeacherSpec("onnx", {"path": onnx_file(tmp_path, 10)}, form=TeacherForm(channel_order=ChannelOrder.BGR))
+    with pytest.raises(InputError, match=r"teacher\.channel_order: bgr is of images with 3 channels, these have 1"):
+        report(spec, setting, cache)
+
+
+def test_a_file_with_weights_among_its_inputs_is_opened_silently(tmp_path, capfd):
+    model = onnx.load(onnx_file(tmp_path, 10))
+    (weight, *_) = model.graph.initializer
+    value = onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+    model.graph.input.append(value)  # as exporters of ONNX's first years wrote it
+    onnx.save(model, tmp_path / "old.onnx")
+    teacher = OnnxTeacher(1, 10, path=tmp_path / "old.onnx")
+    teacher.open()
+    assert teacher(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    assert capfd.readouterr() == ("", "")

@@ -127,3 +127,14 @@ def test_a_store_of_another_version_is_refused(tmp_path):
     db.close()
     with pytest.raises(RunFolderError, match="store version 99"):
         RunStore(tmp_path / "store.sqlite")
+
+
+def test_conditions_may_be_truth_values_and_nothing(tmp_path):
+    # As a measured device gives them.
+    conditions = {"is_disturbed": True, "is_stable": False, "graph": None, "undisturbed_ms": 2.5}
+    one = candidate(0, 1, 2)
+    with RunStore(tmp_path / "store.sqlite") as store:
+        store.add_batch([one], batch=0)
+        store.add_observations([Observation(one.id, "device:phone", 1, "latency_ms", 12.0, conditions)])
+        assert store.record(one.id).conditions == {"latency_ms": conditions}
+        assert store.record(one.id).undisturbed == {"latency_ms": 2.5}
