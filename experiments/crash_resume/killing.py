@@ -107,6 +107,7 @@ def _run(arguments: Sequence[str], folder: Path, mark: str) -> None:
         log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for descriptor in (1, 2):
             os.dup2(log, descriptor)
+        sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", closefd=False) for descriptor in (1, 2))
         sys.argv = ["nas", *arguments]
         cli.main()
         code = 0
@@ -117,6 +118,7 @@ def _run(arguments: Sequence[str], folder: Path, mark: str) -> None:
     finally:
         atexit._run_exitfuncs()
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 

@@ -198,7 +198,7 @@ class RunConfig(Section):
         controller: Chooses what to evaluate.
         scheduling: `generational`: a batch at a time; `steady_state`: a new candidate for each that ended.
         budget: At which the search stops asking; by default at none.
-        execution: Where candidates are evaluated; by default one after the other in this process.
+        execution: Where candidates are evaluated; by default one after the other.
         seeds_per_candidate: Trainings of each candidate, each under a seed of its own; their mean score is what counts.
         front_seeds: Trainings of each member of the final front under seeds that played no part in its selection; their
             mean takes the place of its score.

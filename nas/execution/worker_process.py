@@ -9,12 +9,13 @@ import contextlib
 import math
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import connection, forkserver, spawn
+from multiprocessing import forkserver, spawn
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
@@ -75,9 +76,14 @@ class WorkerProcess:
 
         A worker's death is waited for by itself: a child of its own may keep the connection open.
         """
-        owners = {source: worker for worker in workers for source in (worker._connection, worker.process.sentinel)}
-        ready = connection.wait(list(owners), seconds)
-        return list(dict.fromkeys(owners[source] for source in ready))
+        poller = select.poll()  # quicker than multiprocessing's `wait`, and near-free evaluations are many
+        owners: dict[int, WorkerProcess] = {}
+        for worker in workers:
+            for source in (worker._connection.fileno(), worker.process.sentinel):
+                owners[source] = worker
+                poller.register(source, select.POLLIN)
+        ready = poller.poll(None if seconds is None else math.ceil(seconds * 1000))
+        return list(dict.fromkeys(owners[source] for source, _ in ready))
 
     def start(self, evaluator: Evaluator, job: Job) -> None:
         """Give the process a job.
@@ -112,7 +118,9 @@ class WorkerProcess:
             LostProcessError: If the process died or cannot be understood.
             Exception: What ended a job or a call without a verdict on the candidate.
         """
-        if not self._connection.poll():  # its last words come before its end
+        poller = select.poll()
+        poller.register(self._connection.fileno(), select.POLLIN)
+        if not poller.poll(0):  # its last words come before its end
             raise LostProcessError(f"died {self._exit_reason()}")
         try:
             message = self._connection.recv()
