@@ -23,7 +23,7 @@ from torch import nn
 from nas.training_layout import RightGradients
 
 # Images, pixels of a side. What goes wrong depends on how much work there is, and on whether a stride divides the side.
-_BATCHES = ((3, 15), (4, 8), (8, 32), (4, 64), (1, 96))
+_BATCHES = ((3, 15), (8, 32), (3, 96))
 _MAX_RELATIVE_ERROR = {"float32": 1e-4, "bfloat16": 2e-2}
 _INSTRUCTIONS = "ONEDNN_MAX_CPU_ISA"
 
@@ -149,10 +149,11 @@ def main() -> None:
 
 
 def _by_channels() -> Iterator[ConvolutionKind]:
-    """Yield the commonest kinds for each number of channels that are read, and that are written."""
+    """Yield the commonest kinds for all numbers of channels, most of them for the one that fails on some machines."""
     for n_threads, transposed, kernel, stride in itertools.product((1, 2), (False, True), (1, 3), (1, 2)):
         for channels in range(1, 25):
-            for pair in ((channels, 8), (8, channels)) if stride > 1 else ((channels, 25 - channels),):
+            few = ((channels, 8), (8, channels)) if (kernel, stride) == (1, 2) else ()
+            for pair in ((channels, 25 - channels), *few):
                 yield _kind(*pair, (kernel, kernel), (stride, stride), transposed=transposed, n_threads=n_threads)
 
 
@@ -162,7 +163,7 @@ def _by_shape() -> Iterator[ConvolutionKind]:
     shapes = [(kernel, (stride, stride), (1, 1)) for kernel in kernels for stride in (1, 2)]
     shapes += [((kernel, kernel), stride, (1, 1)) for kernel in (1, 3) for stride in ((2, 1), (1, 2), (3, 3))]
     shapes += [((3, 3), (stride, stride), (2, 2)) for stride in (1, 2)]
-    for channels, n_threads in itertools.product(((1, 12), (4, 3), (7, 16), (20, 9)), (1, 2)):
+    for channels, n_threads in itertools.product(((4, 12), (20, 9)), (1, 2)):
         for (kernel, stride, dilation), transposed in itertools.product(shapes, (False, True)):
             yield _kind(*channels, kernel, stride, dilation, transposed=transposed, n_threads=n_threads)
         yield ConvolutionKind(*channels, (1, 1), (2, 2), (1, 1), n_threads=n_threads)  # padded
