@@ -152,7 +152,7 @@ def _by_channels() -> Iterator[ConvolutionKind]:
     """Yield the commonest kinds for all numbers of channels, most of them for the one that fails on some machines."""
     for n_threads, transposed, kernel, stride in itertools.product((1, 2), (False, True), (1, 3), (1, 2)):
         for channels in range(1, 25):
-            few = ((channels, 8), (8, channels)) if (kernel, stride) == (1, 2) else ()
+            few: tuple[tuple[int, int], ...] = ((channels, 8), (8, channels)) if (kernel, stride) == (1, 2) else ()
             for pair in ((channels, 25 - channels), *few):
                 yield _kind(*pair, (kernel, kernel), (stride, stride), transposed=transposed, n_threads=n_threads)
 
