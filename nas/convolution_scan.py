@@ -123,7 +123,7 @@ def all_kinds() -> tuple[ConvolutionKind, ...]:
 
 def few_kinds() -> tuple[ConvolutionKind, ...]:
     """Return kinds that are known to fail without the guard, and their neighbours: a scan of seconds."""
-    channels = ((1, 8), (7, 16), (12, 4), (16, 8))
+    channels = ((1, 8), (12, 4))
     return tuple(
         ConvolutionKind(
             *(pair[::-1] if transposed else pair), stride=stride, transposed=transposed, n_threads=n_threads
@@ -137,6 +137,7 @@ def few_kinds() -> tuple[ConvolutionKind, ...]:
 def main() -> None:
     """Scan, print what fails, and exit with 1 if something does in trainings."""
     arguments = _arguments()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or threads of short processes spin longer than they compute
     kinds = few_kinds() if arguments.few else all_kinds()
     found = {"as_trained": scan(kinds, time_limit_s=arguments.time_limit_s)}
     if arguments.unguarded:
