@@ -3,7 +3,8 @@
 import multiprocessing
 import os
 import statistics
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,9 @@ from experiments.common import machine, parser, report
 from experiments.instruction_sets.training import scores
 from nas.config import load_config
 
-_OWN = "own"
 # What oneDNN, torch's own kernels and MKL may use.
-_LIMITS: dict[str, Mapping[str, str]] = {
-    "SSE41": {
-        "ONEDNN_MAX_CPU_ISA": "SSE41",
-        "ATEN_CPU_CAPABILITY": "default",
-        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
-    },
-    "AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
-    _OWN: {},
-}
+_SSE41 = {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
+_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 
 def scores_under(limits: Mapping[str, str], *arguments: Any) -> list[list[float]]:
@@ -40,6 +33,12 @@ def scores_under(limits: Mapping[str, str], *arguments: Any) -> list[list[float]
                 os.environ[name] = value
 
 
+def differences(first: Sequence[float], *others: Sequence[float]) -> dict[str, float]:
+    """Return how far the scores of a candidate lie apart: the mean over candidates, and the largest."""
+    spreads = [max(values) - min(values) for values in zip(first, *others, strict=True)]
+    return {"mean": statistics.mean(spreads), "largest": max(spreads)}
+
+
 def main() -> None:
     """Train the candidates under each instruction set, and under another seed, and compare."""
     arguments = parser(__doc__ or "")
@@ -47,17 +46,26 @@ def main() -> None:
     arguments.add_argument("--n-candidates", type=int, default=8)
     options = arguments.parse_args()
     seed = load_config(options.config).seed
-    found = {}
-    for name, limits in _LIMITS.items():
-        seeds = (seed, seed + 1) if name == _OWN else (seed,)
-        found[name], *other_seed = scores_under(limits, options.config, seeds, options.n_candidates)
-    spreads = [max(values) - min(values) for values in zip(*found.values(), strict=True)]
-    of_seeds = [abs(ours - other) for ours, other in zip(found[_OWN], other_seed[0], strict=True)]
+    what = (options.config, (seed,), options.n_candidates)
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        both_seeds = (options.config, (seed, seed + 1), options.n_candidates)
+        own, other_seed = scores_under({}, root / "shared" / "own", *both_seeds)  # makes teacher and encoder for all
+        (sse41,) = scores_under(_SSE41, root / "shared" / "sse41", *what)
+        (avx2,) = scores_under(_AVX2, root / "shared" / "avx2", *what)
+        (avx2_throughout,) = scores_under(_AVX2, root / "avx2" / "avx2", *what)
     result = {
         "config": str(options.config),
-        "scores": {**found, "own, another seed": other_seed[0]},
-        "between_instruction_sets": {"mean": statistics.mean(spreads), "largest": max(spreads)},
-        "between_seeds": {"mean": statistics.mean(of_seeds), "largest": max(of_seeds)},
+        "scores": {
+            "own": own,
+            "AVX2": avx2,
+            "SSE41": sse41,
+            "AVX2, teacher and encoder too": avx2_throughout,
+            "own, another seed": other_seed,
+        },
+        "between_instruction_sets": differences(own, avx2, sse41),
+        "with_teacher_and_encoder": differences(own, avx2_throughout),
+        "between_seeds": differences(own, other_seed),
         "machine": machine(),
     }
     report(result, options)

@@ -1,7 +1,6 @@
 """The trainings of this experiment, in a module that a process of its own can import."""
 
 import itertools
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +15,17 @@ from nas.values.records import Candidate
 _METRIC = "mean_iou"
 
 
-def scores(config_file: Path, seeds: Sequence[int], n_candidates: int) -> list[list[float]]:
-    """Return for each seed the candidates' scores after their quick training, teacher and encoder trained before."""
+def scores(folder: Path, config_file: Path, seeds: Sequence[int], n_candidates: int) -> list[list[float]]:
+    """Return for each seed the scores of the same candidates after their quick training.
+
+    Args:
+        folder: Of a new run. Runs beside it share their teacher and their encoder with it.
+        config_file: Of a segmentation.
+        seeds: Of the candidates' trainings.
+        n_candidates: How many to draw, inside the limits of the configuration.
+    """
     config = load_config(config_file)
-    with tempfile.TemporaryDirectory() as temporary, RunFolder.write(Path(temporary) / "run") as run:
+    with RunFolder.write(folder) as run:
         parts = assembly.search_parts(config, run)
         rng = np.random.default_rng(config.seed)
         space = config.search_space.instance

@@ -24,7 +24,7 @@ from torch import nn
 from nas.training.layout import RightGradients
 
 # Images, pixels of a side. What goes wrong depends on how much work there is, and on whether a stride divides the side.
-_BATCHES = ((3, 15), (4, 8), (8, 32), (4, 64), (1, 96))
+_BATCHES = ((3, 15), (8, 32), (3, 96))
 _MAX_RELATIVE_ERROR = {"float32": 1e-4, "bfloat16": 2e-2}
 _INSTRUCTIONS = "ONEDNN_MAX_CPU_ISA"
 
@@ -124,7 +124,7 @@ def all_kinds() -> tuple[ConvolutionKind, ...]:
 
 def few_kinds() -> tuple[ConvolutionKind, ...]:
     """Return kinds that are known to fail without the guard, and their neighbours: a scan of seconds."""
-    channels = ((1, 8), (7, 16), (12, 4), (16, 8))
+    channels = ((1, 8), (12, 4))
     return tuple(
         ConvolutionKind(
             *(pair[::-1] if transposed else pair), stride=stride, transposed=transposed, n_threads=n_threads
@@ -138,6 +138,7 @@ def few_kinds() -> tuple[ConvolutionKind, ...]:
 def main() -> None:
     """Scan, print what fails, and exit with 1 if something does in trainings."""
     arguments = _arguments()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or threads of short processes spin longer than they compute
     kinds = few_kinds() if arguments.few else all_kinds()
     found = {"as_trained": scan(kinds, time_limit_s=arguments.time_limit_s)}
     if arguments.unguarded:
@@ -150,10 +151,11 @@ def main() -> None:
 
 
 def _by_channels() -> Iterator[ConvolutionKind]:
-    """Yield the commonest kinds for each number of channels that are read, and that are written."""
+    """Yield the commonest kinds for all numbers of channels, most of them for the one that fails on some machines."""
     for n_threads, transposed, kernel, stride in itertools.product((1, 2), (False, True), (1, 3), (1, 2)):
         for channels in range(1, 25):
-            for pair in ((channels, 8), (8, channels)) if stride > 1 else ((channels, 25 - channels),):
+            few: tuple[tuple[int, int], ...] = ((channels, 8), (8, channels)) if (kernel, stride) == (1, 2) else ()
+            for pair in ((channels, 25 - channels), *few):
                 yield _kind(*pair, (kernel, kernel), (stride, stride), transposed=transposed, n_threads=n_threads)
 
 
@@ -163,7 +165,7 @@ def _by_shape() -> Iterator[ConvolutionKind]:
     shapes = [(kernel, (stride, stride), (1, 1)) for kernel in kernels for stride in (1, 2)]
     shapes += [((kernel, kernel), stride, (1, 1)) for kernel in (1, 3) for stride in ((2, 1), (1, 2), (3, 3))]
     shapes += [((3, 3), (stride, stride), (2, 2)) for stride in (1, 2)]
-    for channels, n_threads in itertools.product(((1, 12), (4, 3), (7, 16), (20, 9)), (1, 2)):
+    for channels, n_threads in itertools.product(((4, 12), (20, 9)), (1, 2)):
         for (kernel, stride, dilation), transposed in itertools.product(shapes, (False, True)):
             yield _kind(*channels, kernel, stride, dilation, transposed=transposed, n_threads=n_threads)
         yield ConvolutionKind(*channels, (1, 1), (2, 2), (1, 1), n_threads=n_threads)  # padded
