@@ -19,7 +19,6 @@ from nas.analysis.tables import to_csv, to_json
 from nas.config import load_config
 from nas.data.decoding import decode_image, decode_mask, size_and_channels
 from nas.data.fashion_mnist import read_idx
-from nas.data.normalization import Normalization
 from nas.data.parquet_columns import class_names_in, columns_of, n_rows_of, read_images, read_labels
 from nas.pretrained.onnx_teacher import OnnxTeacher, external_files
 from nas.profiling.profile import read_genotype
@@ -64,7 +63,7 @@ def read_onnx(path):
 def read_teacher(path):
     external_files(path)
     teacher = OnnxTeacher(3, 2, path=path)
-    teacher.open(Normalization((0.5,) * 3, (0.5,) * 3))
+    teacher.open()
     return teacher.n_params
 
 

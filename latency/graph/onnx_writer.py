@@ -126,7 +126,7 @@ def _prepared(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[nn.Module
 def _failures_explained(model: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
     try:
         yield
-    except (OnnxExportError, TracingError):
+    except (OnnxExportError, TracingError, OSError):
         raise
     except Exception as fault:
         raise OnnxExportError(

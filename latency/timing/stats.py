@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from latency.timing.calls import CallTimes, median_interval
+from latency.timing.conditions import is_disturbed, undisturbed_ms
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,3 @@ class LatencyStats:
         if relative_interval is not None:
             certainty["is_stable"] = times.is_stable(relative_interval)
         return cls.from_times_s(times.times_s, {**conditions, **certainty})
-
-
-def is_disturbed(conditions: Mapping[str, Any]) -> bool:
-    """Return `LatencyStats.is_disturbed` of a reading of which the conditions were kept; unknown counts as no."""
-    return bool(conditions.get("is_disturbed", False))
-
-
-def undisturbed_ms(median_ms: float, conditions: Mapping[str, Any]) -> float:
-    """Return `LatencyStats.undisturbed_ms` of a reading of which median and conditions were kept."""
-    return min(median_ms, float(conditions.get("undisturbed_ms", median_ms)))

@@ -13,7 +13,7 @@ from torch import nn
 from latency.counting.complexity import count_model
 from latency.devices.base import Device
 from latency.errors import DeviceUnavailableError
-from latency.timing.stats import is_disturbed, undisturbed_ms
+from latency.timing.conditions import is_disturbed, undisturbed_ms
 from nas.data.base import Examples
 from nas.evaluation.base import Need, PrunedError, Stage, Subject
 from nas.evaluation.stopping_rules import interim_metric

@@ -148,12 +148,13 @@ class Teacher(Artifact):
     @property
     def outputs_depend_on(self) -> dict[str, Any]:
         """What determines its logits of an image, as part of a cache key."""
+        form = {} if self.spec.form == AS_NETWORKS_HERE else {"form": asdict(self.spec.form)}  # keys stay
         return {
             "weights": self.fingerprint,
             "kind": self.spec.kind,
             "options": dict(self.spec.options),
-            "form": asdict(self.spec.form),
             "normalization": asdict(self.setting.normalization),
+            **form,
         }
 
     def load(self) -> nn.Module:

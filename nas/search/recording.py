@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
-from latency.timing.stats import is_disturbed
+from latency.timing.conditions import is_disturbed
 from nas.evaluation.events import Ended, Event, Job, Progress, Reading
 from nas.search.listener import SearchListener
 from nas.search.parts import SearchParts

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from latency.timing.stats import undisturbed_ms
+from latency.timing.conditions import undisturbed_ms
 from nas.controllers.base import SearchProblem
 from nas.evaluation.base import Need
 from nas.evaluation.evaluator import Evaluator

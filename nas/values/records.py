@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from latency.timing.stats import is_disturbed, undisturbed_ms
+from latency.timing.conditions import is_disturbed, undisturbed_ms
 from nas.values.objectives import Violation
 from search_spaces.genotype import Genotype
 

