@@ -111,7 +111,8 @@ def test_every_command_stops_alike(tiny_config, tiny_run, tmp_path, number, name
     assert set(before) <= set(tmp_path.rglob("*"))
 
 
-def test_the_first_signal_stops_and_later_ones_do_not_disturb_that():
+def test_the_first_signal_stops_and_later_ones_do_not_disturb_that(monkeypatch):
+    monkeypatch.setattr("nas.cli.signals._GRACE_S", 3600.0)  # this process goes on
     with pytest.raises(Stopped), StopSignals() as signals:
         try:
             signal.raise_signal(signal.SIGTERM)
