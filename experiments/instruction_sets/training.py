@@ -15,7 +15,9 @@ from nas.values.records import Candidate
 _METRIC = "mean_iou"
 
 
-def scores(folder: Path, config_file: Path, seeds: Sequence[int], n_candidates: int) -> list[list[float]]:
+def scores(
+    folder: Path, config_file: Path, seeds: Sequence[int], n_candidates: int, run_seed: int = 0
+) -> list[list[float]]:
     """Return for each seed the scores of the same candidates after their quick training.
 
     Args:
@@ -23,11 +25,12 @@ def scores(folder: Path, config_file: Path, seeds: Sequence[int], n_candidates: 
         config_file: Of a segmentation.
         seeds: Of the candidates' trainings.
         n_candidates: How many to draw, inside the limits of the configuration.
+        run_seed: Of the trainings of teacher and encoder.
     """
-    config = load_config(config_file)
+    config = load_config(config_file, [f"seed={run_seed}"])
     with RunFolder.write(folder) as run:
         parts = assembly.search_parts(config, run)
-        rng = np.random.default_rng(config.seed)
+        rng = np.random.default_rng(0)  # the same candidates whatever the seed
         space = config.search_space.instance
         drawn = dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(4 * n_candidates))
         genotypes = [genotype for genotype in drawn if parts.problem.keeps_cheap_bounds(genotype)][:n_candidates]
