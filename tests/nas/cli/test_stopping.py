@@ -70,10 +70,8 @@ def test_a_search_stops_within_seconds_and_says_how_to_resume(tiny_config, tmp_p
     options = ("--set", "controller.n_generations=300", "--set", "execution={kind: process_pool, n_workers: 2}")
     process = start("search", tiny_config, "--run-dir", path, *options, env={**os.environ, "STOPPING_TEST": str(path)})
     wait_for_line(process, "1/1200 ")
-    started = time.monotonic()
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
-    assert time.monotonic() - started < 60  # no more than a guard: 10 on an idle machine
     assert (process.returncode, err) == (CODES[number], "")
     assert "Everything computed so far is stored. To resume:" in out
     assert "--resume" in out
@@ -104,7 +102,7 @@ def test_every_command_stops_alike(tiny_config, tiny_run, tmp_path, number, name
     started = time.monotonic()
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert time.monotonic() - started < 60  # no more than a guard: 10 on an idle machine
+    assert time.monotonic() - started < 10
     assert (process.returncode, err) == (CODES[number], "")
     until_nobody_is_left(tmp_path)
     assert temporary_files(tmp_path) == []
