@@ -1,6 +1,8 @@
 """The short form of experiments/crash_resume: a few kills of each kind; and the experiment's own counting."""
 
+import multiprocessing
 import random
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -37,6 +39,12 @@ class Kills:
         return self.seconds
 
 
+def in_a_fresh_process(function, *arguments):
+    """Call `function` where commands can be forked: a used process would leave them its exit functions and threads."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(function, *arguments).result()
+
+
 TRIAL_AND_KIND = [
     (IN_ONE_PROCESS, "group"),
     pytest.param(WITH_WORKERS, "group", marks=pytest.mark.slow),
@@ -47,6 +55,10 @@ TRIAL_AND_KIND = [
 
 @pytest.mark.parametrize(("trial", "kind"), TRIAL_AND_KIND)
 def test_killed_and_resumed_a_search_ends_as_if_it_never_was(tmp_path, trial, kind):
+    in_a_fresh_process(check_that_kills_change_nothing, tmp_path, trial, kind)
+
+
+def check_that_kills_change_nothing(tmp_path, trial, kind):
     trial.prepare(tmp_path / "whole")
     whole = Command(trial.commands[0], tmp_path / "whole")
     assert whole.wait(300.0)
@@ -67,6 +79,10 @@ def test_what_differs_and_what_is_left_is_seen(tmp_path):
 
 
 def test_a_command_that_fails_by_itself_ends_the_experiment(tmp_path):
+    in_a_fresh_process(check_that_a_failing_command_raises, tmp_path)
+
+
+def check_that_a_failing_command_raises(tmp_path):
     IN_ONE_PROCESS.prepare(tmp_path / "x")
     counts = dict.fromkeys(COUNTS, 0)
     with pytest.raises(RuntimeError, match="exit code 2: .*no_such.yaml"):
