@@ -44,7 +44,7 @@ class StopSignals:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._stop)
         signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        threading.Thread(target=_end_at_last, args=(reading, set(self._before)), daemon=True).start()
+        threading.Thread(target=_end_at_last, args=(reading, set(self._before), _GRACE_S), daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -73,10 +73,10 @@ class StopSignals:
         sys.exit(self.exit_code)
 
 
-def _end_at_last(reading: int, numbers: set[int]) -> None:
+def _end_at_last(reading: int, numbers: set[int], grace_s: float) -> None:
     """Wait for one of the signals and then for the command to end by itself; end it if it does not."""
     while arrived := os.read(reading, 1):
         if arrived[0] in numbers:
-            time.sleep(_GRACE_S)
+            time.sleep(grace_s)
             os._exit(128 + arrived[0])
     os.close(reading)
