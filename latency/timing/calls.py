@@ -174,19 +174,7 @@ def time_calls(
     watch = _Watch(stopwatch or _stopwatch(clock, synchronize), n_interruptions, own_clock)
     start = clock()
     warmup, is_settled = _warm_up(lambda: watch(call).own_s, n_warmup, lambda: clock() - start, time_limit_s)
-    times: list[_Duration] = []
-    disturbed: list[_Duration] = []
-    next_look = _MIN_RUNS
-    while len(times) < n_runs > len(disturbed) and clock() - start < time_limit_s:
-        duration = watch(call)
-        if duration.is_disturbed:
-            disturbed.append(duration)
-            continue
-        times.append(duration)
-        if relative_interval is not None and len(times) == next_look:
-            if _relative_width(sorted(one.seconds for one in times)) <= relative_interval:
-                break
-            next_look += max(1, next_look // 4)  # not after each reading: that would stop at the luckiest
+    times, disturbed = _read(lambda: watch(call), n_runs, relative_interval, lambda: clock() - start < time_limit_s)
     if not times and not disturbed:
         raise MeasurementError(
             f"nothing was measured within {time_limit_s:g} s: {warmup} warm-up calls took all of it. "
@@ -202,6 +190,26 @@ def time_calls(
         is_disturbed,
         tuple(one.own_s for one in kept),
     )
+
+
+def _read(
+    measure: Callable[[], "_Duration"], n_runs: int, relative_interval: float | None, has_time: Callable[[], bool]
+) -> tuple[list["_Duration"], list["_Duration"]]:
+    """Return the undisturbed and the disturbed readings: at most `n_runs` of each."""
+    times: list[_Duration] = []
+    disturbed: list[_Duration] = []
+    next_look = _MIN_RUNS
+    while len(times) < n_runs > len(disturbed) and has_time():
+        duration = measure()
+        if duration.is_disturbed:
+            disturbed.append(duration)
+            continue
+        times.append(duration)
+        if relative_interval is not None and len(times) == next_look:
+            if _relative_width(sorted(one.seconds for one in times)) <= relative_interval:
+                break
+            next_look += max(1, next_look // 4)  # not after each reading: that would stop at the luckiest
+    return times, disturbed
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from nas.errors import EvaluationError
 from nas.tasks.base import Task
 from nas.torch_tools import as_current
 from nas.training.averaging import MovingAverage, recompute_batch_norm
-from nas.training.batches import FeatureData, TrainingData
+from nas.training.batches import Batch, FeatureData, TrainingData
 from nas.training.distillation import Distillation
 from nas.training.layout import lay_out
 from nas.training.step import EagerStep, Step, fastest_step, gradient_scaler
@@ -59,44 +59,76 @@ def train(
         ValueError: If a distillation is asked for without a teacher or its logits, or a teacher is to be asked about
             stored features.
     """
-    if distillation is not None and teacher is None and not data.has_teacher:
-        raise ValueError("distillation needs a teacher's logits, data has none")
-    if teacher is not None and isinstance(data, FeatureData):
-        raise ValueError("teacher cannot be asked about stored features: give its logits of their views with the data")
+    _check_teacher(distillation, teacher, data)
     device = data.device
     if teacher is not None:
         lay_out(teacher, device).eval()
     lay_out(model, device).train()
     student = Student(model, data, recipe.auxiliary_weight, seed, precision)
-    batch_size = min(recipe.batch_size, len(data))
-    n_steps = len(data) // batch_size
-    optimizer = _optimizer(student, recipe, device)
-    schedule = _one_cycle(optimizer, recipe.learning_rate, recipe.epochs * n_steps)
-    take_step: Step | None = None
-    average = MovingAverage(student, recipe.average_decay) if recipe.average_decay else None
-    generator = torch.Generator().manual_seed(seed)
-    losses = torch.zeros(2, n_steps, device=device)  # task's, distillation's
     with as_current(device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for epoch in range(1, recipe.epochs + 1):
-            order = torch.randperm(len(data), generator=generator)[: n_steps * batch_size].view(n_steps, -1)
-            for step, batch in enumerate(data.batches(order, epoch, generator)):
-                if take_step is None:
-                    scaler = gradient_scaler(precision, device)
-                    eager = EagerStep(student, optimizer, task, distillation, teacher, scaler)
-                    take_step = fastest_step(eager, batch, recipe.epochs * n_steps)
-                losses[:, step] = take_step(batch)
-                schedule.step()
-                if average is not None:
-                    average.update()
-            summary = _summarise(losses, epoch, recipe.epochs)
-            if on_epoch is not None:
-                on_epoch(summary)
-        if average is not None:
-            average.apply()
-            recompute_batch_norm(student, data.batches(order[:_N_NORM_BATCHES], recipe.epochs, generator))
+        training = _Training(student, recipe, task, data, distillation, teacher, precision)
+        summary = training.run(torch.Generator().manual_seed(seed), on_epoch)
     model.eval()
     return summary
+
+
+def _check_teacher(distillation: Distillation | None, teacher: nn.Module | None, data: TrainingData) -> None:
+    if distillation is not None and teacher is None and not data.has_teacher:
+        raise ValueError("distillation needs a teacher's logits, data has none")
+    if teacher is not None and isinstance(data, FeatureData):
+        raise ValueError("teacher cannot be asked about stored features: give its logits of their views with the data")
+
+
+class _Training:
+    """The epochs of one training, with the optimiser, the schedule and the average that they share."""
+
+    def __init__(
+        self,
+        student: Student,
+        recipe: TrainingRecipe,
+        task: Task,
+        data: TrainingData,
+        distillation: Distillation | None,
+        teacher: nn.Module | None,
+        precision: torch.dtype,
+    ) -> None:
+        self._student, self._recipe, self._data = student, recipe, data
+        self._batch_size = min(recipe.batch_size, len(data))
+        self._n_steps = len(data) // self._batch_size
+        self._n_steps_in_all = recipe.epochs * self._n_steps
+        optimizer = _optimizer(student, recipe, data.device)
+        self._schedule = _one_cycle(optimizer, recipe.learning_rate, self._n_steps_in_all)
+        self._average = MovingAverage(student, recipe.average_decay) if recipe.average_decay else None
+        scaler = gradient_scaler(precision, data.device)
+        self._eager = EagerStep(student, optimizer, task, distillation, teacher, scaler)
+        self._step: Step | None = None  # chosen at the first batch
+
+    def run(self, generator: torch.Generator, on_epoch: Callable[[EpochSummary], None] | None) -> EpochSummary:
+        """Train all epochs; `generator` orders and varies the images."""
+        losses = torch.zeros(2, self._n_steps, device=self._data.device)  # task's, distillation's
+        for epoch in range(1, self._recipe.epochs + 1):
+            order = torch.randperm(len(self._data), generator=generator)[: self._n_steps * self._batch_size]
+            order = order.view(self._n_steps, -1)
+            for step, batch in enumerate(self._data.batches(order, epoch, generator)):
+                losses[:, step] = self._take_step(batch)
+            summary = _summarise(losses, epoch, self._recipe.epochs)
+            if on_epoch is not None:
+                on_epoch(summary)
+        if self._average is not None:
+            self._average.apply()
+            last = self._data.batches(order[:_N_NORM_BATCHES], self._recipe.epochs, generator)
+            recompute_batch_norm(self._student, last)
+        return summary
+
+    def _take_step(self, batch: Batch) -> torch.Tensor:
+        if self._step is None:
+            self._step = fastest_step(self._eager, batch, self._n_steps_in_all)
+        losses = self._step(batch)
+        self._schedule.step()
+        if self._average is not None:
+            self._average.update()
+        return losses
 
 
 def _optimizer(student: Student, recipe: TrainingRecipe, device: torch.device) -> torch.optim.Optimizer:

@@ -114,7 +114,7 @@ def test_only_a_score_of_the_run_can_be_chosen():
 
 def test_the_command_prints_a_table_and_json(monkeypatch):
     given = run(*trainings())
-    monkeypatch.setattr(api.Run, "load", lambda path: given)
+    monkeypatch.setattr(api.analysing.Run, "load", lambda path: given)
     arguments = ["analyse", "curves", "runs/x"]
     printed = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False).stdout
     assert json.loads(printed) == json.loads(json.dumps(dataclasses.asdict(CurveReport.of(given))))

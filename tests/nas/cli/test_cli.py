@@ -248,7 +248,7 @@ def test_validate_looks_for_the_teachers_file(command, tiny_config):
 
 
 def test_a_finished_run_is_said_to_be_finished(command, tiny_config, run, monkeypatch):
-    monkeypatch.setattr(api, "Search", None)  # nothing may be searched
+    monkeypatch.setattr(api.searching, "Search", None)  # nothing may be searched
     for options in ((), ("--resume",)):
         code, out, _ = command("search", tiny_config, "--run-dir", run.path, *options)
         assert code == 0

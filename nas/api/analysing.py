@@ -1,0 +1,40 @@
+"""How well the scores of a run's candidates could have been predicted."""
+
+from pathlib import Path
+
+from nas.analysis.curves import CurveReport
+from nas.analysis.predictor import PredictorReport
+from nas.config import load_config
+from nas.store.run import Run
+
+
+def analyse_predictor(
+    run_dir: Path | str, *, metric: str | None = None, k: int | None = None, trust_code: bool = False
+) -> PredictorReport:
+    """Return the cross-validated quality of the predictors of trained metrics on a run's candidates.
+
+    Args:
+        run_dir: The run's folder.
+        metric: The objective to predict; by default all that are unknown before training.
+        k: The k of precision@k and n@k; by default a fifth of the records.
+        trust_code: Whether to import Python code that the run's configuration names.
+
+    Raises:
+        InputError: If there is no such run or objective, or the run is too small.
+    """
+    run = Run.load(run_dir)
+    space = load_config(run.path / "config.yaml", trust_code=trust_code).search_space.instance
+    return PredictorReport.of(run, space, metric=metric, k=k)
+
+
+def analyse_curves(run_dir: Path | str, *, metric: str | None = None) -> CurveReport:
+    """Return the cross-validated quality of predicting a run's final scores from the first epochs of each training.
+
+    Args:
+        run_dir: The run's folder.
+        metric: The score to predict; by default the first objective that needs training.
+
+    Raises:
+        InputError: If there is no such run or score, or too few trainings with curves.
+    """
+    return CurveReport.of(Run.load(run_dir), metric=metric)
