@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch import nn
 from latency.graph.onnx_writer import write_onnx
 from latency.inference import processor_name
 from nas.doctor.findings import Finding, absent, broken, ok
+from nas.training.convolution_scan import ConvolutionKind, Verdict, scan
 from nas.version import VERSION
 
 _PACKAGES = ("torch", "numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "pymoo", "moocore", "pydantic")
@@ -39,6 +40,25 @@ def look_at_machine(folder: Path) -> Iterator[Finding]:
     yield from _cuda()
     yield ok("onnxruntime", f"providers: {', '.join(onnxruntime.get_available_providers())}")
     yield _tried("export", "a network is exported to ONNX and gives the same there", _export)
+
+
+def scan_gradients(kinds: Sequence[ConvolutionKind] | None = None) -> Finding:
+    """Return whether gradients of convolutions are right on this processor.
+
+    Args:
+        kinds: Which to scan; `None` for all, which takes a minute or two.
+    """
+    found = scan(kinds)
+    wrong = [finding for finding in found if finding.verdict is not Verdict.RIGHT]
+    if not wrong:
+        return ok("gradients", f"right for all {len(found)} kinds of convolutions")
+    first = wrong[0]
+    return broken(
+        "gradients",
+        f"{len(wrong)} of {len(found)} kinds of convolutions do not train: {first.verdict} for {first.kind}",
+        "set ONEDNN_MAX_CPU_ISA=SSE41 in the environment, scan again, and report what `python -m "
+        "nas.training.convolution_scan` prints",
+    )
 
 
 def _package(name: str) -> Finding:

@@ -163,12 +163,14 @@ class Stage(ABC):
         needs: Resources.
         provides: Metrics that it gives, by their keys in records.
         is_harmless: Whether it only looks up numbers: no code that a candidate brings along can end the process.
+        reads_metrics: Whether it may read what the stages before it gave.
     """
 
     name: str
     needs: frozenset[Need]
     provides: frozenset[str]
     is_harmless: ClassVar[bool] = False
+    reads_metrics: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, subject: Subject) -> Sequence[Observation]:

@@ -137,6 +137,7 @@ class FunctionStage(Stage):
     """
 
     needs = frozenset[Need]()
+    reads_metrics = True
 
     def __init__(self, metric: str, function: Callable[[Subject], float]) -> None:
         self.name = f"function:{metric}"

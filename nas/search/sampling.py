@@ -8,7 +8,7 @@ import numpy as np
 
 from latency.timing.conditions import undisturbed_ms
 from nas.controllers.base import SearchProblem
-from nas.evaluation.base import Need
+from nas.evaluation.base import Need, Stage
 from nas.evaluation.evaluator import Evaluator
 from nas.evaluation.events import Ended, Event, Job, Reading
 from nas.execution.base import Executor
@@ -50,8 +50,7 @@ def sample_costs(
         store: Keeps the sample as far as it got; called after each reading.
         listener: Gets messages and progress.
     """
-    all_stages = (stage for part in evaluators for stage in part.stages)
-    stages = tuple(stage for stage in all_stages if Need.DATA not in stage.needs and stage.provides & metrics)
+    stages = _stages_for(metrics, [stage for part in evaluators for stage in part.stages])
     evaluator = dataclasses.replace(evaluators[0], stages=stages, required=frozenset())
     rows = [{**_unmeasured(row["genes"]), **row} for row in stored] or [_unmeasured(g.genes) for g in _draw(problem)]
     listener.on_message(f"Measuring the costs of {len(rows)} sampled networks to fix the reference point.")
@@ -69,6 +68,14 @@ def sample_costs(
                 executor.measure(evaluator, [job], record)
     listener.on_progress(PROGRESS_NAME, len(rows), len(rows))
     return rows
+
+
+def _stages_for(metrics: frozenset[str], stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return those that give `metrics`, with all before one that reads what earlier ones gave; none that trains."""
+    possible = [stage for stage in stages if Need.DATA not in stage.needs]
+    wanted = [bool(stage.provides & metrics) for stage in possible]
+    last_reader = max((n for n, stage in enumerate(possible) if wanted[n] and stage.reads_metrics), default=-1)
+    return tuple(stage for n, stage in enumerate(possible) if wanted[n] or n < last_reader)
 
 
 def _changes(event: Event, row: SampledCosts, listener: SearchListener) -> bool:

@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 import nas
 from nas.cli.app import app
 from nas.doctor import machine
-from nas.doctor.findings import Health
+from nas.doctor.findings import Health, ok
 from nas.doctor.machine import look_at_machine
 from nas.doctor.runs import look_at_run
 from nas.errors import RunFolderError
+from nas.training.convolution_scan import Finding, Verdict, few_kinds
 
 
 @pytest.fixture
@@ -158,3 +159,19 @@ def test_the_command_ends_with_1_if_something_is_broken(run):
     assert result.exit_code == 1
     assert str(path) in result.output.replace("\n", "")
     assert "are broken" in result.output
+
+
+def test_gradients_are_scanned_on_demand(tmp_path, monkeypatch):
+    kinds = few_kinds()[:2]
+    assert machine.scan_gradients(kinds) == ok("gradients", "right for all 2 kinds of convolutions")
+    bad, good = Finding(kinds[0], Verdict.HANG, None), Finding(kinds[1], Verdict.RIGHT, 0.0)
+    monkeypatch.setattr(machine, "scan", lambda kinds: (bad, good))
+    found = machine.scan_gradients()
+    assert found.health is Health.BROKEN
+    assert "1 of 2 kinds of convolutions do not train: hang for ConvolutionKind(" in found.text
+    assert "ONEDNN_MAX_CPU_ISA=SSE41" in found.remedy
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["doctor", "--scan"])
+    assert result.exit_code == 1
+    assert " broken  gradients: 1 of 2 kinds" in result.output
+    assert "gradients:" not in CliRunner().invoke(app, ["doctor"]).output

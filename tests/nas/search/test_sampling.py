@@ -6,6 +6,7 @@ import pytest
 
 from nas.controllers import SearchProblem
 from nas.evaluation import Evaluator, Stage
+from nas.evaluation.stages import FunctionStage
 from nas.execution import SerialExecutor
 from nas.search.listener import SearchListener
 from nas.search.sampling import sample_costs
@@ -128,3 +129,14 @@ def test_progress_is_told_before_each_network_and_at_the_end():
     sampled([Device("slow")], told=told)
     assert told[0] == "Measuring the costs of 8 sampled networks to fix the reference point."
     assert told[1:] == [("reference sample", n_done, N) for n_done in range(N + 1)]
+
+
+def test_a_function_finds_what_the_stages_before_it_give():
+    slow, later = Device("slow"), Device("later")
+    function = FunctionStage("half", lambda subject: subject.metrics["slow"] / 2)
+    stages, disk = [slow, function, later], Disk()
+    rows = sampled(stages, disk, metrics=("half",))
+    assert [row["metrics"]["half"] for row in rows] == [sum(genes) / 2 for genes in slow.measured]
+    assert later.measured == []
+    assert sampled(stages, disk, metrics=("half",)) == rows
+    assert len(slow.measured) == N
