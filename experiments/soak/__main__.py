@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import operator
 import os
 import sqlite3
 import statistics
@@ -125,7 +126,7 @@ def change(first: float, last: float) -> float:
 
 def quarters(values: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
     """Return the first and the last quarter."""
-    size = max(1, len(values) // 4)
+    size = max(2, len(values) // 4)
     return values[:size], values[-size:]
 
 
@@ -140,13 +141,13 @@ def soak(n: int, seed: int, share: float, timeout_s: float) -> dict[str, Any]:
         watch.stop()
         counts = judged(run / "store.sqlite", n, share)
         times = ending_times(run / "store.sqlite")
-    first, last = (part[-1] - part[0] for part in quarters(times))
+    gaps = [statistics.median(map(operator.sub, part[1:], part)) for part in quarters(times)]
     memory = [statistics.median(part) for part in quarters(watch.readings)]
     return {
         **counts,
         "orphans": orphans(str(os.getpid())),
         "memory_growth": change(*memory),
-        "rate_change": change(1 / first, 1 / last),
+        "rate_change": change(1 / gaps[0], 1 / gaps[1]),
     }
 
 

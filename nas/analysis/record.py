@@ -40,7 +40,11 @@ def record_values(run: Run, record: Record, *, trust_code: bool = False) -> dict
         "description": record.candidate.description,
         "metrics": {metric: _reading(run, record, metric) for metric in record.metrics},
         "epoch_losses": list(record.epoch_losses),
-        "retrained": {"metrics": dict(record.retrained), "conditions": dict(record.retrained_conditions)},
+        "retrained": {
+            "metrics": dict(record.retrained),
+            "conditions": dict(record.retrained_conditions),
+            "spread": dict(record.retrained_spread),
+        },
         "violations": [str(violation) for violation in record.violations],
         "failure": asdict(record.failure) if record.failure else None,
         "pruning": asdict(record.pruning) if record.pruning else None,
@@ -97,7 +101,8 @@ def record_lines(run: Run, record: Record, *, trust_code: bool = False) -> Itera
     for metric, value in record.metrics.items():
         yield from _metric_lines(metric, _text(run, metric, value), values["metrics"][metric])
     for metric, value in record.retrained.items():
-        yield f"test {metric}  {_text(run, metric, value)}"
+        spread = f" ± {record.retrained_spread[metric]:.2g}" if metric in record.retrained_spread else ""
+        yield f"test {metric}  {_text(run, metric, value)}{spread}"
     if record.retrained:
         yield f"  {_conditions_text(record.retrained_conditions)}"
     if record.epoch_losses:

@@ -62,6 +62,13 @@ def _value_text(record: Record, objective: Objective) -> str:
     return value if spread is None else f"{value} ± {spread:.2g}"
 
 
+def tested_text(record: Record, metric: str) -> str:
+    """Return a score on the test split, with its standard deviation over seeds if there is one."""
+    spread = record.retrained_spread.get(metric)
+    text = format_value(metric, record.retrained[metric])
+    return text if spread is None else f"{text} ± {spread:.2g}"
+
+
 def front_table(run: Run) -> Table:
     """Return the front as a table, best in the first objective first, with the knee and ties marked."""
     table = Table(title=cell(f"Pareto front of {run.name}"), title_justify="left", expand=True)
@@ -78,11 +85,12 @@ def front_table(run: Run) -> Table:
         mark = " *" if record.id == knee else ""
         mark += " ≈" if record.id in ties else ""
         values = [_value_text(record, o) for o in run.objectives]
-        tested = [
-            format_value(metric, record.retrained[metric]) if metric in record.retrained else "" for metric in retrained
-        ]
+        tested = [tested_text(record, metric) if metric in record.retrained else "" for metric in retrained]
         table.add_row(record.id + mark, *values, *tested, cell(record.candidate.description))
-    has_spread = any(record.spread(o.metric) is not None for record in run.front for o in run.objectives)
+    has_spread = any(
+        record.retrained_spread or any(record.spread(o.metric) is not None for o in run.objectives)
+        for record in run.front
+    )
     notes = (
         ["* knee"]
         + (["± standard deviation over seeds"] if has_spread else [])

@@ -4,14 +4,17 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from nas.cli.signals import Stopped
-from nas.errors import MachineError
+from nas.errors import InputError, MachineError
 from nas.values.shown_text import shown
+
+if TYPE_CHECKING:
+    from nas.store.run import Run
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of the run.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, e.g. runs/quickstart.")]
@@ -26,12 +29,49 @@ TrustCode = Annotated[
 CandidateId = Annotated[
     str | None, typer.Option("--candidate", metavar="ID", help="The candidate's id, or a unique prefix of it.")
 ]
+Knee = Annotated[bool, typer.Option("--knee", help="Take the knee: the front's member nearest to its ideal point.")]
+Prefer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT", help="Take what is best of the front by your words: 'mean_iou >= 0.6, min latency_ms'."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the full report as JSON.")]
 
 
 def print_text(console: Console, text: str) -> None:
     """Print `text` of any origin: no control characters, markup, colours for numbers or line breaks inside paths."""
     console.print(shown(text, in_lines=True), markup=False, highlight=False, soft_wrap=True)
+
+
+def chosen_candidate(run_dir: Path, candidate: str | None, knee: bool, prefer: str | None) -> str:
+    """Return the id of the network that the options name; in a terminal one picked from a list where they name none.
+
+    Says on the error output what was taken and why, unless the user gave the id.
+
+    Raises:
+        InputError: If the options name no network, or several.
+    """
+    from nas.analysis.choice import chosen
+    from nas.store.run import load_run
+
+    run = load_run(run_dir)
+    if candidate is None and not knee and prefer is None and sys.stdin.isatty() and sys.stdout.isatty():
+        return _picked(run)
+    choice = chosen(run, candidate, is_knee=knee, prefer=prefer)
+    if candidate is None:
+        print_text(Console(stderr=True), f"{choice.record.id} taken: {choice.reason}")
+    return choice.record.id
+
+
+def _picked(run: "Run") -> str:
+    """Show the front and let the user type a line's id."""
+    from nas.analysis.tables import front_table
+
+    if not run.front:
+        raise InputError(f"{run.path}: the front is empty: no candidate is complete")
+    Console(stderr=True).print(front_table(run))
+    return run.find(typer.prompt("Which candidate (its id, or the start of it)", default=run.knee.id, err=True)).id
 
 
 def allow_local_modules(trust_code: bool) -> None:

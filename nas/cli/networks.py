@@ -1,47 +1,84 @@
 """Commands for one network of a run: retrain, export."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from nas.cli.common import CandidateId, RunDir, TrustCode, allow_local_modules, print_text, saying_how_to_go_on
-from nas.errors import InputError
+from nas.cli.common import (
+    CandidateId,
+    Knee,
+    Overrides,
+    Prefer,
+    RunDir,
+    TrustCode,
+    allow_local_modules,
+    chosen_candidate,
+    print_text,
+    saying_how_to_go_on,
+)
+
+
+class Start(StrEnum):
+    """Weights that a full training starts from."""
+
+    SCRATCH = "scratch"
+    QUICK = "quick"
 
 
 def retrain(
     run_dir: RunDir,
-    candidate: Annotated[
-        str,
-        typer.Option(
-            metavar="ID", help="The candidate's id, or a unique prefix of it; or the name of a reference model."
-        ),
-    ],
-    epochs: Annotated[int, typer.Option(help="The epochs of the full training.")],
+    candidate: CandidateId = None,
+    knee: Knee = False,
+    prefer: Prefer = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="The epochs of a training. Default: ten times the quick training's, at least 30."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="K", help="Trainings under different seeds, whose mean counts.")] = 1,
+    start: Annotated[
+        Start, typer.Option("--from", help="Start as candidates do in the search, or from the quick weights.")
+    ] = Start.SCRATCH,
+    patience: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="End after N epochs without a better validation score; take the best weights."),
+    ] = None,
+    overrides: Overrides = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Train a candidate fully, then score it on the test split."""
+    """Train a candidate fully, then score it on the test split; after an interruption the same command goes on."""
     from nas import api
-    from nas.analysis.tables import format_value
+    from nas.analysis.tables import format_value, tested_text
 
     allow_local_modules(trust_code)
     console = Console()
-    with saying_how_to_go_on(console, "The interrupted training was discarded."):
-        record = api.retrain(run_dir, candidate, epochs, trust_code=trust_code, console=console)
+    chosen = chosen_candidate(run_dir, candidate, knee, prefer)
+    with saying_how_to_go_on(console, "All epochs so far are kept: the same command goes on."):
+        record = api.retrain(
+            run_dir,
+            chosen,
+            epochs,
+            n_seeds=seeds,
+            start=start.value,
+            patience=patience,
+            overrides=overrides or (),
+            trust_code=trust_code,
+            console=console,
+        )
     print_text(console, f"{record.id}: {record.candidate.description}")
-    for metric, value in record.retrained.items():
+    for metric in record.retrained:
         quick = record.metrics.get(metric)
         validation = "" if quick is None else f"   (validation after quick training: {format_value(metric, quick)})"
-        print_text(console, f"  test {metric} {format_value(metric, value)}{validation}")
+        print_text(console, f"  test {metric} {tested_text(record, metric)}{validation}")
 
 
 def export(
     run_dir: RunDir,
     candidate: CandidateId = None,
-    knee: Annotated[
-        bool, typer.Option("--knee", help="Take the knee: the front's member nearest to its ideal point.")
-    ] = False,
+    knee: Knee = False,
+    prefer: Prefer = None,
     form: Annotated[str, typer.Option("--format", help="The file format.")] = "onnx",
     output: Annotated[Path | None, typer.Option(help="The file to write. Default: in the run's folder.")] = None,
     trust_code: TrustCode = False,
@@ -49,7 +86,6 @@ def export(
     """Export a candidate's trained network to a file, and check that its outputs agree with torch's."""
     from nas import api
 
-    if knee == (candidate is not None):
-        raise InputError("give either --candidate ID or --knee")
     allow_local_modules(trust_code)
-    print(api.export(run_dir, candidate, format=form, path=output, trust_code=trust_code))
+    chosen = chosen_candidate(run_dir, candidate, knee, prefer)
+    print(api.export(run_dir, chosen, format=form, path=output, trust_code=trust_code))

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from nas.cli.common import AsJson, CandidateId, Overrides, TrustCode, allow_local_modules
+from nas.cli.common import (
+    AsJson,
+    CandidateId,
+    Knee,
+    Overrides,
+    Prefer,
+    TrustCode,
+    allow_local_modules,
+    chosen_candidate,
+)
 from nas.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +33,8 @@ def profile(
         str | None, typer.Option(help="A genotype of CONFIG's search space: 1,2,3 or its text form.")
     ] = None,
     candidate: CandidateId = None,
+    knee: Knee = False,
+    prefer: Prefer = None,
     model: Annotated[
         str | None, typer.Option(metavar="PACKAGE.MODULE:FACTORY", help="A function that returns a torch model.")
     ] = None,
@@ -59,6 +70,10 @@ def profile(
     from nas.profiling.tables import show, to_json
 
     allow_local_modules(trust_code)
+    if knee or prefer is not None:
+        if source is None or not source.is_dir():
+            raise InputError("--knee and --prefer choose from the front of a run: give its folder")
+        candidate = chosen_candidate(source, candidate, knee, prefer)
     target = _target(source, genotype, candidate, model, input_sizes, overrides or [], trust_code)
     found = profiling.profile(
         target, profiling.devices_named(devices or (), target), depth=depth, breakdown_device=breakdown

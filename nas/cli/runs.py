@@ -7,7 +7,16 @@ import typer
 from rich.console import Console
 
 from nas.cli.candidate import Format, show_record
-from nas.cli.common import CandidateId, RunDir, TrustCode, allow_local_modules, print_text
+from nas.cli.common import (
+    CandidateId,
+    Knee,
+    Prefer,
+    RunDir,
+    TrustCode,
+    allow_local_modules,
+    chosen_candidate,
+    print_text,
+)
 from nas.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +28,8 @@ def show(
     form: Annotated[Format, typer.Option("--format", help="The output format.")] = Format.TABLE,
     all_records: Annotated[bool, typer.Option("--all", help="Show every record, not only the front.")] = False,
     candidate: CandidateId = None,
+    knee: Knee = False,
+    prefer: Prefer = None,
     drawing: Annotated[
         Path | None, typer.Option("--draw", metavar="FILE.svg", help="Draw the network of --candidate to a file.")
     ] = None,
@@ -27,16 +38,19 @@ def show(
     """Show a run's Pareto front, or all of its records; or one record whole, or a drawing of its network."""
     from nas.store.run import load_run
 
-    if candidate is None and drawing is not None:
-        raise InputError("--draw needs --candidate ID: the network to draw")
-    if candidate is not None and all_records:
+    is_one = candidate is not None or knee or prefer is not None
+    if drawing is not None and not is_one:
+        raise InputError("--draw needs --candidate ID, --knee or --prefer: the network to draw")
+    if is_one and all_records:
         raise InputError("--all shows every record and --candidate one: leave one of them out")
-    if candidate is None:
+    if not is_one:
         _print_run(load_run(run_dir), form, all_records)
-    elif drawing is not None:
-        _draw(run_dir, candidate, drawing, trust_code)
+        return
+    chosen = chosen_candidate(run_dir, candidate, knee, prefer)
+    if drawing is not None:
+        _draw(run_dir, chosen, drawing, trust_code)
     else:
-        show_record(load_run(run_dir), candidate, form, trust_code)
+        show_record(load_run(run_dir), chosen, form, trust_code)
 
 
 def plot(run_dir: RunDir) -> None:

@@ -1,5 +1,6 @@
 """Progress on the console: bars, and a line for each evaluated candidate."""
 
+import time
 from types import TracebackType
 from typing import Self
 
@@ -41,6 +42,9 @@ class ConsoleListener(SearchListener):
         )
         self._run_bar: TaskID | None = None
         self._bars: dict[str, TaskID] = {}
+        self._firsts: dict[
+            str, tuple[float, int]
+        ] = {}  # by training: when its first epoch ended here, and which it was
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -107,9 +111,14 @@ class ConsoleListener(SearchListener):
     def _show_epoch(self, name: str, epoch: EpochSummary) -> None:
         if name not in self._bars:
             self._bars[name] = self._progress.add_task(name, total=epoch.n_epochs, remaining="")
+            self._firsts[name] = (time.perf_counter(), epoch.epoch)
         loss = f"loss {epoch.task_loss:.3f}"
         if epoch.distillation_loss:
             loss += f", distillation x{epoch.distillation_ratio:.2f}"
+        since, first = self._firsts[name]
+        if epoch.epoch > first:
+            each_s = (time.perf_counter() - since) / (epoch.epoch - first)
+            loss += f", {_remaining(each_s * (epoch.n_epochs - epoch.epoch))}".rstrip(", ")
         self._progress.update(self._bars[name], completed=epoch.epoch, remaining=loss)
         self._progress.refresh()
 

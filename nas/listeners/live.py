@@ -1,7 +1,8 @@
 """The live view of a search: TensorBoard events, and plots redrawn at a bounded share of the time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from nas.analysis.plots import draw_pair, save_plots
 from nas.search.listener import SearchListener, SearchView
 from nas.store.run import Run
+from nas.values.recipes import EpochSummary
 from nas.values.records import Record, Role
 
 _MAX_DRAWING_SHARE = 0.05  # of a run's time; the final drawing is not limited
@@ -103,6 +105,36 @@ class TensorBoardListener(SearchListener):
             figure = draw_pair(run, other, run.objectives[0])
             tag = f"front/{run.objectives[0].metric} over {other.metric}"
             self._writer.add_image(tag, _pixels(figure), len(search.records), dataformats="HWC")
+
+
+class TrainingCurve:
+    """The losses of one training as TensorBoard events, in a file of its own.
+
+    Args:
+        folder: Of the run's events.
+        name: Of the training; its curves lie below it.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - as above
+
+        self._writer: Any = SummaryWriter(str(folder))
+        self._name = name
+        self._n_epochs = 0
+
+    def on_epoch(self, epoch: EpochSummary) -> None:
+        """Write an epoch's losses."""
+        self._writer.add_scalar(f"{self._name}/task_loss", epoch.task_loss, epoch.epoch)
+        if epoch.distillation_loss:
+            self._writer.add_scalar(f"{self._name}/distillation_loss", epoch.distillation_loss, epoch.epoch)
+        self._n_epochs = epoch.epoch
+        self._writer.flush()
+
+    def close(self, scores: Mapping[str, float]) -> None:
+        """Write the test scores, and close the file."""
+        for metric, value in scores.items():
+            self._writer.add_scalar(f"{self._name}/test_{metric}", value, self._n_epochs)
+        self._writer.close()
 
 
 def _pixels(figure: Figure) -> np.ndarray:

@@ -34,6 +34,7 @@ FACTS: Mapping[str, Any] = {
     "normalization": {"mean": [NUMBER], "std": [NUMBER]},
     "class_names": [str],
     "warm_start": [[int]],
+    "full_trainings": {str: str},
 }
 """The shape of each fact: a type, `[of each item]`, `{each: key}`, `{str: of each value}`, `(one, or another)`."""
 

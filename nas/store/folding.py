@@ -2,7 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from nas.values.records import Observation, Record, epoch_loss
 
@@ -35,5 +36,11 @@ def folded(record: Record, readings: Iterable[Observation], *, confirmed: bool =
         conditions={metric: o.conditions for metric, o in latest.items()},
         epoch_losses=epoch_losses,
         retrained={metric: o.value for metric, o in retrained.items()},
-        retrained_conditions=next((o.conditions for o in reversed(list(retrained.values()))), {}),
+        retrained_conditions=next((_shared(o.conditions) for o in reversed(list(retrained.values()))), {}),
+        retrained_spread={m: o.conditions["spread"] for m, o in retrained.items() if "spread" in o.conditions},
     )
+
+
+def _shared(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what all scores of a full training have in common."""
+    return {name: value for name, value in conditions.items() if name not in ("rounds", "spread")}

@@ -147,6 +147,7 @@ class Run:
         spread = [metric for metric in metrics if any(record.spread(metric) is not None for record in records)]
         disturbed = dict.fromkeys(metric for record in records for metric in record.undisturbed)
         tested = dict.fromkeys(metric for record in records for metric in record.retrained)
+        tested_spread = dict.fromkeys(metric for record in records for metric in record.retrained_spread)
         return [
             {
                 "candidate": record.id,
@@ -159,6 +160,7 @@ class Run:
                 **{f"{metric}_spread": record.spread(metric) for metric in spread},
                 **{f"{metric}_undisturbed": record.undisturbed.get(metric) for metric in disturbed},
                 **{f"test_{metric}": record.retrained.get(metric) for metric in tested},
+                **{f"test_{metric}_spread": record.retrained_spread.get(metric) for metric in tested_spread},
                 "tied_with": list(ties.get(record.id, ())),
                 "genotype": list(record.candidate.genotype.genes),
                 "description": record.candidate.description,

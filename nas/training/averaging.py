@@ -1,6 +1,7 @@
 """Averaged weights: less noise than the last step's, at the price of batch statistics that have to be taken anew."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,6 +42,17 @@ class MovingAverage:
         """Put the average in place of the weights."""
         for parameter, average in zip(self._parameters, self._averages, strict=True):
             parameter.copy_(average)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it."""
+        return {"averages": self._averages, "n_steps": self._n_steps}
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned."""
+        for average, value in zip(self._averages, state["averages"], strict=True):
+            average.copy_(value)
+        self._n_steps = state["n_steps"]
 
 
 @torch.no_grad()

@@ -1,6 +1,9 @@
 """The one way in which this project trains a network: candidates, teachers and retrained winners alike."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,8 +13,10 @@ from nas.tasks.base import Task
 from nas.torch_tools import as_current
 from nas.training.averaging import MovingAverage, recompute_batch_norm
 from nas.training.batches import Batch, FeatureData, TrainingData
+from nas.training.checkpoint import Checkpoint
 from nas.training.distillation import Distillation
 from nas.training.layout import lay_out
+from nas.training.plateau import Plateau
 from nas.training.step import EagerStep, Step, fastest_step, gradient_scaler
 from nas.training.student import Student
 from nas.values.recipes import EpochSummary, TrainingRecipe
@@ -32,6 +37,8 @@ def train(
     teacher: nn.Module | None = None,
     precision: torch.dtype = torch.float32,
     on_epoch: Callable[[EpochSummary], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+    plateau: Plateau | None = None,
 ) -> EpochSummary:
     """Train `model` in place, on the device of `data`, and leave it there in eval mode.
 
@@ -50,6 +57,10 @@ def train(
         precision: Of convolutions and the like; `bfloat16` is faster on most GPUs, `float16` on those before it, with
             gradients scaled against underflow. Weights, losses and updates stay float32, and so does every score.
         on_epoch: Called after each epoch.
+        checkpoint: Where the training is kept after each epoch; one that was interrupted is taken up there, and ends
+            with the weights of one that was not (on a CPU bit for bit). The file stays; remove it once the weights are
+            kept elsewhere.
+        plateau: Ends the training early, and gives it the best weights on the way; `None` for the full length.
 
     Returns:
         The summary of the last epoch.
@@ -68,7 +79,8 @@ def train(
     with as_current(device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         training = _Training(student, recipe, task, data, distillation, teacher, precision)
-        summary = training.run(torch.Generator().manual_seed(seed), on_epoch)
+        keeper = _Keeper(training, torch.Generator().manual_seed(seed), checkpoint, plateau)
+        summary = training.run(model, keeper, on_epoch)
     model.eval()
     return summary
 
@@ -104,22 +116,75 @@ class _Training:
         self._eager = EagerStep(student, optimizer, task, distillation, teacher, scaler)
         self._step: Step | None = None  # chosen at the first batch
 
-    def run(self, generator: torch.Generator, on_epoch: Callable[[EpochSummary], None] | None) -> EpochSummary:
-        """Train all epochs; `generator` orders and varies the images."""
+    def run(self, model: nn.Module, keeper: "_Keeper", on_epoch: Callable[[EpochSummary], None] | None) -> EpochSummary:
+        """Train the epochs that are not done; the keeper's generator orders and varies the images."""
         losses = torch.zeros(2, self._n_steps, device=self._data.device)  # task's, distillation's
-        for epoch in range(1, self._recipe.epochs + 1):
-            order = torch.randperm(len(self._data), generator=generator)[: self._n_steps * self._batch_size]
+        summary, is_over = keeper.take_up()
+        first = summary.epoch + 1 if summary else 1
+        for epoch in range(first, 1 if is_over else self._recipe.epochs + 1):
+            order = torch.randperm(len(self._data), generator=keeper.generator)[: self._n_steps * self._batch_size]
             order = order.view(self._n_steps, -1)
-            for step, batch in enumerate(self._data.batches(order, epoch, generator)):
+            for step, batch in enumerate(self._data.batches(order, epoch, keeper.generator)):
                 losses[:, step] = self._take_step(batch)
             summary = _summarise(losses, epoch, self._recipe.epochs)
+            is_over = keeper.keep(model, summary, order)
             if on_epoch is not None:
                 on_epoch(summary)
+            if is_over:
+                break
+        assert summary is not None  # noqa: S101 - a recipe has an epoch at least
+        keeper.finish(model, summary)
+        return summary
+
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return self._data.device
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the epochs so far have changed, random numbers apart."""
+        return {
+            "student": [tensor.detach() for tensor in self._student.state()],
+            "optimizer": self._eager.optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "average": self._average.state() if self._average else None,
+            "scaler": self._eager.scaler.state_dict() if self._eager.scaler else None,
+        }
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned; before the first step."""
+        for tensor, value in zip(self._student.state(), state["student"], strict=True):
+            tensor.copy_(value)
+        self._eager.optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        if self._average is not None:
+            self._average.load_state(state["average"])
+        if self._eager.scaler is not None:
+            self._eager.scaler.load_state_dict(state["scaler"])
+
+    def apply_average(self, order: torch.Tensor, epoch: int, generator: torch.Generator) -> None:
+        """Put the moving average in place of the weights, where there is one, with batch statistics of its own."""
         if self._average is not None:
             self._average.apply()
-            last = self._data.batches(order[:_N_NORM_BATCHES], self._recipe.epochs, generator)
-            recompute_batch_norm(self._student, last)
-        return summary
+            recompute_batch_norm(self._student, self._data.batches(order[:_N_NORM_BATCHES], epoch, generator))
+
+    @contextlib.contextmanager
+    def as_if_finished(
+        self, model: nn.Module, order: torch.Tensor, epoch: int, generator: torch.Generator
+    ) -> Iterator[None]:
+        """Let `model` be as if the training ended after this epoch, while the block runs."""
+        tensors = list(self._student.state())
+        before = [tensor.detach().clone() for tensor in tensors]
+        random = torch.get_rng_state()
+        self.apply_average(order, epoch, generator)
+        model.eval()
+        yield
+        model.train()
+        torch.set_rng_state(random)
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
 
     def _take_step(self, batch: Batch) -> torch.Tensor:
         if self._step is None:
@@ -129,6 +194,67 @@ class _Training:
         if self._average is not None:
             self._average.update()
         return losses
+
+
+class _Keeper:
+    """Keeps a training after each epoch, takes up one that was interrupted, and ends one that no longer gets better.
+
+    Args:
+        training: Which.
+        generator: Of the order and the variation of its images.
+        checkpoint: Where; `None` for nowhere.
+        plateau: Tells when it is over; `None` for after its last epoch.
+    """
+
+    def __init__(
+        self, training: _Training, generator: torch.Generator, checkpoint: Checkpoint | None, plateau: Plateau | None
+    ) -> None:
+        self.generator = generator
+        self._training, self._checkpoint, self._plateau = training, checkpoint, plateau
+        self._order = torch.empty(0)
+
+    def take_up(self) -> tuple[EpochSummary | None, bool]:
+        """Take up an interrupted training; return its last epoch's summary, `None` for a new one, and if it is over."""
+        state = self._checkpoint.read() if self._checkpoint else None
+        if state is None:
+            return None, False
+        self._training.load_state(state["training_state"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["random"])
+        if state["cuda_random"] is not None:
+            torch.cuda.set_rng_state(state["cuda_random"])
+        if self._plateau is not None:
+            self._plateau.load_state(state["plateau"])
+        self._order = state["order"]
+        return EpochSummary(**state["summary"]), state["is_over"]
+
+    def keep(self, model: nn.Module, summary: EpochSummary, order: torch.Tensor) -> bool:
+        """Keep the training after an epoch whose images came in this order; return whether it is over."""
+        self._order, is_over = order, False
+        if self._plateau is not None:
+            with self._training.as_if_finished(model, order, summary.epoch, self.generator.clone_state()):
+                is_over = self._plateau.is_reached(model)
+        if self._checkpoint is not None:
+            self._checkpoint.write(
+                {
+                    "training_state": self._training.state(),
+                    "generator": self.generator.get_state(),
+                    "random": torch.get_rng_state(),
+                    "cuda_random": torch.cuda.get_rng_state() if self._training.device.type == "cuda" else None,
+                    "plateau": self._plateau.state() if self._plateau else None,
+                    "order": order,
+                    "summary": asdict(summary),
+                    "is_over": is_over,
+                }
+            )
+        return is_over
+
+    def finish(self, model: nn.Module, summary: EpochSummary) -> None:
+        """Give `model` the weights that the training ends with."""
+        if self._plateau is not None:
+            self._plateau.restore(model)
+        else:
+            self._training.apply_average(self._order, summary.epoch, self.generator)
 
 
 def _optimizer(student: Student, recipe: TrainingRecipe, device: torch.device) -> torch.optim.Optimizer:

@@ -161,6 +161,11 @@ class _Snapshot:
         self._device = device
         self._tensors = list(step.student.state())
         self._values = [tensor.detach().clone() for tensor in self._tensors]
+        # Empty before the first step of a training that was not taken up: what comes to be then, is put back to zeros.
+        self._moments = {
+            parameter: {name: value.clone() for name, value in state.items()}
+            for parameter, state in step.optimizer.state.items()
+        }
         self._random = torch.cuda.get_rng_state(device)
 
     @torch.no_grad()
@@ -168,9 +173,10 @@ class _Snapshot:
         """Put it back, in place."""
         for tensor, value in zip(self._tensors, self._values, strict=True):
             tensor.copy_(value)
-        for state in self._optimizer.state.values():  # all zeros before the first step
-            for tensor in state.values():
-                tensor.zero_()
+        for parameter, state in self._optimizer.state.items():
+            for name, tensor in state.items():
+                before = self._moments.get(parameter, {}).get(name)
+                tensor.zero_() if before is None else tensor.copy_(before)
         if self._scaler is not None:
             self._scaler.load_state_dict(self._scale)
         torch.cuda.set_rng_state(self._random, self._device)

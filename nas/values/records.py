@@ -143,6 +143,7 @@ class Record:
         earlier_failures: Failures after which it was asked for anew.
         retrained: Scores on the test split after the latest full training, by metric.
         retrained_conditions: What these scores depend on.
+        retrained_spread: The standard deviation of each over several seeds; none where it is of one training.
     """
 
     candidate: Candidate
@@ -160,6 +161,7 @@ class Record:
     earlier_failures: tuple[Failure, ...] = ()
     retrained: Mapping[str, float] = field(default_factory=dict)
     retrained_conditions: Mapping[str, Any] = field(default_factory=dict)
+    retrained_spread: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

@@ -66,5 +66,5 @@ def test_results_add_up_and_the_worse_change_stays():
     other = {**one, "memory_growth": 0.02, "rate_change": -0.1}
     assert added({}, one) == one
     assert added(one, other) == {**one, "n": 8, "lost": 2, "orphans": 4, "rate_change": -0.1}
-    assert quarters(range(8)) == (range(2), range(6, 8))
-    assert quarters([5]) == ([5], [5])
+    assert quarters(range(12)) == (range(3), range(9, 12))
+    assert quarters([5, 6, 7]) == ([5, 6], [6, 7])

@@ -112,7 +112,7 @@ def test_show_draws_a_network(command, run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--draw", "x.svg"), "--draw needs --candidate ID: the network to draw"),
+        (("--draw", "x.svg"), "--draw needs --candidate ID, --knee or --prefer: the network to draw"),
         (("--all", "--candidate", "a"), "--all shows every record and --candidate one: leave one of them out"),
     ],
 )
