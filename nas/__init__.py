@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from nas.version import VERSION
 
 if TYPE_CHECKING:
-    from nas.api import export, retrain, run_search
+    from nas.api import export, load_model, retrain, run_search
     from nas.store.run import Run, load_run
 
 _MODULES = {
-    "api": ("export", "retrain", "run_search"),
+    "api": ("export", "load_model", "retrain", "run_search"),
     "store.run": ("Run", "load_run"),
 }
 
-__all__ = ["Run", "export", "load_run", "retrain", "run_search"]
+__all__ = ["Run", "export", "load_model", "load_run", "retrain", "run_search"]
 __version__ = VERSION
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from experiments.crash_resume.__main__ import COUNTS, differences, killed_trial, survived
+from experiments.crash_resume.__main__ import COUNTS, differences, is_lost, killed_trial, survived
 from experiments.crash_resume.killing import Command, in_fork
 from experiments.crash_resume.trials import TRIALS, Trial, ended, leftovers, outcome
 
@@ -87,3 +87,12 @@ def check_that_a_failing_command_raises(tmp_path):
     counts = dict.fromkeys(COUNTS, 0)
     with pytest.raises(RuntimeError, match="exit code 2: .*no_such.yaml"):
         survived(Command(["validate", "no_such.yaml"], tmp_path / "x"), 1e6, counts, random.Random(0), tmp_path / "x")
+
+
+def test_scores_that_come_are_no_loss_and_scores_that_go_are():
+    before = {"id": "a", "metrics": {"score": "0x1p0"}, "retrained": {}}
+    tested = {**before, "retrained": {"accuracy": "0x1p-1"}}
+    assert not is_lost(before, before)
+    assert not is_lost(before, tested)
+    assert is_lost(tested, before)
+    assert is_lost(before, {**before, "metrics": {}})

@@ -67,7 +67,8 @@ def killed_trial(
         given = with_candidate(arguments, folder)
         while not survived(Command(given, folder), usual_s, counts, rng, folder):
             for candidate, facts in in_fork(ended, folder).items():
-                counts["lost"] += seen.setdefault(candidate, facts) != facts
+                counts["lost"] += is_lost(seen.get(candidate, facts), facts)
+                seen[candidate] = facts
     found = in_fork(outcome, folder)
     counts["lost"] += len(seen.keys() - {facts["id"] for facts in found["records"]})
     counts["leftovers"] = len(leftovers(folder))
@@ -76,6 +77,11 @@ def killed_trial(
         counts["real_kills"] = counts["kills"]
         counts["kills"] = 0
     return counts, found
+
+
+def is_lost(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Return whether anything of a record is another one now; scores of a full training may have come since."""
+    return any(now[name] != value for name, value in before.items() if name != "retrained" or value)
 
 
 def survived(command: Command, usual_s: float, counts: dict[str, int], rng: random.Random, folder: Path) -> bool:

@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,8 @@ from latency.inference import example_input, placed
 
 _CHECKED_BATCHES = (1, 3)
 _TOLERANCE = 1e-4
-_Expected = tuple[tuple[np.ndarray, np.ndarray], ...]
+_MAX_DISAGREEMENT = 1e-4  # share of whole numbers that may differ: classes that are level within rounding
+_Expected = tuple[tuple[np.ndarray, tuple[np.ndarray, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def write_onnx(
     output_name: str = "logits",
     metadata: Mapping[str, str] | None = None,
     tolerance: float = _TOLERANCE,
+    opset: int | None = None,
+    other_size: tuple[int, int] | None = None,
 ) -> OnnxFile:
     """Write `model` to one file, with a batch of any size, after checking it.
 
@@ -76,14 +79,69 @@ def write_onnx(
         output_name: Of the graph's output.
         metadata: Texts to store in the file by key.
         tolerance: See above.
+        opset: The version of ONNX's operators; `None` for the exporter's own.
+        other_size: Height and width of images that are checked too: the file then takes images of any size.
 
     Raises:
         ValueError: If `model` is in train mode, or a size is not positive.
         OnnxExportError: If the model has no valid, equal graph. There is no new file then.
     """
-    model, shape, expected = _prepared(model, input_shape)
+    shape = require_input_shape(input_shape)
+    sides = {0: "batch"} | ({2: "height", 3: "width"} if other_size else {})
+    shapes = [(batch, *shape) for batch in _CHECKED_BATCHES]
+    shapes += [(1, shape[0], *other_size)] if other_size else []
+    examples = [
+        example_input(sizes, torch.device("cpu"), torch.float32) for sizes in ((example_batch, *shape), *shapes)
+    ]
+    return write_traced(
+        model,
+        examples,
+        path,
+        dynamic=sides,
+        input_name=input_name,
+        output_names=(output_name,),
+        metadata=metadata,
+        tolerance=tolerance,
+        opset=opset,
+    )
+
+
+def write_traced(
+    model: nn.Module,
+    examples: Sequence[torch.Tensor],
+    path: Path,
+    *,
+    dynamic: Mapping[int, str],
+    input_name: str,
+    output_names: Sequence[str],
+    metadata: Mapping[str, str] | None = None,
+    tolerance: float = _TOLERANCE,
+    opset: int | None = None,
+) -> OnnxFile:
+    """Write `model` to one file as `write_onnx` does, for inputs and outputs of any kind.
+
+    Args:
+        model: In eval mode, with one tensor in; it returns a tensor or a tuple of them. Left as it was.
+        examples: The first is traced; what the model returns for the others is compared. Whole numbers, such as
+            classes, must agree in all but one of 10,000.
+        path: Where to write.
+        dynamic: The input's dimensions that may have any size, with their names.
+        input_name: Of the graph's input.
+        output_names: Of its outputs.
+        metadata: Texts to store in the file by key.
+        tolerance: Of floating-point outputs, as for `write_onnx`.
+        opset: As for `write_onnx`.
+
+    Raises:
+        ValueError: If `model` is in train mode.
+        OnnxExportError: As by `write_onnx`.
+    """
+    require_eval_mode(model)
+    model = placed(model, torch.device("cpu"), torch.float32, channels_last=False)
+    shape = tuple(examples[0].shape[1:])
     with _failures_explained(model, shape):
-        graph = _export(model, (example_batch, *shape), input_name, output_name)
+        expected = tuple(_expected(model, example, len(output_names)) for example in examples[1:])
+        graph = _export(model, examples[0], dynamic, input_name, output_names, opset)
         onnx.helper.set_model_props(graph, dict(metadata or {}))
         return _write_checked(graph, expected, path, tolerance)
 
@@ -118,8 +176,9 @@ def _prepared(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[nn.Module
     require_eval_mode(model)
     shape = require_input_shape(input_shape)
     model = placed(model, torch.device("cpu"), torch.float32, channels_last=False)
+    images = [example_input((batch, *shape), torch.device("cpu"), torch.float32) for batch in _CHECKED_BATCHES]
     with _failures_explained(model, shape):
-        return model, shape, tuple(_expected(model, (batch, *shape)) for batch in _CHECKED_BATCHES)
+        return model, shape, tuple(_expected(model, image) for image in images)
 
 
 @contextmanager
@@ -150,25 +209,39 @@ def _write_checked(graph: onnx.ModelProto, expected: _Expected, path: Path, tole
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    opset = next(entry.version for entry in graph.opset_import if entry.domain == "")
-    return OnnxFile(path, path.stat().st_size, opset, difference)
+    return OnnxFile(path, path.stat().st_size, _opset_of(graph), difference)
 
 
-def _export(model: nn.Module, shape: tuple[int, ...], input_name: str, output_name: str) -> onnx.ModelProto:
+def _export(
+    model: nn.Module,
+    example: torch.Tensor,
+    dynamic: Mapping[int, str],
+    input_name: str,
+    output_names: Sequence[str],
+    opset: int | None,
+) -> onnx.ModelProto:
     with _quiet():
         program = torch.onnx.export(
             model,
-            (example_input(shape, torch.device("cpu"), torch.float32),),
+            (example,),
             dynamo=True,
             verbose=False,
             input_names=[input_name],
-            output_names=[output_name],
-            dynamic_shapes=({0: "batch"},),
+            output_names=list(output_names),
+            opset_version=opset,
+            dynamic_shapes=(dict(dynamic),),
         )
     assert program is not None  # noqa: S101 - the exporter returns a program when dynamo is true
     graph: onnx.ModelProto = program.model_proto
+    found = _opset_of(graph)
+    if opset is not None and found != opset:
+        raise OnnxExportError(f"opset {opset} is not to be had for this network, the exporter gives {found}")
     _drop_notes(graph)
     return graph
+
+
+def _opset_of(graph: onnx.ModelProto) -> int:
+    return int(next(entry.version for entry in graph.opset_import if entry.domain == ""))
 
 
 @contextmanager
@@ -198,16 +271,16 @@ def _drop_notes(model: onnx.ModelProto) -> None:
     del model.metadata_props[:]
 
 
-def _expected(model: nn.Module, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return random images and the model's output for them."""
-    images = example_input(shape, torch.device("cpu"), torch.float32)
+def _expected(model: nn.Module, images: torch.Tensor, n_outputs: int = 1) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Return images and the model's outputs for them."""
     with torch.inference_mode():
         output = model(images)
-    if not isinstance(output, torch.Tensor):
+    outputs = output if n_outputs > 1 else (output,)
+    if not all(isinstance(tensor, torch.Tensor) for tensor in outputs):
         raise OnnxExportError(f"the model must return one tensor, got a {type(output).__name__}")
-    if not torch.isfinite(output).all():
+    if not all(tensor.isfinite().all() for tensor in outputs):
         raise OnnxExportError("the model's output for random images holds NaN or infinity")
-    return images.numpy(), output.numpy()
+    return images.numpy(), tuple(tensor.numpy() for tensor in outputs)
 
 
 def _largest_difference(path: Path, expected: _Expected) -> float:
@@ -216,13 +289,25 @@ def _largest_difference(path: Path, expected: _Expected) -> float:
     options.intra_op_num_threads = 1  # waiting threads of onnxruntime spin
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (name,) = [value.name for value in session.get_inputs()]
-    differences = []
-    for images, output in expected:
-        (actual,) = session.run(None, {name: images})
-        if actual.shape != output.shape:
-            raise OnnxExportError(f"onnxruntime returns shape {actual.shape} where torch returns {output.shape}")
-        differences.append(float(np.abs(actual - output).max() / max(1.0, float(np.abs(output).max()))))
+    differences = [0.0]
+    for images, outputs in expected:
+        for actual, output in zip(session.run(None, {name: images}), outputs, strict=True):
+            if actual.shape != output.shape:
+                raise OnnxExportError(f"onnxruntime returns shape {actual.shape} where torch returns {output.shape}")
+            if np.issubdtype(output.dtype, np.integer):
+                _check_agreement(actual, output)
+            else:
+                scale = max(1.0, float(np.abs(output).max()))
+                differences.append(float(np.abs(actual - output).max() / scale))
     return max(differences)
+
+
+def _check_agreement(actual: np.ndarray, expected: np.ndarray) -> None:
+    share = float((actual != expected).mean())
+    if share > _MAX_DISAGREEMENT:
+        raise OnnxExportError(
+            f"{share:.2%} of onnxruntime's classes are not torch's; at most {_MAX_DISAGREEMENT:.2%} may differ"
+        )
 
 
 def _root_cause(fault: BaseException) -> BaseException:

@@ -1,4 +1,4 @@
-"""What is done with one candidate of a run: retrain it, export it, draw it."""
+"""What is done with one candidate of a run: retrain it, draw it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,7 @@ from rich.console import Console
 
 from nas import assembly
 from nas.config import RunConfig, load_config
-from nas.data.normalization import Normalization
 from nas.errors import InputError
-from nas.exporters import EXPORTERS
 from nas.files import write_text
 from nas.listeners.console import ConsoleListener
 from nas.listeners.live import TrainingCurve
@@ -90,57 +88,6 @@ def _full_length(settings: RunConfig) -> int:
     """Return the epochs of a full training where nobody says how many."""
     n_quick = sum(stage.epochs for stage in settings.training.stages) if settings.training else 0
     return max(_LEAST_EPOCHS, _TIMES_LONGER * n_quick)
-
-
-def export(
-    run_dir: Path | str,
-    candidate: str | None = None,
-    *,
-    format: str = "onnx",
-    path: Path | None = None,
-    trust_code: bool = False,
-) -> Path:
-    """Write a candidate's network to a file, with its retrained weights if there are any, else the quick ones.
-
-    Args:
-        run_dir: The run's folder.
-        candidate: Its id, or a unique prefix of it; by default the front's knee.
-        format: A key of `EXPORTERS`.
-        path: The file to write; by default in the run's folder under `exports/`.
-        trust_code: Whether to import Python code that the run's configuration names.
-
-    Returns:
-        The file's path.
-
-    Raises:
-        InputError: If there is no such run or candidate, or it was never trained.
-        ExportError: If the exported network's outputs differ from the trained one's; no file is left then.
-    """
-    if format not in EXPORTERS:
-        raise InputError(f"format must be one of {', '.join(EXPORTERS)}, got {format!r}")
-    run = Run.load(run_dir)
-    record = run.knee if candidate is None else run.find(candidate)
-    settings = load_config(run.path / "config.yaml", trust_code=trust_code)
-    with RunFolder.read(run.path) as folder:
-        training = next((t for t in ("retrained", "quick") if folder.weights(record.id, t).exists()), None)
-        if training is None:
-            raise InputError(f"{run.path}: candidate {record.id} ({record.state}) has no trained weights to export")
-        subject = assembly.stored_subject(settings, folder, record.candidate)
-        assert subject.signature is not None  # noqa: S101 - stored_subject gives one
-        assembly.load_candidate(subject.model, folder, record.id, training)
-        target = path or run.path / "exports" / f"{record.id}.{training}.{format}"
-        try:
-            EXPORTERS[format](
-                subject.model.eval(),
-                target,
-                signature=subject.signature,
-                normalization=Normalization.from_values(**folder.store.fact("normalization")),
-                class_names=folder.store.fact("class_names"),
-                metadata={"candidate": record.id, "network": record.candidate.description, "training": training},
-            )
-        except OSError as error:
-            raise InputError(f"{target} cannot be written: {error}") from error
-    return target
 
 
 def draw(run_dir: Path | str, candidate: str, path: Path, *, trust_code: bool = False) -> None:

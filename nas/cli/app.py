@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.analyse import curves, predictor
+from nas.cli.bundles import bench, bundle, evaluate, predict
 from nas.cli.data import prepare
 from nas.cli.doctor import doctor
 from nas.cli.init import init
@@ -26,7 +27,9 @@ from nas.values.shown_text import shown
 from nas.version import VERSION
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (init, search, teacher, pretrain, show, plot, retrain, export, profile, validate, schema, doctor):
+_SEARCHING = (init, search, teacher, pretrain, show, plot, retrain)
+_TAKING_AWAY = (export, bundle, predict, bench, evaluate)
+for command in (*_SEARCHING, *_TAKING_AWAY, profile, validate, schema, doctor):
     app.command()(command)
 
 data_app = typer.Typer(help="Prepare data sets.", no_args_is_help=True)

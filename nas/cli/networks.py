@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from nas.cli.common import (
     print_text,
     saying_how_to_go_on,
 )
+
+if TYPE_CHECKING:
+    from nas.exporters import Exported
 
 
 class Start(StrEnum):
@@ -79,13 +82,57 @@ def export(
     candidate: CandidateId = None,
     knee: Knee = False,
     prefer: Prefer = None,
-    form: Annotated[str, typer.Option("--format", help="The file format.")] = "onnx",
-    output: Annotated[Path | None, typer.Option(help="The file to write. Default: in the run's folder.")] = None,
+    form: Annotated[
+        str,
+        typer.Option("--format", help="onnx, onnx_int8, exported_program, safetensors or python."),
+    ] = "onnx",
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to write to. Default: the run's.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file to write, instead of --out.")] = None,
+    opset: Annotated[int | None, typer.Option(min=1, help="Version of ONNX's operators. Default: the newest.")] = None,
+    any_size: Annotated[
+        bool, typer.Option("--any-size", help="Let an ONNX file of a segmentation network take images of any size.")
+    ] = False,
+    with_processing: Annotated[
+        bool, typer.Option("--with-processing", help="Put resizing, normalisation and the choice of the class inside.")
+    ] = False,
+    max_drop: Annotated[
+        float | None, typer.Option(min=0.0, help="Refuse a quantised network whose score falls by more.")
+    ] = None,
+    overrides: Overrides = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Export a candidate's trained network to a file, and check that its outputs agree with torch's."""
+    """Export a candidate's trained network, compare it with torch, and say what goes in and comes out."""
     from nas import api
 
     allow_local_modules(trust_code)
     chosen = chosen_candidate(run_dir, candidate, knee, prefer)
-    print(api.export(run_dir, chosen, format=form, path=output, trust_code=trust_code))
+    exported = api.export_network(
+        run_dir,
+        chosen,
+        format=form,
+        path=output,
+        folder=out,
+        opset=opset,
+        any_size=any_size,
+        with_processing=with_processing,
+        max_drop=max_drop,
+        overrides=overrides or (),
+        trust_code=trust_code,
+    )
+    for path in exported.paths:
+        print(path)
+    _print_contract(exported)
+
+
+def _print_contract(exported: "Exported") -> None:
+    """Print what goes in and comes out, what was compared, and how to use it."""
+    console = Console()
+    for line in exported.contract.lines():
+        print_text(console, line)
+    for comparison in exported.comparisons:
+        print_text(console, f"  compared with torch on {comparison}")
+    for remark in exported.remarks:
+        print_text(console, f"  {remark}")
+    print_text(console, "")
+    for line in exported.snippet.splitlines():
+        print_text(console, f"    {line}")

@@ -3,8 +3,9 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,8 +237,9 @@ def devices_named(names: Sequence[str], target: Target) -> dict[str, Device]:
     """
     if not names:
         kind = "onnxruntime" if isinstance(target.network, Path) else "torch_cpu"
-        return dict(target.devices) or {kind: _device(kind, target)}
-    return {name: target.devices[name] if name in target.devices else _device(name, target) for name in names}
+        return dict(target.devices) or {kind: device_named(kind, batch_size=target.batch_size)}
+    made = functools.partial(device_named, batch_size=target.batch_size, known=target.devices)
+    return {name: target.devices[name] if name in target.devices else made(name) for name in names}
 
 
 def _graph_and_counts(target: Target) -> tuple[OperatorGraph, Complexity]:
@@ -325,12 +327,21 @@ def _config_devices(settings: RunConfig) -> dict[str, Device]:
     return {name: section.instance for name, section in settings.devices.items()}
 
 
-def _device(text: str, target: Target) -> Device:
-    """Return the device of `kind:option=value,...`."""
+def device_named(text: str, *, batch_size: int = 1, known: Collection[str] = ()) -> Device:
+    """Return the device of `kind:option=value,...`.
+
+    Args:
+        text: Of the command line.
+        batch_size: Unless the text gives one.
+        known: Names that could be meant, beside the kinds.
+
+    Raises:
+        InputError: If there is no such kind or option.
+    """
     kind, _, rest = text.partition(":")
     if kind not in DEVICES:
-        raise InputError(f"--device: unknown device {kind!r}.{nearest(kind, [*target.devices, *DEVICES])}")
-    values: dict[str, Any] = {"batch_size": target.batch_size}
+        raise InputError(f"--device: unknown device {kind!r}.{nearest(kind, [*known, *DEVICES])}")
+    values: dict[str, Any] = {"batch_size": batch_size}
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
         values[key.strip()] = read_value(f"--device {text}", value)
