@@ -259,3 +259,21 @@ def test_patience_holds_the_validation_split_out_and_takes_the_best_epoch(parts,
     assert set(sizes) == {40}  # of 40 + 20
     found = load_file(folder.weights(CANDIDATE.id, "retrained"))
     assert all(torch.equal(found[name], tensor) for name, tensor in models[1].items())
+
+
+@pytest.mark.gpu
+def test_an_interrupted_training_goes_on_on_a_gpu(parts, folder, tmp_path):
+    setting = dataclasses.replace(parts.setting, device="cuda", resident_bytes=1 << 30)
+    recipe = dataclasses.replace(parts.recipe, batch_size=4)  # steps enough to be captured as a graph
+    parts = dataclasses.replace(parts, setting=setting, recipe=recipe)
+    with RunFolder.write(tmp_path / "whole") as whole:
+        whole.store.add_batch([CANDIDATE], batch=0)
+        expected = retrain(parts, subject(), whole, FullTraining(5))
+        expected_weights = load_file(whole.weights(CANDIDATE.id, "retrained"))
+    with pytest.raises(Interrupted):
+        retrain(parts, subject(), folder, FullTraining(5), on_epoch=interrupt_after(3))
+    scores = retrain(parts, subject(), folder, FullTraining(5))
+    found = load_file(folder.weights(CANDIDATE.id, "retrained"))
+    for name, tensor in expected_weights.items():
+        assert torch.allclose(found[name].float(), tensor.float(), atol=1e-2), name
+    assert scores["accuracy"] == pytest.approx(expected["accuracy"], abs=0.11)  # of 20 images
