@@ -101,7 +101,10 @@ def export(
     overrides: Overrides = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Export a candidate's trained network, compare it with torch, and say what goes in and comes out."""
+    """Export a candidate's trained network, compare it with torch, and say what goes in and comes out.
+
+    The output is the path alone, for scripts; what is said of the file goes to the error output.
+    """
     from nas import api
 
     allow_local_modules(trust_code)
@@ -126,7 +129,7 @@ def export(
 
 def _print_contract(exported: "Exported") -> None:
     """Print what goes in and comes out, what was compared, and how to use it."""
-    console = Console()
+    console = Console(stderr=True)
     for line in exported.contract.lines():
         print_text(console, line)
     for comparison in exported.comparisons:

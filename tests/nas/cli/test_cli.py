@@ -201,8 +201,16 @@ def test_retrain_shows_the_test_score_beside_the_quick_one(command, copy):
 
 def test_export_prints_the_file(command, copy, tmp_path):
     target = tmp_path / "new folder" / "network.onnx"
-    code, out, _ = command("export", copy, "--knee", "--output", target)
+    code, out, err = command("export", copy, "--knee", "--output", target)
     assert (code, out.strip()) == (0, str(target))
+    for text in (
+        "taken: the knee of",
+        "image (B, C, H, W) float32",
+        "classes  t_shirt",
+        "compared with torch on",
+        "import",
+    ):
+        assert text in err
     properties = {entry.key: entry.value for entry in onnx.load(target).metadata_props}
     assert properties["candidate"] == nas.load_run(copy).knee.id
 
