@@ -167,11 +167,12 @@ def kill_when(process, store, rows):
     return process.exitcode
 
 
-def test_2_killed_again_and_again_a_run_ends_as_if_it_never_was(tiny_config, tiny_run, tmp_path):
+@pytest.mark.parametrize("kills", [(3, 45), pytest.param((3, 20, 45, 70), marks=pytest.mark.slow)])
+def test_2_killed_again_and_again_a_run_ends_as_if_it_never_was(tiny_config, tiny_run, tmp_path, kills):
     path = tmp_path / "runs" / "killed"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["nas", "torch._dynamo"])  # which torch imports late, for seconds
-    for rows in (3, 20, 45, 70):
+    for rows in kills:
         process = context.Process(target=nas.run_search, args=(tiny_config, path), kwargs={"resume": True})
         process.start()
         assert kill_when(process, path / "store.sqlite", rows) == -signal.SIGKILL

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas import cli
 from nas.cli.search import with_empty_cause
 from nas.cli.signals import Stopped, StopSignals
 from nas.values.records import RecordState
@@ -168,20 +167,6 @@ def test_a_command_that_cannot_stop_is_ended():
 def wait_for_line_of(process, text):
     while text not in (line := process.stdout.readline()):
         assert line
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Return a function that runs `nas ...` in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return (end.value.code or 0, *capsys.readouterr())
-
-    return run
 
 
 def test_a_damaged_artifact_is_made_again_and_that_is_said(command, tiny_config, tiny_run, tmp_path):

@@ -109,7 +109,9 @@ def test_a_stored_candidate_is_exported_with_its_trained_weights(tiny_run, tmp_p
         nas.export(tiny_run, format="pickle")
 
 
-@pytest.mark.parametrize("size", [(64, 64), (32, 96), (160, 128)])
+@pytest.mark.parametrize(
+    "size", [(160, 128), *(pytest.param(size, marks=pytest.mark.slow) for size in ((64, 64), (32, 96)))]
+)
 def test_a_segmentation_network_takes_images_of_any_size(tmp_path, size):
     given, path = of_space(CELLS), tmp_path / "any.onnx"
     exported = export_onnx(given, path, ExportOptions(any_size=True))
