@@ -1,16 +1,13 @@
 """The command line where something is wrong: faults of the user's, of ours, a stop."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import nas
 from nas.store.run_folder import RunFolder
-from nas.values.records import RecordState
 from tests.nas.cli.faults import assert_fault
 
 ROOT = Path(__file__).parents[3]
@@ -131,27 +128,6 @@ def start(*arguments, **options):
         text=True,
         **options,
     )
-
-
-def test_ctrl_c_stops_cleanly_and_says_how_to_resume(command, tiny_config, tmp_path):
-    path = tmp_path / "runs" / "run"
-    process = start("search", tiny_config, "--run-dir", path, "--set", "controller.n_generations=300")
-    line = ""
-    while "1/1200 " not in line:
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (130, "")
-    advice = f"nas search {tiny_config} --run-dir {path} --set controller.n_generations=300 --resume"
-    assert advice in out
-    before = nas.load_run(path)
-    assert any(record.state is not RecordState.ASKED for record in before.records)
-    code, _, _ = command("search", tiny_config, "--run-dir", path, "--set", "controller.n_generations=3", "--resume")
-    assert code == 0
-    after = {record.id: record.metrics.get("accuracy") for record in nas.load_run(path).records}
-    assert len(after) >= 12
-    assert all(after[r.id] == r.metrics["accuracy"] for r in before.records if r.is_complete)
 
 
 @pytest.mark.parametrize("form", ["csv", "table"])

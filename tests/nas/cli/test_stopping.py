@@ -61,22 +61,30 @@ def wait_for_line(process, text):
         assert line, process.stderr.read()
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGHUP, signal.SIGINT))]
-)
-def test_a_search_stops_within_seconds_and_says_how_to_resume(tiny_config, tmp_path, number):
+SIGNALS = [signal.SIGINT, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGHUP))]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_search_stops_within_seconds_and_says_how_to_resume(command, tiny_config, tmp_path, number):
     path = tmp_path / "runs" / "run"
-    options = ("--set", "controller.n_generations=300", "--set", "execution={kind: process_pool, n_workers: 2}")
-    process = start("search", tiny_config, "--run-dir", path, *options, env={**os.environ, "STOPPING_TEST": str(path)})
+    workers = "execution={kind: process_pool, n_workers: 2}"
+    options = ("--run-dir", path, "--set", workers, "--set", "controller.n_generations=300")
+    process = start("search", tiny_config, *options, env={**os.environ, "STOPPING_TEST": str(path)})
     wait_for_line(process, "1/1200 ")
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (CODES[number], "")
     assert "Everything computed so far is stored. To resume:" in out
-    assert "--resume" in out
+    assert f"nas search {tiny_config} --run-dir {path} --set" in out
+    assert "controller.n_generations=300 --resume" in out
     until_nobody_is_left(path)
     assert temporary_files(tmp_path) == []
-    assert {r.state for r in nas.load_run(path).records} >= {RecordState.ASKED}
+    before = nas.load_run(path)
+    assert {r.state for r in before.records} > {RecordState.ASKED}
+    code, _, _ = command("search", tiny_config, "--run-dir", path, "--set", "controller.n_generations=1", "--resume")
+    assert code == 0
+    after = {record.id: record.metrics.get("accuracy") for record in nas.load_run(path).records}
+    assert all(after[r.id] == r.metrics["accuracy"] for r in before.records if r.is_complete)
 
 
 LONG = ("--set", "teacher.recipe.epochs=100000", "--set", "data.n_train=32")
