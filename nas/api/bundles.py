@@ -14,8 +14,8 @@ from latency.devices.onnx_device import OnnxDevice
 from latency.errors import LatencyError
 from nas import assembly
 from nas.analysis.plots import draw_pair
-from nas.api.products import load_model, onnx_device, product_of, task_of
-from nas.config import load_config
+from nas.api.products import chosen_record, load_model, onnx_device, product_of, task_of
+from nas.config import RunConfig, load_config
 from nas.data.base import Split
 from nas.errors import InputError
 from nas.exporters import Exported, ExportOptions
@@ -48,7 +48,8 @@ def bundle(
 
     Args:
         run_dir: The run's folder.
-        candidate: Its id, or a unique prefix of it; the name of a reference model; by default the front's knee.
+        candidate: Its id, or a unique prefix of it; the name of a reference model; `teacher`; by default the front's
+            knee.
         folder: To write; it must not be there yet.
         formats: Beside `onnx` and `safetensors`, which every bundle holds.
         opset: Of ONNX files; `None` for the exporter's own.
@@ -61,40 +62,60 @@ def bundle(
         ExportError: If a format cannot be written; nothing is left then.
     """
     run = Run.load(run_dir)
-    record = run.knee if candidate is None else run.find(candidate)
+    record = chosen_record(run, candidate)
     settings = load_config(run.path / "config.yaml", overrides, trust_code)
     with RunFolder.read(run.path) as opened:
         product = product_of(settings, opened, record)
         facts = {
-            "genotype": {"space": record.candidate.genotype.space, "genes": list(record.candidate.genotype.genes)},
-            "metrics": {
-                metric: {"value": value, "conditions": dict(record.conditions.get(metric, {}))}
-                for metric, value in record.metrics.items()
-            },
-            "test_scores": dict(record.retrained),
-            "test_spread": dict(record.retrained_spread),
+            **(_teacher_facts(run) if record is None else _record_facts(record)),
             "configuration": settings.to_mapping(),
             "data_fingerprint": opened.store.fact("data"),
             "teacher": {"weights": opened.store.fact("teacher_weights"), **(run.teacher or {})},
             "versions": {**(opened.store.fact("versions") or {}), "bundled_with": VERSION},
         }
-        try:
-            drawing = assembly.space_of(settings, record.candidate).draw(record.candidate.genotype)
-        except (NotImplementedError, SearchSpaceError):
-            drawing = ""
-        title = f"{run.name}: {record.candidate.description if record in run.references else record.id}"
-        whole = Bundle(title, facts, _figures(run, record), drawing)
+        named = record is None or record in run.references
+        title = f"{run.name}: {product.origin['network'] if named else product.origin['candidate']}"
+        whole = Bundle(title, facts, _figures(run, record), _drawing(settings, record))
         options = ExportOptions(opset, max_drop=max_drop, device=onnx_device(settings))
         return write_bundle(product, whole, folder, formats, options)
 
 
-def _figures(run: Run, record: Record) -> dict[str, Any]:
+def _record_facts(record: Record) -> dict[str, Any]:
+    """Return what the manifest says of a candidate or a reference."""
+    return {
+        "genotype": {"space": record.candidate.genotype.space, "genes": list(record.candidate.genotype.genes)},
+        "metrics": {
+            metric: {"value": value, "conditions": dict(record.conditions.get(metric, {}))}
+            for metric, value in record.metrics.items()
+        },
+        "test_scores": dict(record.retrained),
+        "test_spread": dict(record.retrained_spread),
+    }
+
+
+def _teacher_facts(run: Run) -> dict[str, Any]:
+    """Return the same of the teacher, which is counted and scored, but neither timed nor tested."""
+    size = (run.teacher or {}).get("n_params")
+    return {"metrics": {} if size is None else {"n_params": {"value": size, "conditions": {}}}}
+
+
+def _drawing(settings: RunConfig, record: Record | None) -> str:
+    """Return the architecture, SVG; empty where nothing draws it."""
+    if record is None:
+        return ""
+    try:
+        return assembly.space_of(settings, record.candidate).draw(record.candidate.genotype)
+    except (NotImplementedError, SearchSpaceError):
+        return ""
+
+
+def _figures(run: Run, record: Record | None) -> dict[str, Any]:
     """Return the front in its first two objectives, with a record marked."""
     if len(run.objectives) < 2:
         return {}
     y, x = run.objectives[:2]
     figure = draw_pair(run, x, y)
-    if x.metric in record.metrics and y.metric in record.metrics:
+    if record and x.metric in record.metrics and y.metric in record.metrics:
         place = (record.metrics[x.metric], record.metrics[y.metric])
         ring: dict[str, Any] = {
             "markersize": 16,

@@ -1,8 +1,12 @@
 """From a run to files that run elsewhere: export, and reading an exported model back."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
+from torch import nn
 
 from latency.devices.onnx_device import OnnxDevice
 from nas import assembly
@@ -15,7 +19,8 @@ from nas.errors import DataError, InputError
 from nas.evaluation.base import ModelSignature
 from nas.exporters import EXPORTERS, SUFFIXES, DataAtHand, Exported, ExportOptions, ImageNetwork, Product
 from nas.exporters.weights_folder import WEIGHTS_FILE, read_model
-from nas.pretrained.teacher import TEACHERS
+from nas.pretrained.teacher import TEACHERS, TeacherSpec
+from nas.pretrained.teacher_form import AS_NETWORKS_HERE, TeacherForm
 from nas.registry import KINDS, find_object
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
@@ -24,6 +29,9 @@ from nas.torch_tools import load_weights
 from nas.values.records import Record
 from search_spaces.base import ModelSpace
 from search_spaces.references.reference_models import ReferenceModel
+
+TEACHER = "teacher"
+"""Names the run's teacher where a candidate is asked for."""
 
 _N_CALIBRATED = 128  # training images
 
@@ -53,7 +61,8 @@ def export_network(
 
     Args:
         run_dir: The run's folder.
-        candidate: Its id, or a unique prefix of it; the name of a reference model; by default the front's knee.
+        candidate: Its id, or a unique prefix of it; the name of a reference model; `teacher`; by default the front's
+            knee.
         format: A key of `EXPORTERS`.
         path: What to write: a file, or a folder for `safetensors`; by default of a name of its own in `folder`.
         folder: Where to write; by default `exports/` in the run's folder.
@@ -74,13 +83,13 @@ def export_network(
     if format not in EXPORTERS:
         raise InputError(f"format must be one of {', '.join(EXPORTERS)}, got {format!r}")
     run = Run.load(run_dir)
-    record = run.knee if candidate is None else run.find(candidate)
+    record = chosen_record(run, candidate)
     settings = load_config(run.path / "config.yaml", overrides, trust_code)
     if path is not None and folder is not None:
         raise InputError("give the file to write, or the folder to write to, not both")
     with RunFolder.read(run.path) as opened:
         product = product_of(settings, opened, record)
-        name = f"{record.id}.{product.origin['training']}{SUFFIXES[format]}"
+        name = f"{product.origin['candidate']}.{product.origin['training']}{SUFFIXES[format]}"
         target = path or (folder or run.path / "exports") / name
         options = ExportOptions(opset, any_size, with_processing, max_drop, onnx_device(settings))
         try:
@@ -89,30 +98,67 @@ def export_network(
             raise InputError(f"{target} cannot be written: {error}") from error
 
 
-def product_of(settings: RunConfig, folder: RunFolder, record: Record) -> Product:
-    """Return the trained network of a record, with what its users must know.
+def chosen_record(run: Run, candidate: str | None) -> Record | None:
+    """Return the record of a candidate, by default the knee's; `None` for the teacher.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if candidate == TEACHER:
+        return None
+    return run.knee if candidate is None else run.find(candidate)
+
+
+def product_of(settings: RunConfig, folder: RunFolder, record: Record | None) -> Product:
+    """Return the trained network of a record, or the teacher for `None`, with what its users must know.
 
     Raises:
         InputError: If it was never trained.
         DamagedFileError: If its weights are damaged.
     """
+    signature = assembly.stored_signature(folder)
+    network, origin, recipe, scores = _teacher(settings, folder) if record is None else _of(settings, folder, record)
+    return Product(
+        network.eval(),
+        signature,
+        Normalization.from_values(**folder.store.fact("normalization")),
+        tuple(folder.store.fact("class_names")),
+        is_dense=bool(settings.task and settings.task.cls.is_dense),
+        origin=origin,
+        recipe=recipe,
+        scores=scores,
+        data=data_at_hand(settings, folder),
+    )
+
+
+_Parts = tuple[nn.Module, dict[str, str], dict[str, Any], dict[str, float]]
+
+
+def _of(settings: RunConfig, folder: RunFolder, record: Record) -> _Parts:
+    """Return the network, origin, recipe and scores of a record."""
     training = next((t for t in ("retrained", "quick") if folder.weights(record.id, t).exists()), None)
     if training is None:
         raise InputError(f"{folder.path}: candidate {record.id} ({record.state}) has no trained weights to export")
     subject = assembly.stored_subject(settings, folder, record.candidate)
-    assert subject.signature is not None  # noqa: S101 - stored_subject gives one
     assembly.load_candidate(subject.model, folder, record.id, training)
-    return Product(
-        subject.model.eval(),
-        subject.signature,
-        Normalization.from_values(**folder.store.fact("normalization")),
-        tuple(folder.store.fact("class_names")),
-        is_dense=bool(settings.task and settings.task.cls.is_dense),
-        origin={"candidate": record.id, "network": record.candidate.description, "training": training},
-        recipe=_recipe(settings, record),
-        scores={**record.metrics, **{f"test_{metric}": value for metric, value in record.retrained.items()}},
-        data=data_at_hand(settings, folder),
-    )
+    origin = {"candidate": record.id, "network": record.candidate.description, "training": training}
+    scores = {**record.metrics, **{f"test_{metric}": value for metric, value in record.retrained.items()}}
+    return subject.model, origin, _recipe(settings, record), scores
+
+
+def _teacher(settings: RunConfig, folder: RunFolder) -> _Parts:
+    """Return the same of the teacher."""
+    network, spec = assembly.stored_teacher(settings, folder), settings.teacher
+    assert spec is not None  # noqa: S101 - stored_teacher refuses a run without one
+    origin = {
+        "candidate": TEACHER,
+        "network": f"{spec.kind}, the teacher of the search",
+        "training": "full" if spec.given is None else "given",
+    }
+    recipe: dict[str, Any] = {"kind": spec.kind, "options": dict(spec.options), "is_reference": True}
+    if spec.form != AS_NETWORKS_HERE:
+        recipe["form"] = asdict(spec.form)
+    return network, origin, recipe, dict((folder.store.fact("teacher") or {}).get("scores", {}))
 
 
 def data_at_hand(settings: RunConfig, folder: RunFolder) -> DataAtHand | None:
@@ -160,28 +206,32 @@ def load_model(folder: Path | str, *, trust_code: bool = False) -> ImageNetwork:
     values = read_model(folder)
     sizes = values["signature"]
     signature = ModelSignature(sizes["in_channels"], tuple(sizes["image_size"]), sizes["n_classes"])
-    network = _build(folder, values["recipe"], signature, trust_code)
+    normalization = Normalization.from_values(**values["normalization"])
+    network = _build(folder, values["recipe"], signature, normalization, trust_code)
     try:
         load_weights(network, folder / WEIGHTS_FILE)
     except (OSError, RuntimeError) as error:
         raise InputError(f"{folder / WEIGHTS_FILE} does not hold this model's weights: {error}") from error
-    return ImageNetwork(network, Normalization.from_values(**values["normalization"])).eval()
+    return ImageNetwork(network, normalization).eval()
 
 
-def _build(folder: Path, recipe: dict[str, Any], signature: ModelSignature, trust_code: bool) -> Any:
+def _build(
+    folder: Path, recipe: dict[str, Any], signature: ModelSignature, normalization: Normalization, trust_code: bool
+) -> Any:
     """Return the network of a recipe, untrained."""
+    sizes = {"in_channels": signature.in_channels, "n_classes": signature.n_classes}
     try:
-        kind = recipe["kind"]
+        kind, options = recipe["kind"], recipe["options"]
+        own = find_object(kind, trust_code, "recipe.kind") if ":" in kind else None
         if recipe.get("is_reference"):
-            return TEACHERS[kind](signature.in_channels, signature.n_classes, **recipe["options"])
-        is_own = ":" in kind
-        cls = find_object(kind, trust_code, "recipe.kind") if is_own else KINDS["search_space"].classes[kind]
-        space = cls(**{name: _listed(value) for name, value in recipe["options"].items()})
+            network = (own or TEACHERS[kind])(*sizes.values(), **options)
+            form = TypeAdapter(TeacherForm).validate_python(recipe.get("form", {}))
+            return TeacherSpec(kind, options, form=form).formed(network, folder, **sizes, normalization=normalization)
+        cls = own or KINDS["search_space"].classes[kind]
+        space = cls(**{name: _listed(value) for name, value in options.items()})
         if not isinstance(space, ModelSpace):
             raise InputError(f"{folder}: a {kind} builds no networks")
-        genotype = space.genotype(recipe["genes"])
-        sizes = {"in_channels": signature.in_channels, "n_classes": signature.n_classes}
-        return space.build(genotype, **sizes, seed=0)
+        return space.build(space.genotype(recipe["genes"]), **sizes, seed=0)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: the model cannot be built: {error}") from error
 

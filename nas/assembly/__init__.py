@@ -3,15 +3,13 @@
 from nas.assembly.search import (
     chance_levels,
     checked_devices,
-    load_candidate,
     measuring_stages,
     prepare_folder,
     search_parts,
     search_problem,
-    space_of,
-    stored_subject,
     trained_metrics,
 )
+from nas.assembly.stored import load_candidate, space_of, stored_signature, stored_subject, stored_teacher
 from nas.assembly.training import (
     check_data,
     check_teacher_file,
@@ -38,7 +36,9 @@ __all__ = [
     "search_parts",
     "search_problem",
     "space_of",
+    "stored_signature",
     "stored_subject",
+    "stored_teacher",
     "trained_metrics",
     "training_plan",
     "training_setting",

@@ -7,8 +7,6 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from torch import nn
-
 from latency.devices.base import Device
 from latency.errors import DeviceUnavailableError
 from nas.assembly.training import (
@@ -18,7 +16,7 @@ from nas.assembly.training import (
 )
 from nas.config import ConstraintConfig, ObjectiveConfig, RunConfig
 from nas.controllers import SearchProblem
-from nas.errors import DamagedFileError, InputError
+from nas.errors import InputError
 from nas.evaluation import (
     ComplexityStage,
     DeviceStage,
@@ -27,7 +25,6 @@ from nas.evaluation import (
     ModelSignature,
     SeededStage,
     Stage,
-    Subject,
     TableStage,
 )
 from nas.evaluation.known_costs import CountedCosts, TableCosts, bounds_check
@@ -40,7 +37,6 @@ from nas.search.parts import SearchParts
 from nas.search.warm_start import warm_start
 from nas.store.run_folder import RunFolder, weights_path
 from nas.tasks.base import Task
-from nas.torch_tools import load_weights
 from nas.values.records import Candidate
 from nas.version import VERSION
 from search_spaces.base import ModelSpace, SearchSpace
@@ -141,38 +137,6 @@ def chance_levels(config: RunConfig, task: Task | None) -> dict[str, float]:
     of_functions = {name: metric.chance_level for name, metric in config.metrics.items()}
     of_task = {metric: task.chance_level(metric) for metric in task.metrics} if task else {}
     return {name: level for name, level in (of_functions | of_task).items() if level is not None}
-
-
-def stored_subject(config: RunConfig, folder: RunFolder, candidate: Candidate) -> Subject:
-    """Return a candidate of a run as stages are given it, from the run's folder alone."""
-    stored = folder.store.fact("signature")
-    if stored is None:
-        raise InputError(f"{folder.path}: this run builds no networks")
-    signature = ModelSignature(stored["in_channels"], tuple(stored["image_size"]), stored["n_classes"])
-    return Subject(candidate, space_of(config, candidate), signature)
-
-
-def space_of(config: RunConfig, candidate: Candidate) -> SearchSpace:
-    """Return the space of one of the run's candidates: the run's, or that of a reference model."""
-    name = candidate.genotype.space
-    kind = name.removeprefix(ReferenceModel.prefix)
-    return config.search_space.instance if kind == name else ReferenceModel(kind)
-
-
-def load_candidate(model: nn.Module, folder: RunFolder, candidate: str, training: str) -> None:
-    """Load the weights of a training, `"quick"` or `"retrained"`, into a candidate's network.
-
-    Raises:
-        DamagedFileError: If they are not what was written, saying what to do.
-    """
-    path = folder.weights(candidate, training)
-    remedy = f"train the candidate again: nas retrain {folder.path} --candidate {candidate} --epochs N"
-    try:
-        load_weights(model, path)
-    except DamagedFileError as error:
-        raise DamagedFileError(f"{error}; {remedy}") from error
-    except (OSError, RuntimeError) as error:
-        raise DamagedFileError(f"{path} does not hold this candidate's weights: {error}; {remedy}") from error
 
 
 def checked_devices(config: RunConfig, runs_on: Executor) -> dict[str, Device]:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from nas.cli.common import (
     AsJson,
-    CandidateId,
+    CandidateOrTeacher,
     Knee,
     Overrides,
     Prefer,
@@ -34,7 +34,7 @@ class ScoredSplit(StrEnum):
 def bundle(
     run_dir: RunDir,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write; it must not be there yet.")],
-    candidate: CandidateId = None,
+    candidate: CandidateOrTeacher = None,
     knee: Knee = False,
     prefer: Prefer = None,
     formats: Annotated[
@@ -54,7 +54,7 @@ def bundle(
     from nas import api
 
     allow_local_modules(trust_code)
-    chosen = chosen_candidate(run_dir, candidate, knee, prefer)
+    chosen = chosen_candidate(run_dir, candidate, knee, prefer, or_teacher=True)
     exported = api.bundle(
         run_dir,
         chosen,

@@ -27,7 +27,12 @@ TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Allow importing the Python code that the configuration names.")
 ]
 CandidateId = Annotated[
-    str | None, typer.Option("--candidate", metavar="ID", help="The candidate's id, or a unique prefix of it.")
+    str | None,
+    typer.Option("--candidate", metavar="ID", help="A candidate's id, or its start; a reference's name."),
+]
+CandidateOrTeacher = Annotated[
+    str | None,
+    typer.Option("--candidate", metavar="ID", help="A candidate's id, or its start; a reference's name; or 'teacher'."),
 ]
 Knee = Annotated[bool, typer.Option("--knee", help="Take the knee: the front's member nearest to its ideal point.")]
 Prefer = Annotated[
@@ -44,10 +49,19 @@ def print_text(console: Console, text: str) -> None:
     console.print(shown(text, in_lines=True), markup=False, highlight=False, soft_wrap=True)
 
 
-def chosen_candidate(run_dir: Path, candidate: str | None, knee: bool, prefer: str | None) -> str:
+def chosen_candidate(
+    run_dir: Path, candidate: str | None, knee: bool, prefer: str | None, *, or_teacher: bool = False
+) -> str:
     """Return the id of the network that the options name; in a terminal one picked from a list where they name none.
 
     Says on the error output what was taken and why, unless the user gave the id.
+
+    Args:
+        run_dir: The run's folder.
+        candidate: An id, a unique prefix of one, or a name.
+        knee: Whether the knee is asked for.
+        prefer: A preference in words.
+        or_teacher: Whether `teacher` names the run's teacher.
 
     Raises:
         InputError: If the options name no network, or several.
@@ -56,6 +70,8 @@ def chosen_candidate(run_dir: Path, candidate: str | None, knee: bool, prefer: s
     from nas.store.run import load_run
 
     run = load_run(run_dir)
+    if or_teacher and candidate == "teacher" and not knee and prefer is None:
+        return candidate
     if candidate is None and not knee and prefer is None and sys.stdin.isatty() and sys.stdout.isatty():
         return _picked(run)
     choice = chosen(run, candidate, is_knee=knee, prefer=prefer)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from nas.cli.common import (
     CandidateId,
+    CandidateOrTeacher,
     Knee,
     Overrides,
     Prefer,
@@ -79,7 +80,7 @@ def retrain(
 
 def export(
     run_dir: RunDir,
-    candidate: CandidateId = None,
+    candidate: CandidateOrTeacher = None,
     knee: Knee = False,
     prefer: Prefer = None,
     form: Annotated[
@@ -108,7 +109,7 @@ def export(
     from nas import api
 
     allow_local_modules(trust_code)
-    chosen = chosen_candidate(run_dir, candidate, knee, prefer)
+    chosen = chosen_candidate(run_dir, candidate, knee, prefer, or_teacher=True)
     exported = api.export_network(
         run_dir,
         chosen,

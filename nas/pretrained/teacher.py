@@ -13,6 +13,7 @@ from torch import nn
 
 from nas.data.base import Examples
 from nas.data.cache import ExamplesFile, new_array
+from nas.data.normalization import Normalization
 from nas.errors import DamagedFileError, EvaluationError, InputError
 from nas.files import content_hash
 from nas.pretrained.artifact import Artifact, Timer, TrainingListener, train_shared
@@ -54,6 +55,34 @@ class TeacherSpec:
         """Return the model: untrained, or an ONNX file that is not opened yet."""
         make: Callable[..., nn.Module] = resolve_name(self.kind) if ":" in self.kind else TEACHERS[self.kind]
         return make(in_channels, n_classes, **self.options)
+
+    def load(self, path: Path, in_channels: int, n_classes: int, normalization: Normalization) -> nn.Module:
+        """Return the network with the weights of a file, in eval mode: it maps normalised images to logits.
+
+        Raises:
+            InputError: If the file holds no weights of this model.
+        """
+        model = self.build(in_channels, n_classes).eval()
+        if isinstance(model, OnnxTeacher):
+            model.open()
+        else:
+            try:
+                load_weights(model, path)
+            except (OSError, RuntimeError, DamagedFileError) as error:
+                raise InputError(f"{path}: these weights are not of the teacher that is configured: {error}") from error
+        return self.formed(model, path, in_channels, n_classes, normalization)
+
+    def formed(
+        self, model: nn.Module, source: Path, in_channels: int, n_classes: int, normalization: Normalization
+    ) -> nn.Module:
+        """Return a network of this run for a model that takes other images or gives other outputs."""
+        form = self.form
+        if self.is_onnx and not form.mean:
+            form = replace(form, mean=(0.0,) * in_channels, std=(1.0,) * in_channels)
+        if form == AS_NETWORKS_HERE:
+            return model
+        sizes = {"in_channels": in_channels, "n_classes": n_classes}
+        return FormedTeacher(model, form, normalization, **sizes, source=source).eval()
 
     @property
     def is_onnx(self) -> bool:
@@ -163,29 +192,10 @@ class Teacher(Artifact):
         Raises:
             InputError: If its file does not fit the model, the classes or the images, saying what differs.
         """
-        model = self._untrained().eval()
-        if isinstance(model, OnnxTeacher):
-            model.open()
-        else:
-            try:
-                load_weights(model, self.path)
-            except (OSError, RuntimeError, DamagedFileError) as error:
-                raise InputError(
-                    f"{self.path}: these weights are not of the teacher that is configured: {error}"
-                ) from error
-        model = self._formed(model)
-        _check_output(model, self.path, self.setting)
+        setting = self.setting
+        model = self.spec.load(self.path, setting.in_channels, setting.n_classes, setting.normalization)
+        _check_output(model, self.path, setting)
         return model
-
-    def _formed(self, model: nn.Module) -> nn.Module:
-        """Return a model of this run for one that takes other images or gives other outputs."""
-        form, n_channels = self.spec.form, self.setting.in_channels
-        if self.spec.is_onnx and not form.mean:
-            form = replace(form, mean=(0.0,) * n_channels, std=(1.0,) * n_channels)
-        if form == AS_NETWORKS_HERE:
-            return model
-        sizes = {"in_channels": n_channels, "n_classes": self.setting.n_classes}
-        return FormedTeacher(model, form, self.setting.normalization, **sizes, source=self.path).eval()
 
     def stand_in(self) -> nn.Module:
         """Return a network that costs as much to run, trained or not: the given one, else an untrained one.

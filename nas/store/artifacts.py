@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from nas.errors import DamagedFileError
 from nas.faults import blaming_machine
-from nas.files import atomic_path, remove_leftovers, write_json
+from nas.files import atomic_path, file_hash, remove_leftovers, write_json
 from nas.store.checksums import checksum, damage
 
 _log = logging.getLogger(__name__)
@@ -51,6 +51,12 @@ class ArtifactCache:
         if self._read_only and _are_whole(shared := tuple(self._read_only / name for name in names)):
             return shared
         return tuple(self.root / name for name in names)
+
+    def with_content(self, kind: str, suffix: str, digest: str) -> Path | None:
+        """Return the artifact of a kind whose `file_hash` is `digest`; `None` if none is."""
+        folders = [self.root, *([self._read_only] if self._read_only else [])]
+        files = (path for folder in folders for path in sorted(folder.glob(f"{kind}-*{suffix}")))
+        return next((path for path in files if file_hash(path) == digest), None)
 
     def get(
         self,

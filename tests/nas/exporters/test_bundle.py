@@ -18,6 +18,8 @@ from nas.data.decoding import decode_image, to_array
 from nas.errors import InputError
 from nas.exporters.bundle.predict import open_image, to_input
 from nas.exporters.bundle.writing import read_manifest
+from nas.pretrained.teacher import TeacherSpec
+from nas.torch_tools import load_weights, save_weights
 
 FACES = {
     "name": "faces",
@@ -225,3 +227,45 @@ def test_without_the_data_the_card_leaves_pictures_out(tiny_run, tmp_path):
     assert "predictions.png" not in manifest["files"]
     assert manifest["formats"]["onnx"]["compared_with_torch"][0]["images"] == "32 images of noise"
     assert "was not at hand" in (tmp_path / "bundle" / "README.md").read_text()
+
+
+# The teacher
+
+
+def test_the_teacher_is_bundled_like_candidates(tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run.parent, tmp_path / "runs") / tiny_run.name
+    result = command("bundle", run, "--candidate", "teacher", "--out", tmp_path / "bundle", "--format", "python")
+    assert result.exit_code == 0, result.output
+    manifest, loaded = read_manifest(tmp_path / "bundle"), nas.load_run(run)
+    assert manifest["origin"]["candidate"] == "teacher"
+    assert manifest["validation_scores"]["accuracy"] == pytest.approx(loaded.teacher["scores"]["accuracy"], abs=1e-3)
+    assert manifest["metrics"]["n_params"]["value"] == loaded.teacher["n_params"]
+    assert (
+        sum(p.numel() for p in nas.load_model(tmp_path / "bundle" / "weights").parameters())
+        == loaded.teacher["n_params"]
+    )
+    assert "resnet, the teacher of the search" in (tmp_path / "bundle" / "README.md").read_text()
+    assert api.export(run, "teacher").name == "teacher.full.onnx"
+
+
+def test_a_given_teacher_is_exported_with_its_own_form(tmp_path):
+    torch.manual_seed(0)
+    save_weights(TeacherSpec("unet", {"width": 4}).build(3, 8), tmp_path / "mine.safetensors")
+    form = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.4, 0.3], "channel_order": "bgr"}
+    teacher = {"kind": "unet", "width": 4, "weights": str(tmp_path / "mine.safetensors"), **form}
+    run = nas.run_search({**FACES, "references": [], "teacher": teacher}, tmp_path / "runs" / "given")
+    api.bundle(run.path, "teacher", folder=tmp_path / "bundle")
+    network, own = nas.load_model(tmp_path / "bundle" / "weights"), TeacherSpec("unet", {"width": 4}).build(3, 8).eval()
+    load_weights(own, tmp_path / "mine.safetensors")
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(form[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images), own((images.flip(1) - mean) / std), rtol=1e-3, atol=1e-4)
+    (tmp_path / "mine.safetensors").unlink()
+    with pytest.raises(InputError, match=r"mine\.safetensors: the weights of this run's teacher are not there"):
+        api.export(run.path, "teacher")
+
+
+def test_a_run_without_a_teacher_to_write_says_so(faces):
+    with pytest.raises(InputError, match="this run has no trained teacher"):
+        api.export(faces, "teacher")
