@@ -1,10 +1,12 @@
-"""How well the scores of a run's candidates could have been predicted."""
+"""What can be learnt of a run as a whole: how well its scores can be predicted, what tells against it."""
 
 from pathlib import Path
 
 from nas.analysis.curves import CurveReport
 from nas.analysis.predictor import PredictorReport
 from nas.config import load_config
+from nas.doctor.diagnoses import Diagnosis, Evidence
+from nas.doctor.diagnoses import diagnose as diagnoses
 from nas.store.run import Run
 
 
@@ -38,3 +40,15 @@ def analyse_curves(run_dir: Path | str, *, metric: str | None = None) -> CurveRe
         InputError: If there is no such run or score, or too few trainings with curves.
     """
     return CurveReport.of(Run.load(run_dir), metric=metric)
+
+
+def diagnose(run_dir: Path | str) -> list[Diagnosis]:
+    """Return what a run's records tell against it: see `nas.doctor.diagnoses`. It may be running meanwhile.
+
+    Args:
+        run_dir: The run's folder.
+
+    Raises:
+        InputError: If there is no such run.
+    """
+    return diagnoses(Evidence.load(Path(run_dir)))

@@ -5,8 +5,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from nas.config import load_config
 from nas.doctor.findings import Finding, Health, absent, broken, ok
 from nas.errors import ConfigurationError, InputError
@@ -64,14 +62,8 @@ def _store(path: Path) -> tuple[Finding, Run | None]:
 
 
 def _progress(run: Run) -> Finding:
-    lock = run.path / ".lock"
-    try:
-        if lock.exists():
-            FileLock(lock).acquire(timeout=0).lock.release()
-    except Timeout:
+    if RunFolder.is_in_use(run.path):
         return ok("progress", "a process is writing to it now")
-    except OSError:
-        pass  # a folder where nothing can be written has no writer either
     if run.finished_size:
         return ok("progress", "finished")
     return absent("progress", "unfinished, and nobody is writing to it", "nas search CONFIG --resume goes on with it")

@@ -47,6 +47,7 @@ class Search:
                 reference point: that is no search.
         """
         self._store.set_fact("finished_size", 0)
+        self._store.set_fact("planned_size", self._parts.controller.n_candidates)
         with self._parts.executor:
             fix_reference_point(self._parts, self._store, self._listener)
             self._parts.controller.setup(self._parts.problem)

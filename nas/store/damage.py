@@ -27,6 +27,7 @@ FACTS: Mapping[str, Any] = {
     "reference_sample": [{"genes": [int], "metrics": _NAMED_NUMBERS}],
     "usage": {"hours": NUMBER, "gpu_hours": NUMBER, "n_trained": int},
     "finished_size": int,
+    "planned_size": int,
     "teacher": {"kind": str, "scores": _NAMED_NUMBERS, "n_params": int},
     "teacher_weights": str,
     "encoder": str,

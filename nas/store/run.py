@@ -31,6 +31,7 @@ class Run:
         reference_point: By metric, in its own units; `None` before it was fixed.
         teacher: Its kind, size and validation scores; `None` for a run without one.
         finished_size: The number of candidates at which the search came to its end; 0 while it has not.
+        planned_size: How many the search asks for without a budget; 0 where an earlier release kept no number.
         usage: Trainings and hours used so far.
         scores: The metrics that networks were trained for.
         builds_networks: Whether its candidates are networks.
@@ -45,6 +46,7 @@ class Run:
     reference_point: Mapping[str, float] | None
     teacher: Mapping[str, Any] | None
     finished_size: int
+    planned_size: int = 0
     usage: Usage = field(default_factory=Usage)
     scores: frozenset[str] = frozenset()
     builds_networks: bool = False
@@ -81,6 +83,7 @@ class Run:
             reference_point=store.fact("reference_point"),
             teacher=store.fact("teacher"),
             finished_size=store.fact("finished_size") or 0,
+            planned_size=store.fact("planned_size") or 0,
             usage=Usage(**(store.fact("usage") or {})),
             scores=frozenset(store.fact("scores") or ()),
             builds_networks=store.fact("signature") is not None,

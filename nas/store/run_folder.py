@@ -83,6 +83,19 @@ class RunFolder:
         cls._require(path)
         return cls(path, RunStore(path / _STORE, read_only=True))
 
+    @staticmethod
+    def is_in_use(path: Path) -> bool:
+        """Return whether a process is writing to the run in `path`."""
+        lock = path / _LOCK
+        try:
+            if lock.exists():
+                FileLock(lock).acquire(timeout=0).lock.release()
+        except Timeout:
+            return True
+        except OSError:
+            pass  # a folder where nothing can be written has no writer either
+        return False
+
     @classmethod
     def _require(cls, path: Path) -> None:
         if not cls.exists(path):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from nas.errors import RunFolderError
-from nas.store.damage import FACTS, Whereabouts, check_shape, damaged, reading, writing
+from nas.store.damage import FACTS, NUMBER, Whereabouts, check_shape, damaged, reading, writing
 from nas.store.folding import CONFIRMATION, folded
 from nas.store.rows import SELECT_ASKS, SELECT_OBSERVATIONS, observation_of, record_of
 from nas.values.objectives import Violation
@@ -353,6 +353,25 @@ class RunStore:
                 "SELECT candidate, detail FROM verdicts WHERE state != ? ORDER BY rowid", (RecordState.ASKED,)
             )
             return [(candidate, int(json.loads(detail).get("last_asked", -1))) for candidate, detail in rows]
+
+    def times(self) -> dict[str, tuple[float, float | None]]:
+        """Return by candidate when it was asked for and when it ended (`None`: not yet), in seconds since the epoch."""
+        with reading(self.path):
+            rows = self._db.execute(
+                "SELECT a.candidate, a.asked_at, v.ended_at FROM asks a LEFT JOIN verdicts v"
+                " ON v.candidate = a.candidate AND v.state != ? ORDER BY a.number",
+                (RecordState.ASKED,),
+            ).fetchall()
+            check_shape("times", [row[1] for row in rows], [NUMBER])
+            check_shape("times", [row[2] for row in rows if row[2] is not None], [NUMBER])
+            return {candidate: (asked, ended) for candidate, asked, ended in rows}
+
+    def reading_times(self) -> list[tuple[str, str, float]]:
+        """Return candidate, stage and time (seconds since the epoch) of every reading, in the order taken."""
+        with reading(self.path):
+            rows = self._db.execute("SELECT candidate, stage, taken_at FROM observations ORDER BY sequence").fetchall()
+            check_shape("times", [row[2] for row in rows], [NUMBER])
+            return rows
 
     def n_requested(self, batch: int) -> int:
         """Return how many candidates the controller was asked for when it gave `batch`."""

@@ -1,6 +1,6 @@
 """Metrics as objectives and constraints. Signs flip here, once: below `to_losses` everything minimises."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -32,6 +32,10 @@ class Objective:
     def sign(self) -> float:
         """+1 where smaller is better, -1 where larger is."""
         return 1.0 if self.direction is Direction.MINIMIZE else -1.0
+
+    def best(self, values: Iterable[float]) -> float:
+        """Return the best of its values."""
+        return min(values) if self.direction is Direction.MINIMIZE else max(values)
 
 
 @dataclass(frozen=True)
