@@ -7,6 +7,7 @@ from nas.analysis.predictor import PredictorReport
 from nas.config import load_config
 from nas.doctor.diagnoses import Diagnosis, Evidence
 from nas.doctor.diagnoses import diagnose as diagnoses
+from nas.reporting import write_report
 from nas.store.run import Run
 
 
@@ -52,3 +53,10 @@ def diagnose(run_dir: Path | str) -> list[Diagnosis]:
         InputError: If there is no such run.
     """
     return diagnoses(Evidence.load(Path(run_dir)))
+
+
+def report(
+    run_dir: Path | str, path: Path | None = None, *, trust_code: bool = False, refresh_s: float | None = None
+) -> Path:
+    """Write a run's report, one HTML file that opens in any browser, and return its path: see `write_report`."""
+    return write_report(Path(run_dir), path, trust_code=trust_code, refresh_s=refresh_s)

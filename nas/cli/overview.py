@@ -1,4 +1,4 @@
-"""Commands that look at runs from afar: runs, diagnose, watch."""
+"""Commands that look at runs from afar: runs, diagnose, report, watch."""
 
 import json
 import time
@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from nas.cli.common import AsJson, RunDir, print_text
+from nas.cli.common import AsJson, RunDir, TrustCode, allow_local_modules, print_text
 from nas.errors import InputError
 
 
@@ -50,6 +50,28 @@ def diagnose(run_dir: RunDir, as_json: AsJson = False) -> None:
             print_text(console, f"  {line}")
     if not found:
         print_text(console, "Nothing of what is looked for was found: nas doctor RUN checks the files.")
+
+
+def report(
+    run_dir: RunDir,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Default: report.html in the run's folder.")
+    ] = None,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Write it again and again while the search runs; open pages follow.")
+    ] = False,
+    interval: Annotated[float, typer.Option(min=2.0, metavar="SECONDS", help="Between two writings.")] = 30.0,
+    trust_code: TrustCode = False,
+) -> None:
+    """Write one page that shows front, trust, progress and diversity of a run; it opens in any browser, offline."""
+    from nas import api
+    from nas.store.run_folder import RunFolder
+
+    allow_local_modules(trust_code)
+    while watching and RunFolder.is_in_use(run_dir):
+        print(api.report(run_dir, output, trust_code=trust_code, refresh_s=interval), flush=True)
+        time.sleep(interval)
+    print(api.report(run_dir, output, trust_code=trust_code))
 
 
 def watch(

@@ -1,0 +1,5 @@
+"""The report of a run: one page that shows what was found, whether to trust it, and which network to take."""
+
+from nas.reporting.page import write_report
+
+__all__ = ["write_report"]
