@@ -38,6 +38,7 @@ from nas.registry import find_object
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from nas.training.layout import RightGradients
+from nas.values.records import Record
 from search_spaces.base import ModelSpace, SearchSpace
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Genotype
@@ -180,7 +181,16 @@ def run_target(run_dir: Path, candidate: str, trust_code: bool = False) -> Targe
     record = Run.load(run_dir).find(candidate)
     settings = load_config(run_dir / "config.yaml", trust_code=trust_code)
     with RunFolder.read(run_dir) as folder:
-        subject = assembly.stored_subject(settings, folder, record.candidate)
+        return record_target(settings, folder, record)
+
+
+def record_target(settings: RunConfig, folder: RunFolder, record: Record) -> Target:
+    """Return the network of a record of an open run.
+
+    Raises:
+        InputError: If the run builds no networks.
+    """
+    subject = assembly.stored_subject(settings, folder, record.candidate)
     assert subject.signature is not None  # noqa: S101 - stored_subject gives one
     title = f"{record.id}: {record.candidate.description}"
     return Target(title, subject.model.eval(), subject.signature.input_shape, devices=_config_devices(settings))

@@ -10,6 +10,7 @@ from nas.errors import NasError
 from nas.profiling import profile as profiling
 from nas.profiling.profile import Profile
 from nas.store.run import Run
+from nas.store.run_folder import RunFolder
 from nas.values.records import Record
 from search_spaces.errors import SearchSpaceError
 
@@ -37,7 +38,8 @@ def details(run: Run, *, trust_code: bool = False) -> dict[str, dict[str, Any]]:
     others = [record for record in run.records if record.id not in front]
     found: dict[str, dict[str, Any]] = {}
     _add_drawings(found, config, [*first, *others])
-    _add_costs(found, run, first, trust_code)
+    with RunFolder.read(run.path) as folder:
+        _add_costs(found, config, folder, first)
     return found
 
 
@@ -54,13 +56,15 @@ def _add_drawings(found: dict[str, dict[str, Any]], config: RunConfig, records: 
         found.setdefault(record.id, {})["svg"] = drawing
 
 
-def _add_costs(found: dict[str, dict[str, Any]], run: Run, records: Sequence[Record], trust_code: bool) -> None:
+def _add_costs(
+    found: dict[str, dict[str, Any]], config: RunConfig, folder: RunFolder, records: Sequence[Record]
+) -> None:
     start = time.perf_counter()
     for record in records:
         if time.perf_counter() - start > _COSTS_S:
             return
         try:
-            target = profiling.run_target(run.path, record.id, trust_code)
+            target = profiling.record_target(config, folder, record)
             found.setdefault(record.id, {})["modules"] = _modules(profiling.profile(target, {}, timed=False, depth=2))
         except NasError:
             continue

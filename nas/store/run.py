@@ -73,13 +73,14 @@ class Run:
     def _read(cls, folder: RunFolder) -> Self:
         store = folder.store
         objectives = store.fact("objectives") or ()
+        everyone = store.records(role=None)
         return cls(
             path=folder.path,
             name=store.fact("name") or folder.path.name,
             objectives=tuple(Objective(**{**o, "direction": Direction(o["direction"])}) for o in objectives),
             constraints=tuple(Constraint(**c) for c in store.fact("constraints") or ()),
-            records=tuple(store.records()),
-            references=tuple(store.records(role=Role.REFERENCE)),
+            records=tuple(record for record in everyone if record.role is Role.CANDIDATE),
+            references=tuple(record for record in everyone if record.role is Role.REFERENCE),
             reference_point=store.fact("reference_point"),
             teacher=store.fact("teacher"),
             finished_size=store.fact("finished_size") or 0,

@@ -308,11 +308,11 @@ class RunStore:
                 rows = self._db.execute(f"{select} WHERE candidate = ? ORDER BY sequence", (candidate,))
             return [observation_of(row) for row in rows]
 
-    def records(self, *, role: Role = Role.CANDIDATE, confirmed: bool = True) -> list[Record]:
+    def records(self, *, role: Role | None = Role.CANDIDATE, confirmed: bool = True) -> list[Record]:
         """Return the record of every candidate asked for, in the order of asking.
 
         Args:
-            role: Which networks.
+            role: Which networks; `None` for all.
             confirmed: Whether readings taken again for the final front replace the first ones. A controller
                 is told the first ones, during the run and when it is replayed.
         """
@@ -322,7 +322,7 @@ class RunStore:
             readings: dict[str, list[Observation]] = {}
             for observation in self.observations():
                 readings.setdefault(observation.candidate, []).append(observation)
-            found = [record for record in map(record_of, rows) if record.role is role]
+            found = [record for record in map(record_of, rows) if role is None or record.role is role]
             return [folded(record, readings.get(record.id, []), confirmed=confirmed) for record in found]
 
     def record(self, candidate: str, *, confirmed: bool = True) -> Record:

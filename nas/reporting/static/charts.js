@@ -2,7 +2,7 @@
 
 const COLORS = { complete: "#8a94a0", infeasible: "#b9c1c9", pruned: "#c9a227", failed: "#d1495b", asked: "#b9c1c9", front: "#1f5fbf", reference: "#c2540a", chosen: "#d6278a" };
 const STAR = "path://M50 0L61 35L98 35L68 57L79 91L50 70L21 91L32 57L2 35L39 35Z";
-const MOST_LINES = 1000;
+const MOST_LINES = 400;
 const charts = [];
 
 function isDark() {
@@ -45,45 +45,55 @@ const frontChart = { chart: null, x: null, y: null, color: "" };
 function drawFront() {
   const { x, y, color } = frontChart;
   const c = page.data.candidates;
-  const groups = { others: [], front: [], references: [] };
+  const faint = [], others = [], front = [], references = [];
   for (let i = 0; i < c.n; i++) {
     const px = valueOf(i, x), py = valueOf(i, y);
     if (px === null || py === null) continue;
-    const item = { value: [px, py, color ? valueOf(i, color) : null], i };
-    const shown = page.visible[i] ? 1 : 0.07;
-    const isFront = c.on_front[i];
-    const plain = { color: isFront ? COLORS.front : COLORS[c.state[i]], opacity: (isFront ? 1 : 0.6) * shown };
-    if (i === page.chosen) Object.assign(plain, { borderColor: COLORS.chosen, borderWidth: 4, opacity: 1 });
-    else if (page.pinned.has(i)) Object.assign(plain, { borderColor: COLORS.chosen, borderWidth: 2 });
-    if (c.ties[c.id[i]]) item.symbol = "emptyCircle";
-    if (c.id[i] === c.knee) item.symbol = "diamond";
-    if (color) delete plain.color;
-    item.itemStyle = plain;
-    groups[c.is_reference[i] ? "references" : isFront ? "front" : "others"].push(item);
+    const value = [px, py, color ? valueOf(i, color) : 0, i];
+    if (!page.visible[i]) faint.push(value);
+    else if (c.is_reference[i]) references.push(value);
+    else if (c.on_front[i]) front.push({ value, symbol: c.id[i] === c.knee ? "diamond" : c.ties[c.id[i]] ? "emptyCircle" : "circle" });
+    else others.push(value);
   }
-  const marks = marksOf(x, y);
-  const series = [
-    { type: "scatter", name: "candidates", data: groups.others, symbolSize: 6, emphasis: { disabled: true } },
-    { type: "line", name: "front line", data: stepsOf(x, y), step: "end", symbol: "none", silent: true, lineStyle: { color: COLORS.front, width: 1.5, opacity: 0.5 }, tooltip: { show: false } },
-    { type: "scatter", name: "front", data: groups.front, symbolSize: 12, itemStyle: { color: COLORS.front }, ...marks },
-    { type: "scatter", name: "references", data: groups.references, symbol: STAR, symbolSize: 20, itemStyle: { color: COLORS.reference } },
-  ];
+  const plain = { type: "scatter", emphasis: { disabled: true } };
   const option = base({
-    grid: { left: 75, right: 20, top: 40, bottom: 55 },
+    grid: { left: 75, right: color ? 95 : 20, top: 40, bottom: 55 },
     legend: { top: 0, data: ["candidates", "front", "references"] },
     xAxis: axisOf(x, { nameGap: 32 }),
     yAxis: axisOf(y, { nameGap: 58 }),
     toolbox: { right: 10, feature: { brush: { type: ["rect", "clear"], title: { rect: "brush", clear: "clear" } } } },
     brush: { xAxisIndex: 0, yAxisIndex: 0, throttleType: "debounce", throttleDelay: 120, outOfBrush: { colorAlpha: 1 } },
-    tooltip: { renderMode: "richText", confine: true, formatter: (given) => given.data && given.data.i !== undefined ? pointText(given.data.i) : given.name || "" },
-    series,
+    tooltip: { renderMode: "richText", confine: true, formatter: (given) => Array.isArray(given.value) ? pointText(given.value[3]) : given.name || "" },
+    series: [
+      { ...plain, name: "filtered out", data: faint, symbolSize: 4, silent: true, itemStyle: { color: COLORS.asked, opacity: 0.15 } },
+      { ...plain, name: "candidates", data: others, symbolSize: 6, itemStyle: { color: COLORS.complete, opacity: 0.6 } },
+      { type: "line", name: "front line", data: stepsOf(x, y), step: "end", symbol: "none", silent: true, lineStyle: { color: COLORS.front, width: 1.5, opacity: 0.5 }, tooltip: { show: false } },
+      { ...plain, name: "front", data: front, symbolSize: 12, itemStyle: { color: COLORS.front }, ...marksOf(x, y) },
+      { ...plain, name: "references", data: references, symbol: STAR, symbolSize: 20, itemStyle: { color: COLORS.reference } },
+    ],
   });
   if (color) {
     const values = c.metrics[color].filter((value) => value !== null);
-    option.visualMap = { type: "continuous", dimension: 2, min: values.reduce((a, b) => Math.min(a, b)), max: values.reduce((a, b) => Math.max(a, b)), seriesIndex: [0, 2, 3], right: 0, top: "middle", itemHeight: 100, text: [color, ""], formatter: (value) => written(color, value), inRange: { color: ["#4b57d1", "#1f9aa8", "#3fae5a", "#e0a100"] } };
-    option.grid.right = 95;
+    option.visualMap = { type: "continuous", dimension: 2, min: values.reduce((a, b) => Math.min(a, b)), max: values.reduce((a, b) => Math.max(a, b)), seriesIndex: [1, 3, 4], right: 0, top: "middle", itemHeight: 100, text: [color, ""], formatter: (value) => written(color, value), inRange: { color: ["#4b57d1", "#1f9aa8", "#3fae5a", "#e0a100"] } };
   }
   frontChart.chart.setOption(option, { notMerge: true });
+  drawRings();
+}
+
+// Rings around what is chosen and pinned lie over the chart: thousands of points need not be drawn anew for them.
+function drawRings() {
+  const rings = document.getElementById("rings");
+  const c = page.data.candidates;
+  const marked = new Set([...page.pinned, ...(page.chosen === null ? [] : [page.chosen])]);
+  rings.replaceChildren(...[...marked].flatMap((i) => {
+    const point = [valueOf(i, frontChart.x), valueOf(i, frontChart.y)];
+    if (point.includes(null)) return [];
+    const [left, top] = frontChart.chart.convertToPixel({ gridIndex: 0 }, point);
+    const ring = element("span", { class: i === page.chosen ? "ring chosen" : "ring", title: c.id[i] });
+    ring.style.left = left + "px";
+    ring.style.top = top + "px";
+    return [ring];
+  }));
 }
 
 function stepsOf(x, y) {
@@ -119,13 +129,13 @@ function buildFront() {
   frontChart.y = names[0] || metrics[0];
   frontChart.x = names[1] || metrics.find((metric) => metric !== frontChart.y) || frontChart.y;
   frontChart.color = names[2] || "";
-  const pick = (label, key, choices) => element("label", {}, label, element("select", { id: "axis-" + key, onchange: (event) => { frontChart[key] = event.target.value; setFilters({}); drawFront(); } },
+  const pick = (label, key, choices) => element("label", {}, label, element("select", { id: "axis-" + key, onchange: (event) => { frontChart[key] = event.target.value; drawFront(); } },
     ...choices.map((metric) => element("option", { value: metric, selected: metric === frontChart[key] }, metric || "state"))));
   document.getElementById("axes").append(
     pick("across", "x", metrics), pick("up", "y", metrics), pick("colour", "color", ["", ...metrics]),
     element("label", { class: "inline" }, element("input", { type: "checkbox", id: "only-front", onchange: (event) => { page.onlyFront = event.target.checked; updateVisible(); } }), "front alone"));
   frontChart.chart = chartIn(document.getElementById("front"));
-  frontChart.chart.on("click", (given) => { if (given.data && given.data.i !== undefined) choose(given.data.i); });
+  frontChart.chart.on("click", (given) => { if (given.seriesType === "scatter" && Array.isArray(given.value)) choose(given.value[3]); });
   frontChart.chart.on("brushEnd", (given) => {
     const area = given.areas[0];
     if (area && area.coordRange) setFilters({ [frontChart.x]: area.coordRange[0], [frontChart.y]: area.coordRange[1] });
@@ -142,8 +152,9 @@ function drawParallel() {
   const metrics = objectiveNames().length > 1 ? objectiveNames() : metricNames().slice(0, 6);
   const shown = [];
   for (let i = 0; i < c.n; i++) if (page.visible[i] && metrics.every((metric) => valueOf(i, metric) !== null)) shown.push(i);
-  const first = shown.filter((i) => c.on_front[i] || c.is_reference[i] || i === page.chosen || page.pinned.has(i));
-  const rest = shown.filter((i) => !first.includes(i));
+  const isFirst = (i) => c.on_front[i] || c.is_reference[i] || i === page.chosen || page.pinned.has(i);
+  const first = shown.filter(isFirst);
+  const rest = shown.filter((i) => !isFirst(i));
   const step = Math.max(1, Math.ceil(rest.length / MOST_LINES));
   const drawn = [...rest.filter((_, k) => k % step === 0), ...first];
   document.getElementById("parallel-note").textContent = drawn.length < shown.length ? `${drawn.length} of ${shown.length} candidates are drawn here: the front and every ${step}. other one.` : `${shown.length} candidates. Drag along an axis to filter.`;

@@ -13,6 +13,34 @@ function buildParallelAnew() {
   drawParallel();
 }
 
+let isWaiting = false;
+
+function redraw(what) {
+  if (what === "visible") {
+    drawTable();
+    if (!isWaiting) {
+      isWaiting = true;
+      setTimeout(drawFront);
+      setTimeout(() => { isWaiting = false; drawParallel(); }, 60);
+    }
+    return;
+  }
+  if (what === "pinned") drawTable();
+  else markChosenRow();
+  drawRings();
+  if (what === "chosen") drawDetail();
+  clearTimeout(redraw.later);
+  redraw.later = setTimeout(drawParallel, 400);
+}
+
+function markChosenRow() {
+  for (const row of document.querySelectorAll("#table tr[data-i]")) {
+    const is = Number(row.dataset.i) === page.chosen;
+    row.classList.toggle("chosen", is);
+    row.setAttribute("aria-selected", is ? "true" : "false");
+  }
+}
+
 async function start() {
   await readData();
   buildHeader();
@@ -22,24 +50,21 @@ async function start() {
     drawFront();
     buildParallelAnew();
     drawTable();
-    let waiting = false;
-    page.listeners.push((what) => {
-      if (what === "visible" || what === "pinned") drawTable();
-      else if (what === "chosen") { for (const row of document.querySelectorAll("#table tr[data-i]")) { const is = Number(row.dataset.i) === page.chosen; row.classList.toggle("chosen", is); row.setAttribute("aria-selected", is ? "true" : "false"); } drawDetail(); }
-      if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; drawFront(); drawParallel(); }); }
-    });
+    page.listeners.push(redraw);
     const wanted = page.data.candidates.index.get(decodeURIComponent(location.hash.slice(1))) ?? page.data.candidates.index.get(page.data.candidates.knee);
     if (wanted !== undefined) choose(wanted);
   } else {
     document.getElementById("front").replaceWith(element("p", {}, "No candidate has been measured yet."));
   }
-  buildTrust();
-  buildProgress();
-  buildDiversity();
   document.body.dataset.ready = "yes";
+  for (const build of [buildTrust, buildProgress, buildDiversity]) {
+    await new Promise((done) => setTimeout(done));
+    build();
+  }
+  document.body.dataset.complete = "yes";
   if (page.data.refresh_s) setTimeout(() => { location.hash = page.chosen === null ? "" : page.data.candidates.id[page.chosen]; location.reload(); }, 1000 * page.data.refresh_s);
 }
 
-window.addEventListener("resize", () => charts.forEach((chart) => chart.resize()));
+window.addEventListener("resize", () => { charts.forEach((chart) => chart.resize()); if (frontChart.chart) drawRings(); });
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => location.reload());
 start();

@@ -1,7 +1,7 @@
 // The table of candidates: filters by keyboard, sorting, pins, and a file of what is shown.
 
 const MOST_COLUMNS = 8;  // of metrics; a candidate's own panel shows all
-const table = { key: null, ascending: true, limit: 100 };
+const table = { key: null, ascending: true, limit: 50 };
 
 function tableColumns() {
   const c = page.data.candidates;

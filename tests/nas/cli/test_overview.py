@@ -1,4 +1,4 @@
-"""Runs from afar: `nas runs`, `nas watch`."""
+"""Runs from afar: `nas runs`, `nas watch`, `nas report`."""
 
 import json
 import shutil
@@ -6,7 +6,9 @@ import shutil
 import pytest
 from filelock import FileLock
 
+from nas import api
 from nas.analysis.watching import Pace
+from nas.errors import InputError
 from nas.store.run_store import RunStore
 from nas.values.records import RecordState
 from tests.nas.cli.faults import assert_fault
@@ -86,3 +88,22 @@ def test_watch_beside_a_search_leaves_it_alone(command, tiny_config, tmp_path):
     assert ": running; " in out
     process.communicate(timeout=120)
     assert process.returncode == 0
+
+
+def test_the_command_writes_the_page_into_the_runs_folder(command, copy, tmp_path):
+    code, out, _ = command("report", copy)
+    assert (code, out.strip()) == (0, str(copy / "report.html"))
+    text = (copy / "report.html").read_text(encoding="utf-8")
+    assert 'http-equiv="Content-Security-Policy"' in text
+    assert len(text) < 8e6
+    assert_fault(command("report", tmp_path), "is not the folder of a run")
+    with pytest.raises(InputError, match="cannot be written"):
+        api.report(copy, copy / "config.yaml" / "report.html")
+
+
+def test_the_report_of_a_running_search_follows_it(command, copy, monkeypatch):
+    states = iter([True, False])
+    monkeypatch.setattr("nas.store.run_folder.RunFolder.is_in_use", staticmethod(lambda path: next(states, False)))
+    monkeypatch.setattr("nas.cli.overview.time.sleep", lambda seconds: None)
+    code, out, _ = command("report", copy, "--watch")
+    assert (code, out.count("report.html")) == (0, 2)
