@@ -91,7 +91,7 @@ def choose(run: Run, preference: Preference) -> Choice:
     """
     left: Sequence[Record] = run.front
     if not left:
-        raise InputError(f"{run.path}: the front is empty: no candidate is complete")
+        raise InputError(f"{run.path}: {run.why_empty()}")
     metrics = [bound.metric for bound in preference.bounds] + [metric for metric, _ in preference.best]
     _check_known(metrics, left)
     told = [f"{len(left)} on the front"]

@@ -3,14 +3,18 @@
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
-from nas.files import atomic_path
+from nas.analysis.tables import rows_to_csv
+from nas.files import atomic_path, write_text
 from nas.store.run import Run
 from nas.values.objectives import Direction, Objective, to_losses
 from nas.values.pareto import non_dominated
@@ -58,29 +62,83 @@ def draw_hypervolume(run: Run) -> Figure:
     axes = figure.add_subplot()
     volumes = run.hypervolumes()
     if len(volumes):
-        axes.step(np.arange(1, len(volumes) + 1), volumes, where="post", color=_FRONT)
+        shares = volumes / volumes[-1] if volumes[-1] > 0 else volumes
+        axes.step(np.arange(1, len(volumes) + 1), shares, where="post", color=_FRONT)
         axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("evaluated candidates")
-    axes.set_ylabel("hypervolume of the all-time front")
+    axes.set_ylabel("hypervolume, as a share of the last")
     axes.set_title(_plain(run.name), loc="left")
     axes.grid(alpha=0.25)
     return figure
 
 
-def save_plots(run: Run, folder: Path) -> list[Path]:
-    """Write all figures of a run as PNG files and return their paths: each pair of objectives, and the hypervolume."""
+@dataclass(frozen=True)
+class Style:
+    """How figures are written.
+
+    Attributes:
+        form: `png`, `pdf` or `svg`; texts stay texts in the latter two.
+        width_in: In inches; the height follows.
+        font_pt: Size of the texts.
+        dpi: Of PNG files.
+        with_data: Whether the data is written beside each figure, as CSV.
+    """
+
+    form: str = "png"
+    width_in: float = 7.2
+    font_pt: float = 10.0
+    dpi: int = 130
+    with_data: bool = False
+
+
+SCREEN = Style()
+PAPER = Style(width_in=3.5, font_pt=8.0, dpi=300, with_data=True)
+"""A column of a journal."""
+
+
+def save_plots(run: Run, folder: Path, style: Style = SCREEN) -> list[Path]:
+    """Write all figures of a run and return the files' paths: each pair of objectives, and the hypervolume."""
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {
-        f"front_{_file_name(y.metric)}_over_{_file_name(x.metric)}.png": draw_pair(run, x, y)
-        for y, x in itertools.combinations(run.objectives, 2)
-    }
-    figures["hypervolume.png"] = draw_hypervolume(run)
     paths = []
-    for name, figure in figures.items():
-        with atomic_path(folder / name) as temporary:
-            figure.savefig(temporary, dpi=130)
-        paths.append(folder / name)
+    with rc_context({"font.size": style.font_pt, "pdf.fonttype": 42, "svg.fonttype": "none"}):
+        figures = {
+            f"front_{_file_name(y.metric)}_over_{_file_name(x.metric)}": (draw_pair(run, x, y), _pair_rows(run, x, y))
+            for y, x in itertools.combinations(run.objectives, 2)
+        }
+        figures["hypervolume"] = (draw_hypervolume(run), _volume_rows(run))
+        for name, (figure, rows) in figures.items():
+            width, height = figure.get_size_inches()
+            figure.set_size_inches(style.width_in, height * style.width_in / width)
+            paths.append(folder / f"{name}.{style.form}")
+            with atomic_path(paths[-1]) as temporary:
+                figure.savefig(temporary, format=style.form, dpi=style.dpi)
+            if style.with_data:
+                paths.append(folder / f"{name}.csv")
+                write_text(paths[-1], rows_to_csv(rows))
     return paths
+
+
+def _pair_rows(run: Run, x: Objective, y: Objective) -> list[dict[str, Any]]:
+    """Return what a figure of two objectives shows."""
+    front = {record.id for record in run.front}
+    return [
+        {
+            "candidate": record.id,
+            "role": str(record.role),
+            "state": str(record.state),
+            "on_front": record.id in front,
+            x.metric: record.metrics[x.metric],
+            y.metric: record.metrics[y.metric],
+        }
+        for record in (*run.references, *run.records)
+        if _has_metrics(record, x, y)
+    ]
+
+
+def _volume_rows(run: Run) -> list[dict[str, Any]]:
+    """Return the hypervolume after each candidate."""
+    return [{"evaluated": n, "hypervolume": float(v)} for n, v in enumerate(run.hypervolumes(), 1)]
 
 
 def _has_metrics(record: Record, *objectives: Objective) -> bool:
@@ -128,7 +186,8 @@ def _choose_scales(axes: Axes, run: Run, x: Objective, y: Objective) -> None:
             for r in (*run.records, *run.references)
             if r.is_complete and _has_metrics(r, objective)
         ]
-        if values and min(values) > 0 and max(values) > _LOG_SPREAD * min(values):
+        is_share = values and max(values) <= 1 and objective.direction is Direction.MAXIMIZE
+        if values and not is_share and min(values) > 0 and max(values) > _LOG_SPREAD * min(values):
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
 
 

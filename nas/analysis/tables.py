@@ -161,6 +161,20 @@ def _rows(run: Run, all_records: bool) -> list[dict[str, Any]]:
     return [rows[record.id] for record in run.front]
 
 
+def _outside_text(run: Run, records: Sequence[Record]) -> str:
+    """Return which front members lie outside the reference point, by which objectives, and what that means."""
+    point = run.reference_point or {}
+    limits = [
+        f"{o.metric} (the limit is {format_value(o.metric, point[o.metric], o.unit)})"
+        for o in run.objectives
+        if any(o.sign * record.metrics[o.metric] >= o.sign * point[o.metric] for record in records)
+    ]
+    return (
+        f"On the front, but so far out in {' or '.join(limits)} that the hypervolume, by which progress is measured, "
+        f"does not count them (reference_point sets the limits): {', '.join(record.id for record in records)}"
+    )
+
+
 def _objective_texts(run: Run, metrics: Mapping[str, float], prefix: str = "") -> list[str]:
     """Return what is known of each objective, its name before its value."""
     known = [o for o in run.objectives if o.metric in metrics]
@@ -185,9 +199,8 @@ def summary_lines(run: Run) -> Sequence[str]:
         values = [*_objective_texts(run, record.metrics), *_objective_texts(run, record.retrained, "test ")]
         state = [] if record.is_complete else [str(record.state)]
         lines.append(f"Reference {record.candidate.description}: {', '.join([*state, *values])}.")
+    if run.records and run.finished_size and not run.front:
+        lines.append(f"Note: {run.why_empty()}.")
     if outside := run.outside_reference_point():
-        lines.append(
-            "On the front, but outside the reference point and so without a share of the hypervolume: "
-            + ", ".join(record.id for record in outside)
-        )
+        lines.append(_outside_text(run, outside))
     return lines

@@ -6,7 +6,8 @@
 import os
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -31,7 +32,9 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 _SEARCHING = (init, search, teacher, pretrain, show, plot, retrain)
 _LOOKING = (report, watch, diagnose, runs)
 _TAKING_AWAY = (export, bundle, predict, bench, evaluate)
-for command in (*_SEARCHING, *_LOOKING, *_TAKING_AWAY, profile, validate, schema, doctor):
+_KNOWING = (profile, validate, schema, doctor)
+_COMMANDS: tuple[Callable[..., Any], ...] = (*_SEARCHING, *_LOOKING, *_TAKING_AWAY, *_KNOWING)
+for command in _COMMANDS:
     app.command()(command)
 
 data_app = typer.Typer(help="Prepare data sets.", no_args_is_help=True)

@@ -85,7 +85,7 @@ def _picked(run: "Run") -> str:
     from nas.analysis.tables import front_table
 
     if not run.front:
-        raise InputError(f"{run.path}: the front is empty: no candidate is complete")
+        raise InputError(f"{run.path}: {run.why_empty()}")
     Console(stderr=True).print(front_table(run))
     return run.find(typer.prompt("Which candidate (its id, or the start of it)", default=run.knee.id, err=True)).id
 

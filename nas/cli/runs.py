@@ -1,5 +1,6 @@
 """Commands that show a run: show, plot. They need its folder alone, and start without torch."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,21 @@ from nas.errors import InputError
 
 if TYPE_CHECKING:
     from nas.store.run import Run
+
+
+class PlotStyle(StrEnum):
+    """What figures are made for."""
+
+    SCREEN = "screen"
+    PAPER = "paper"
+
+
+class PlotFormat(StrEnum):
+    """Formats of figures."""
+
+    PNG = "png"
+    PDF = "pdf"
+    SVG = "svg"
 
 
 def show(
@@ -53,13 +69,26 @@ def show(
         show_record(load_run(run_dir), chosen, form, trust_code)
 
 
-def plot(run_dir: RunDir) -> None:
-    """Redraw a run's figures: each pair of objectives, and the hypervolume."""
-    from nas.analysis.plots import save_plots
+def plot(
+    run_dir: RunDir,
+    style: Annotated[PlotStyle, typer.Option(help="For a screen, or for a column of a paper.")] = PlotStyle.SCREEN,
+    form: Annotated[PlotFormat, typer.Option("--format", help="Of the files.")] = PlotFormat.PNG,
+    width: Annotated[float | None, typer.Option(min=1.0, metavar="INCHES", help="Default: 7.2; paper 3.5.")] = None,
+    font_size: Annotated[float | None, typer.Option(min=3.0, metavar="PT", help="Default: 10; paper 8.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: plots/ in the run's folder.")] = None,
+) -> None:
+    """Redraw a run's figures: each pair of objectives, and the hypervolume; for papers with their data as CSV."""
+    import dataclasses
+
+    from nas.analysis.plots import PAPER, SCREEN, save_plots
     from nas.store.run import load_run
 
     run = load_run(run_dir)
-    for path in save_plots(run, run.path / "plots"):
+    chosen = PAPER if style is PlotStyle.PAPER else SCREEN
+    chosen = dataclasses.replace(
+        chosen, form=form.value, width_in=width or chosen.width_in, font_pt=font_size or chosen.font_pt
+    )
+    for path in save_plots(run, out or run.path / "plots", chosen):
         print(path)
 
 

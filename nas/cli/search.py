@@ -94,8 +94,9 @@ def _print_places(console: Console, run: "Run") -> None:
         "plots": run.path / "plots",
         "TensorBoard": f"tensorboard --logdir {run.path / 'tensorboard'}",
     }
-    if any((run.path / "weights").glob("*")):
+    if run.front and any((run.path / "weights").glob("*")):
         places["next"] = f"nas retrain {run.path} --candidate ID --epochs N; nas export {run.path} --knee"
+    places["report"] = f"nas report {run.path}"
     for what, place in places.items():
         print_text(console, f"{what:>12}: {place}")
 

@@ -121,8 +121,25 @@ class Run:
         """
         front = self.front
         if not front:
-            raise InputError(f"{self.path}: the front is empty: no candidate is complete")
+            raise InputError(f"{self.path}: {self.why_empty()}")
         return front[knee(to_losses(self.objectives, [record.metrics for record in front]))]
+
+    def why_empty(self) -> str:
+        """Return why the front is empty, as a clause: which bound emptied it, if one did."""
+        ended = [record for record in self.records if record.state is not RecordState.ASKED]
+        broken = [violation for record in ended for violation in record.violations]
+        if not broken:
+            return "the front is empty: no candidate is complete"
+        metric = max((one.metric for one in broken), key=[one.metric for one in broken].count)
+        of_metric = [violation for violation in broken if violation.metric == metric]
+        nearest = min(of_metric, key=lambda violation: violation.amount)
+        side, bound = ("at least", nearest.min) if nearest.min is not None else ("at most", nearest.max)
+        if nearest.min is not None and nearest.max is not None and nearest.value > nearest.max:
+            side, bound = "at most", nearest.max
+        return (
+            f"the front is empty: {len(of_metric)} of {len(ended)} candidates broke the bound on {metric}, which must "
+            f"be {side} {bound:,.6g}; the nearest had {nearest.value:,.6g}"
+        )
 
     def find(self, candidate: str) -> Record:
         """Return the record whose id starts with `candidate`, or the reference model of that name.

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from PIL import Image
 
 import nas
-from nas.analysis.plots import draw_hypervolume, draw_pair, save_plots
+from nas.analysis.plots import PAPER, draw_hypervolume, draw_pair, save_plots
 from nas.values.objectives import Direction, Objective
 from nas.values.records import RecordState
 
@@ -67,7 +68,27 @@ def test_a_wide_range_gets_a_logarithmic_axis(run):
 def test_the_hypervolume_is_drawn_after_each_candidate(run):
     (line,) = draw_hypervolume(run).axes[0].lines
     np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 13))
-    np.testing.assert_array_equal(line.get_ydata(), run.hypervolumes())
+    np.testing.assert_allclose(line.get_ydata(), run.hypervolumes() / run.hypervolumes()[-1])
+
+
+def test_a_score_between_0_and_1_never_gets_a_logarithmic_axis(run):
+    records = [dataclasses.replace(r, metrics={**r.metrics, "accuracy": 0.9}) for r in run.records]
+    records[0] = dataclasses.replace(records[0], metrics={**records[0].metrics, "accuracy": 0.001})
+    run = dataclasses.replace(run, records=tuple(records))
+    assert draw_pair(run, run.objectives[1], run.objectives[0]).axes[0].get_yscale() == "linear"
+
+
+@pytest.mark.parametrize(("form", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_figures_for_papers_have_their_data_beside_them(run, tmp_path, form, start):
+    paths = save_plots(run, tmp_path, dataclasses.replace(PAPER, form=form))
+    assert [path.suffix for path in paths] == [f".{form}", ".csv"] * 2
+    assert all(path.read_bytes().startswith(start) for path in paths[::2])
+    if form == "svg":
+        assert "accuracy" in paths[0].read_text()  # texts stay texts
+    rows = list(csv.DictReader(paths[1].read_text().splitlines()))
+    assert {row["candidate"] for row in rows if row["on_front"] == "True"} == {record.id for record in run.front}
+    volumes = [float(row["hypervolume"]) for row in csv.DictReader(paths[3].read_text().splitlines())]
+    np.testing.assert_array_equal(volumes, run.hypervolumes())
 
 
 def test_a_run_without_records_is_drawn_empty(run, tmp_path):

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from nas.analysis import Run
+from nas.analysis.tables import summary_lines
 from nas.errors import InputError
-from nas.values.objectives import Constraint, Direction, Objective
+from nas.values.objectives import Constraint, Direction, Objective, Violation
 from nas.values.records import Candidate, Failure, Record, RecordState
 from search_spaces import Integers
 
@@ -65,6 +66,24 @@ def test_the_knee_is_nearest_to_the_ideal_point():
     assert run(A, B, corner).knee == corner  # scaled distances 1, 1, and about 0.13
     with pytest.raises(InputError, match="the front is empty: no candidate is complete"):
         _ = run(FAILED).knee
+
+
+def test_an_empty_front_says_which_bound_emptied_it():
+    def outside(number, cost):
+        violation = Violation("cost", cost, None, 1.0, cost - 1.0)
+        return record(number, cost=cost, state=RecordState.INFEASIBLE, violations=(violation,))
+
+    emptied = run(outside(0, 3.0), outside(1, 2.0), FAILED)
+    expected = "2 of 3 candidates broke the bound on cost, which must be at most 1; the nearest had 2"
+    assert emptied.why_empty() == f"the front is empty: {expected}"
+    assert any(expected in line for line in summary_lines(emptied))
+    with pytest.raises(InputError, match="the nearest had 2"):
+        _ = emptied.knee
+
+
+def test_a_member_outside_the_reference_point_is_told_in_words():
+    (line,) = [line for line in summary_lines(run(A, reference_point={"score": 0.0, "cost": 2.0})) if "limit" in line]
+    assert "so far out in cost (the limit is 2)" in line
 
 
 def test_members_outside_the_reference_point():
