@@ -1,6 +1,6 @@
 """What the command line and Python code call: search, retrain, export and analyse a run, each in one function."""
 
-from nas.api.analysing import analyse_curves, analyse_predictor, diagnose, report
+from nas.api.analysing import analyse_curves, analyse_predictor, compare, diagnose, report
 from nas.api.bundles import bench, bundle, evaluate, predict
 from nas.api.candidates import draw, retrain
 from nas.api.networks import TrainedNetwork, make_teacher, pretrain
@@ -13,6 +13,7 @@ __all__ = [
     "analyse_predictor",
     "bench",
     "bundle",
+    "compare",
     "diagnose",
     "draw",
     "evaluate",

@@ -17,7 +17,7 @@ from nas.cli.data import prepare
 from nas.cli.doctor import doctor
 from nas.cli.init import init
 from nas.cli.networks import export, retrain
-from nas.cli.overview import diagnose, report, runs, watch
+from nas.cli.overview import compare, diagnose, report, runs, watch
 from nas.cli.profile import profile
 from nas.cli.runs import plot, show
 from nas.cli.schema import schema
@@ -30,7 +30,7 @@ from nas.version import VERSION
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 _SEARCHING = (init, search, teacher, pretrain, show, plot, retrain)
-_LOOKING = (report, watch, diagnose, runs)
+_LOOKING = (report, watch, diagnose, compare, runs)
 _TAKING_AWAY = (export, bundle, predict, bench, evaluate)
 _KNOWING = (profile, validate, schema, doctor)
 _COMMANDS: tuple[Callable[..., Any], ...] = (*_SEARCHING, *_LOOKING, *_TAKING_AWAY, *_KNOWING)

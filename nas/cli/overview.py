@@ -1,4 +1,4 @@
-"""Commands that look at runs from afar: runs, diagnose, report, watch."""
+"""Commands that look at runs from afar: runs, diagnose, report, compare, watch."""
 
 import json
 import time
@@ -72,6 +72,32 @@ def report(
         print(api.report(run_dir, output, trust_code=trust_code, refresh_s=interval), flush=True)
         time.sleep(interval)
     print(api.report(run_dir, output, trust_code=trust_code))
+
+
+def compare(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of runs with the same objectives.")
+    ],
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="A key of the configuration, such as controller: the same value, one group."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write it as a page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs: hypervolume with one reference point, who dominates whom, whether it is more than seeds."""
+    from nas import api
+
+    found = api.compare(run_dirs, by=by, path=output)
+    if as_json:
+        print(json.dumps(found.to_plain(), indent=2))
+        return
+    console = Console()
+    console.print(found.table())
+    for line in found.lines():
+        print_text(console, line)
+    if output is not None:
+        print_text(console, f"page: {output}")
 
 
 def watch(

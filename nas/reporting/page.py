@@ -6,11 +6,13 @@ import html
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from nas.analysis.comparison import Comparison
 from nas.doctor.diagnoses import Evidence
 from nas.errors import InputError
 from nas.files import write_text
@@ -20,6 +22,7 @@ from nas.store.run_folder import RunFolder
 from nas.version import VERSION
 
 _SCRIPTS = ("data.js", "charts.js", "table.js", "detail.js", "panels.js", "main.js")
+_COMPARING = ("data.js", "charts.js", "compare.js")
 
 
 def write_report(
@@ -42,24 +45,36 @@ def write_report(
     values["details"] = details(evidence.run, trust_code=trust_code)
     values["quoted_path"] = shlex.quote(str(run_dir))
     values["refresh_s"] = refresh_s
-    target = path or run_dir / "report.html"
+    return _write(path or run_dir / "report.html", _page("page.html", f"{values['name']} - report", values, _SCRIPTS))
+
+
+def write_comparison(comparison: Comparison, path: Path) -> Path:
+    """Write runs side by side as one HTML file.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    return _write(path, _page("compare.html", "Runs compared", comparison.to_plain(), _COMPARING))
+
+
+def _write(path: Path, text: str) -> Path:
     try:
-        write_text(target, _page(values))
+        write_text(path, text)
     except OSError as error:
-        raise InputError(f"{target} cannot be written: {error}") from error
-    return target
+        raise InputError(f"{path} cannot be written: {error}") from error
+    return path
 
 
-def _page(values: dict[str, Any]) -> str:
-    """Return the page; whatever the data holds is text there: it is packed, and scripts write it as text."""
+def _page(template: str, title: str, values: dict[str, Any], scripts: Sequence[str]) -> str:
+    """Return a page; whatever the data holds is text there: it is packed, and scripts write it as text."""
     packed = gzip.compress(json.dumps(values, separators=(",", ":")).encode(), compresslevel=6, mtime=0)
     static = resources.files("nas.reporting") / "static"
     now = time.strftime("%Y-%m-%d %H:%M")
-    return Template((static / "page.html").read_text(encoding="utf-8")).substitute(
-        title=html.escape(f"{values['name']} - report"),
+    return Template((static / template).read_text(encoding="utf-8")).substitute(
+        title=html.escape(title),
         style=(static / "page.css").read_text(encoding="utf-8"),
         data=base64.b64encode(packed).decode(),
         library=(static / "echarts.min.js").read_text(encoding="utf-8"),
-        script="\n".join((static / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+        script="\n".join((static / name).read_text(encoding="utf-8") for name in scripts),
         footer=html.escape(f"Written by pareto-nas {VERSION}, {now}. Charts: Apache ECharts 5.6.0, Apache-2.0."),
     )

@@ -8,6 +8,7 @@ async function readData() {
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   page.data = JSON.parse(await new Response(stream).text());
   const c = page.data.candidates;
+  if (!c) return;  // the page of several runs
   c.n = c.id.length;
   c.index = new Map(c.id.map((id, i) => [id, i]));
   page.visible = new Array(c.n).fill(true);

@@ -252,3 +252,17 @@ def test_a_table_of_known_results_has_a_page_without_drawings(opened, tmp_path):
     assert page.locator("#detail img").count() == 0
     assert page.locator("#detail .command").count() == 0
     assert page.locator("#diversity .card").count() >= 2
+
+
+@in_browser
+def test_compared_runs_have_a_page(browser, tiny_run, tmp_path):
+    file = tmp_path / "compare.html"
+    api.compare([tiny_run, tiny_run], by="controller", path=file)
+    page, problems = browser.new_page(), []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(file.absolute().as_uri())
+    page.wait_for_selector("body[data-complete=yes]")
+    assert page.locator("#groups tbody tr").count() == 1
+    assert page.locator("#fronts canvas").count() >= 1
+    assert problems == []
+    page.close()
