@@ -149,10 +149,12 @@ def _is_changeable(change: Difference) -> bool:
 
 
 def _is_finished(run: Run, settings: RunConfig) -> bool:
-    """Return whether the run has reached its size or its budget, and `settings` raise neither."""
+    """Return whether the run has reached its size or its budget, or converged, and `settings` ask for no more."""
     if not run.finished_size:
         return False
-    return run.finished_size >= _n_candidates(settings) or settings.budget.is_used_up(run.usage)
+    budget = settings.budget
+    is_over = budget.is_used_up(run.usage) or budget.has_converged(run.expected_gain)
+    return is_over or run.finished_size >= _n_candidates(settings)
 
 
 def _n_candidates(settings: RunConfig) -> int:
@@ -162,7 +164,8 @@ def _n_candidates(settings: RunConfig) -> int:
 def _print_finished(console: Console, run: Run) -> None:
     console.print(
         f"The run in {run.path} is finished already ({len(run.records)} candidates). To extend it, raise its size: "
-        "--resume --set controller.n_generations=N (or its budget, if that ended it)",
+        "--resume --set controller.n_generations=N (or its budget, if that ended it; or --set "
+        "budget.stop_when_converged=false)",
         markup=False,
         highlight=False,
     )

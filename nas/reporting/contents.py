@@ -1,7 +1,7 @@
 """What a report shows of a run, as plain values in columns: the page's scripts draw it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
@@ -11,12 +11,14 @@ from scipy.stats import spearmanr
 
 from nas.analysis.tables import summary_lines
 from nas.doctor.diagnoses import Evidence, batch_distances, diagnose
+from nas.search.convergence import expected_gain
 from nas.store.folding import CONFIRMATION
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from nas.values.metrics import metric_info
 from nas.values.records import Observation, Record, RecordState
 
+_N_NEXT = 50  # candidates
 _N_FAILURES = 20  # causes
 _N_HEAT_ROWS = 60  # gene values that are shown by batch
 _MIN_CORRELATED = 5  # candidates
@@ -37,7 +39,7 @@ def contents(folder: RunFolder, evidence: Evidence) -> dict[str, Any]:
         "name": run.name,
         "path": str(run.path),
         "state": _state(run),
-        "summary": list(summary_lines(run)),
+        "summary": [*summary_lines(run), *_outlook(run)],
         "objectives": [asdict(objective) for objective in run.objectives],
         "constraints": [asdict(constraint) for constraint in run.constraints],
         "teacher": run.teacher,
@@ -51,6 +53,13 @@ def contents(folder: RunFolder, evidence: Evidence) -> dict[str, Any]:
         "diversity": _diversity(run),
         "diagnoses": [asdict(diagnosis) for diagnosis in diagnose(evidence)],
     }
+
+
+def _outlook(run: Run) -> Iterator[str]:
+    """Yield what going on can be expected to bring."""
+    gain = expected_gain(run.hypervolumes(), _N_NEXT)
+    if gain is not None:
+        yield f"The next {_N_NEXT} candidates can be expected to add {100 * gain:.2g} % of the hypervolume."
 
 
 def _state(run: Run) -> str:

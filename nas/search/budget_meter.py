@@ -20,6 +20,7 @@ class BudgetMeter:
         clock: Returns seconds.
         n_ended: Candidates that ended in earlier processes.
         n_at_once: Returns how many candidates run side by side; called only while no pace is known.
+        has_converged: Returns whether the search has converged, which ends it like a limit.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class BudgetMeter:
         *,
         n_ended: int = 0,
         n_at_once: Callable[[], int] = lambda: 1,
+        has_converged: Callable[[], bool] = lambda: False,
     ) -> None:
         self.budget = budget
         self._used = self._before = used or Usage()
@@ -40,6 +42,7 @@ class BudgetMeter:
         self._held = 0.0  # GPUs at the last reading
         self._n_ended = self._n_ended_before = n_ended
         self._n_at_once = n_at_once
+        self._has_converged = has_converged
 
     @property
     def usage(self) -> Usage:
@@ -58,7 +61,7 @@ class BudgetMeter:
     @property
     def is_used_up(self) -> bool:
         """Whether nothing more may be asked for."""
-        return self.budget.is_used_up(self.usage)
+        return self.budget.is_used_up(self.usage) or self._has_converged()
 
     def note_end(self, *, was_trained: bool) -> None:
         """Count a candidate that ended."""
@@ -75,7 +78,7 @@ class BudgetMeter:
             n_running: Candidates under way, whose trainings are not counted yet.
         """
         usage = self.usage
-        if self.budget.is_used_up(usage):
+        if self.budget.is_used_up(usage) or self._has_converged():
             return 0
         affordable = n
         if self.budget.n_trained is not None:

@@ -14,6 +14,7 @@ from nas.search.reference_point import fix_reference_point
 from nas.search.replay import Replay, in_batches
 from nas.search.steady import SteadyLoop
 from nas.store.run_folder import RunFolder
+from nas.values.budgets import Budget
 from nas.values.records import Record, RecordState, Role
 
 _LOOPS: dict[Scheduling, type[GenerationalLoop | SteadyLoop]] = {
@@ -61,9 +62,13 @@ class Search:
             FrontConfirmation(self._parts, self._store, recorder).run()
             recorder.store_usage()  # while the executor still holds the GPUs that are counted
         is_used_up = progress.meter.is_used_up
-        if is_used_up:
+        if progress.has_converged:
+            recorder.report(_convergence_text(self._parts.budget, progress.expected_gain or 0.0))
+        elif is_used_up:
             recorder.report(f"The budget ({self._parts.budget}) is used up.")
         recorder.store_usage()
+        if self._parts.budget.stop_when_converged:
+            self._store.set_fact("expected_gain", progress.expected_gain)
         self._store.set_fact("finished_size", len(progress.records) if is_used_up else progress.n_candidates)
         self._listener.on_end(progress)
         return progress
@@ -102,3 +107,11 @@ class Search:
         added = recorder.add_batch(new, batch=-1, role=Role.REFERENCE) if new else []
         evaluation = CandidateEvaluation(self._parts, recorder, recorder.on_event)
         evaluation.run([*stored, *added], constraints=())
+
+
+def _convergence_text(budget: Budget, gain: float) -> str:
+    return (
+        f"The search has converged: the next {budget.converged_next} candidates can be expected to add "
+        f"{100 * gain:.2g} % of the hypervolume, less than budget.converged_gain, {100 * budget.converged_gain:.2g} %. With "
+        "budget.stop_when_converged=false and --resume it goes on."
+    )

@@ -1,11 +1,12 @@
 """The state of a running search."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from nas.search.budget_meter import BudgetMeter
+from nas.search.convergence import VolumeHistory
 from nas.search.parts import SearchParts
 from nas.store.run_folder import RunFolder
 from nas.values.budgets import Usage
@@ -39,15 +40,19 @@ class SearchProgress:
         self.n_asked = len(stored)
         self.records: list[Record] = []
         self.archive = ParetoArchive(self.objectives)
+        self._budget, self._was_trained = parts.budget, parts.was_trained
+        self._history = VolumeHistory(self.objectives, lambda: self._reference_point)
         for record in stored:
             if record.state is not RecordState.ASKED:
                 self.add(record)
-        self.meter = _meter(parts, folder, self.records)
+        self.meter = _meter(parts, folder, self.records, lambda: self.has_converged)
 
     def add(self, record: Record) -> None:
         """Take in a candidate that ended."""
         self.records.append(record)
         self.archive.add(record)
+        if self._was_trained(record):
+            self._history.add(record)
 
     @property
     def n_running(self) -> int:
@@ -66,6 +71,16 @@ class SearchProgress:
         return self.meter.remaining_s(self.n_candidates - len(self.records))
 
     @property
+    def expected_gain(self) -> float | None:
+        """The share of the hypervolume that the next `budget.converged_next` candidates can be expected to add."""
+        return self._history.expected_gain(self._budget.converged_next)
+
+    @property
+    def has_converged(self) -> bool:
+        """Whether the search is to stop because that is little."""
+        return self._budget.stop_when_converged and self._budget.has_converged(self.expected_gain)
+
+    @property
     def hypervolume(self) -> float:
         """Of the all-time front."""
         return self.archive.hypervolume(self._reference_point)
@@ -77,7 +92,9 @@ class SearchProgress:
         return np.array([objective.sign * point[objective.metric] for objective in self.objectives])
 
 
-def _meter(parts: SearchParts, folder: RunFolder, ended: Sequence[Record]) -> BudgetMeter:
+def _meter(
+    parts: SearchParts, folder: RunFolder, ended: Sequence[Record], has_converged: Callable[[], bool]
+) -> BudgetMeter:
     stored = folder.store.fact("usage") or {}
     # Trainings are counted anew: a process may have been killed between a verdict and the storing of the usage.
     used = Usage(**{**stored, "n_trained": sum(map(parts.was_trained, ended))})
@@ -88,4 +105,5 @@ def _meter(parts: SearchParts, folder: RunFolder, ended: Sequence[Record]) -> Bu
         lambda: parts.executor.n_gpus(device),
         n_ended=len(ended),
         n_at_once=lambda: parts.executor.n_at_a_time(device),
+        has_converged=has_converged,
     )

@@ -28,6 +28,7 @@ FACTS: Mapping[str, Any] = {
     "usage": {"hours": NUMBER, "gpu_hours": NUMBER, "n_trained": int},
     "finished_size": int,
     "planned_size": int,
+    "expected_gain": (NUMBER, None),
     "teacher": {"kind": str, "scores": _NAMED_NUMBERS, "n_params": int},
     "teacher_weights": str,
     "encoder": str,

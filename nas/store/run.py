@@ -32,6 +32,8 @@ class Run:
         teacher: Its kind, size and validation scores; `None` for a run without one.
         finished_size: The number of candidates at which the search came to its end; 0 while it has not.
         planned_size: How many the search asks for without a budget; 0 where an earlier release kept no number.
+        expected_gain: The share of the hypervolume that the next candidates could be expected to add at the end, where
+            the search was to stop when it had converged.
         usage: Trainings and hours used so far.
         scores: The metrics that networks were trained for.
         builds_networks: Whether its candidates are networks.
@@ -47,6 +49,7 @@ class Run:
     teacher: Mapping[str, Any] | None
     finished_size: int
     planned_size: int = 0
+    expected_gain: float | None = None
     usage: Usage = field(default_factory=Usage)
     scores: frozenset[str] = frozenset()
     builds_networks: bool = False
@@ -85,6 +88,7 @@ class Run:
             teacher=store.fact("teacher"),
             finished_size=store.fact("finished_size") or 0,
             planned_size=store.fact("planned_size") or 0,
+            expected_gain=store.fact("expected_gain"),
             usage=Usage(**(store.fact("usage") or {})),
             scores=frozenset(store.fact("scores") or ()),
             builds_networks=store.fact("signature") is not None,
