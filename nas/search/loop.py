@@ -112,6 +112,6 @@ class Search:
 def _convergence_text(budget: Budget, gain: float) -> str:
     return (
         f"The search has converged: the next {budget.converged_next} candidates can be expected to add "
-        f"{100 * gain:.2g} % of the hypervolume, less than budget.converged_gain, {100 * budget.converged_gain:.2g} %. With "
-        "budget.stop_when_converged=false and --resume it goes on."
+        f"{100 * gain:.2g} % of the hypervolume, less than budget.converged_gain, {100 * budget.converged_gain:.2g} %. "
+        "With budget.stop_when_converged=false and --resume it goes on."
     )

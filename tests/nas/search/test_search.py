@@ -202,7 +202,7 @@ def test_a_first_batch_of_failures_alone_stops_the_run_and_says_why(tmp_path):
 def test_the_reference_point_is_fixed_from_a_stored_sample_before_anything_is_trained(tmp_path):
     path = tmp_path / "run"
     with pytest.raises(Killed):
-        search(path, kill_after=10, constraints=())  # two facts and eight readings
+        search(path, kill_after=11, constraints=())  # three facts and eight readings
     with RunFolder.read(path) as folder:
         point = folder.store.fact("reference_point")
         costs = [row["metrics"]["cost"] for row in folder.store.fact("reference_sample")]
