@@ -1,11 +1,12 @@
 """The live view of a search: TensorBoard events, and plots redrawn at a bounded share of the time."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -60,7 +61,10 @@ class PlotListener(SearchListener):
 
 
 class TensorBoardListener(SearchListener):
-    """Writes objectives, hypervolume, candidates per hour and the front's figure as TensorBoard events."""
+    """Writes objectives, hypervolume, candidates per hour and the front's figure as TensorBoard events.
+
+    At the end the front's confirmed metrics follow, over the numbers of its members, and the hyper-parameters.
+    """
 
     def __init__(self) -> None:
         self._writer: Any = None
@@ -95,8 +99,20 @@ class TensorBoardListener(SearchListener):
         self._writer.flush()
 
     def on_end(self, search: SearchView) -> None:
-        """Write the final figure and close the file."""
+        """Write the final figure, the confirmed metrics and the hyper-parameters, and close the file."""
         self._add_figures(search)
+        run = Run.of(search.folder)
+        for record in run.front:
+            for objective in run.objectives:
+                tag = f"confirmed/{objective.metric}"
+                self._writer.add_scalar(tag, record.metrics[objective.metric], record.number)
+        best = {
+            f"best/{o.metric}": o.best(record.metrics[o.metric] for record in run.front)
+            for o in run.objectives
+            if run.front
+        }
+        # The name keeps the table of hyper-parameters in this folder, not in one of its own.
+        self._writer.add_hparams(_hyper_parameters(search.folder.path / "config.yaml"), best, run_name=".")
         self._writer.close()
 
     def _add_figures(self, search: SearchView) -> None:
@@ -135,6 +151,21 @@ class TrainingCurve:
         for metric, value in scores.items():
             self._writer.add_scalar(f"{self._name}/test_{metric}", value, self._n_epochs)
         self._writer.close()
+
+
+def _hyper_parameters(configuration: Path) -> dict[str, Any]:
+    """Return the single values of a run's configuration by their dotted keys; none where there is no file."""
+
+    def flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from flat(f"{prefix}.{key}" if prefix else str(key), item)
+        elif isinstance(value, bool | int | float | str):
+            yield prefix, value
+
+    if not configuration.is_file():
+        return {}
+    return dict(flat("", yaml.safe_load(configuration.read_text(encoding="utf-8"))))
 
 
 def _pixels(figure: Figure) -> np.ndarray:

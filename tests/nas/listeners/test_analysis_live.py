@@ -1,5 +1,6 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import nas
 from nas.listeners.live import Throttle
@@ -63,3 +64,11 @@ def test_tensorboard_is_told_what_the_store_holds(tiny_config, tmp_path):
     assert [event.step for event in events.Scalars("search/front_size")] == [4, 8]
     assert all(event.value > 0 for event in events.Scalars("search/candidates_per_hour"))
     assert events.Tags()["images"] == ["front/accuracy over latency_ms"]
+    confirmed = {event.step: event.value for event in events.Scalars("confirmed/latency_ms")}
+    assert confirmed == {r.number: pytest.approx(r.metrics["latency_ms"], rel=1e-6) for r in run.front}
+    best = max(record.metrics["accuracy"] for record in run.front)
+    assert events.Scalars("best/accuracy")[0].value == pytest.approx(best, rel=1e-6)
+    plugins = events.summary_metadata["_hparams_/session_start_info"]
+    told = HParamsPluginData.FromString(plugins.plugin_data.content).session_start_info.hparams
+    assert told["controller.kind"].string_value == "nsga2"
+    assert told["training.epochs"].number_value == 1
