@@ -21,6 +21,8 @@ from nas.exporters.product import Product, scaled
 from nas.exporters.verification import compare
 
 _N_CALIBRATED_AT_A_TIME = 16  # images
+# The rest costs little and stays in float32: a batch normalisation in 8 bits cost 16 points of accuracy.
+_QUANTISED = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
@@ -77,15 +79,37 @@ def _quantise(source: Path, target: Path, images: np.ndarray) -> None:
             str(target),
             _Images(images),
             quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_QUANTISED,
             per_channel=True,
+            reduce_range=True,  # else products of 8 bits overflow their 16-bit sums on processors without VNNI
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
         graph = onnx.load(target)
+        _shorten(graph.graph)
         onnx.helper.set_model_props(graph, {prop.key: prop.value for prop in onnx.load(source).metadata_props})
         onnx.save(graph, target)
     except Exception as error:
         raise ExportError(f"onnxruntime could not quantise the network: {error}") from error
+
+
+def _shorten(graph: onnx.GraphProto) -> None:
+    """Leave out what only people read, and give inner tensors short names: a third of a small network's file."""
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    names: dict[str, str] = {}
+
+    def short(name: str) -> str:
+        return name if name in kept or not name else names.setdefault(name, f"t{len(names)}")
+
+    del graph.value_info[:]
+    del graph.metadata_props[:]
+    for tensor in graph.initializer:
+        tensor.name, tensor.doc_string = short(tensor.name), ""
+    for number, node in enumerate(graph.node):
+        node.name, node.doc_string = f"n{number}", ""
+        node.input[:] = map(short, node.input)
+        node.output[:] = map(short, node.output)
+        del node.metadata_props[:]
 
 
 def _compared(product: Product, plain: Path, quantised: Path, device: OnnxDevice) -> dict[str, Any]:
