@@ -58,7 +58,7 @@ function drawFront() {
   const plain = { type: "scatter", emphasis: { disabled: true } };
   const option = base({
     grid: { left: 75, right: color ? 95 : 20, top: 40, bottom: 55 },
-    legend: { top: 0, data: ["candidates", "front", "references"] },
+    legend: { top: 0, left: 0, data: ["candidates", "front", "references"] },
     xAxis: axisOf(x, { nameGap: 32 }),
     yAxis: axisOf(y, { nameGap: 58 }),
     toolbox: { right: 10, feature: { brush: { type: ["rect", "clear"], title: { rect: "brush", clear: "clear" } } } },
