@@ -42,8 +42,7 @@ class Overview:
             run = Run.load(path)
         except NasError as error:
             return cls(path, "unreadable", age_s, n_bytes, problem=str(error))
-        state = "running" if RunFolder.is_in_use(path) else "finished" if run.finished_size else "unfinished"
-        return cls(path, state, age_s, n_bytes, run)
+        return cls(path, run.state, age_s, n_bytes, run)
 
     @property
     def best(self) -> dict[str, float]:

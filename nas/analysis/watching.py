@@ -74,22 +74,21 @@ class Watch:
 
     def look(self) -> View:
         """Return what the store holds now."""
-        is_running = RunFolder.is_in_use(self._path)
         with RunFolder.read(self._path) as folder:
             run, times = Run.of(folder), folder.store.times()
         ended = {record.id for record in run.records if record.state is not RecordState.ASKED}
         ends = [end for name, (_, end) in times.items() if name in ended and end is not None]
-        return View(Group(*_parts(run, Pace.of(ends, run.planned_size), ends, is_running)), is_running)
+        state = run.state
+        return View(Group(*_parts(run, Pace.of(ends, run.planned_size), ends, state)), state == "running")
 
 
-def _parts(run: Run, pace: Pace, ends: list[float], is_running: bool) -> list[RenderableType]:
+def _parts(run: Run, pace: Pace, ends: list[float], state: str) -> list[RenderableType]:
     """Return the front, what is known of the progress, and the last failures."""
-    state = "running" if is_running else "finished" if run.finished_size else "unfinished; nobody is writing to it"
     of_all = f" of {run.planned_size}" if run.planned_size and not run.finished_size else ""
     facts = [f"{run.name}: {state}", f"{len(ends)}{of_all} candidates have ended"]
     if ends:
         facts.append(f"the last one {duration(time.time() - max(ends))} ago")
-    if is_running and pace.per_hour is not None:
+    if state == "running" and pace.per_hour is not None:
         facts.append(f"{pace.per_hour:,.3g} an hour")
         if pace.left_s is not None:
             facts.append(f"about {duration(pace.left_s)} left, unless a budget ends it")

@@ -38,7 +38,7 @@ def contents(folder: RunFolder, evidence: Evidence) -> dict[str, Any]:
     return {
         "name": run.name,
         "path": str(run.path),
-        "state": _state(run),
+        "state": run.state,
         "summary": [*summary_lines(run), *_outlook(run)],
         "objectives": [asdict(objective) for objective in run.objectives],
         "constraints": [asdict(constraint) for constraint in run.constraints],
@@ -60,12 +60,6 @@ def _outlook(run: Run) -> Iterator[str]:
     gain = expected_gain(run.hypervolumes(), _N_NEXT)
     if gain is not None:
         yield f"The next {_N_NEXT} candidates can be expected to add {100 * gain:.2g} % of the hypervolume."
-
-
-def _state(run: Run) -> str:
-    if RunFolder.is_in_use(run.path):
-        return "running"
-    return "finished" if run.finished_size else "unfinished"
 
 
 def _units(run: Run, records: Sequence[Record]) -> dict[str, str]:

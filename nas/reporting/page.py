@@ -45,7 +45,9 @@ def write_report(
     values["details"] = details(evidence.run, trust_code=trust_code)
     values["quoted_path"] = shlex.quote(str(run_dir))
     values["refresh_s"] = refresh_s
-    return _write(path or run_dir / "report.html", _page("page.html", f"{values['name']} - report", values, _SCRIPTS))
+    return _write(
+        path or run_dir / "report.html", _page("report_body.html", f"{values['name']} - report", values, _SCRIPTS)
+    )
 
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:
@@ -54,7 +56,7 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
     Raises:
         InputError: If the file cannot be written.
     """
-    return _write(path, _page("compare.html", "Runs compared", comparison.to_plain(), _COMPARING))
+    return _write(path, _page("compare_body.html", "Runs compared", comparison.to_plain(), _COMPARING))
 
 
 def _write(path: Path, text: str) -> Path:
@@ -65,13 +67,14 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _page(template: str, title: str, values: dict[str, Any], scripts: Sequence[str]) -> str:
+def _page(body: str, title: str, values: dict[str, Any], scripts: Sequence[str]) -> str:
     """Return a page; whatever the data holds is text there: it is packed, and scripts write it as text."""
     packed = gzip.compress(json.dumps(values, separators=(",", ":")).encode(), compresslevel=6, mtime=0)
     static = resources.files("nas.reporting") / "static"
     now = time.strftime("%Y-%m-%d %H:%M")
-    return Template((static / template).read_text(encoding="utf-8")).substitute(
+    return Template((static / "shell.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
+        body=(static / body).read_text(encoding="utf-8"),
         style=(static / "page.css").read_text(encoding="utf-8"),
         data=base64.b64encode(packed).decode(),
         library=(static / "echarts.min.js").read_text(encoding="utf-8"),

@@ -111,6 +111,13 @@ class Run:
             raise ValueError(f"its reference point lacks {', '.join(sorted(missing))}")
 
     @property
+    def state(self) -> str:
+        """`running` while a process writes to it, else `finished` or `unfinished`."""
+        if RunFolder.is_in_use(self.path):
+            return "running"
+        return "finished" if self.finished_size else "unfinished"
+
+    @property
     def front(self) -> tuple[Record, ...]:
         """The all-time Pareto set, best in the first objective first."""
         front = pareto_front(self.records, self.objectives, self.constraints)
