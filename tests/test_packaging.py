@@ -31,6 +31,12 @@ def test_every_folder_with_code_is_packed_and_nothing_else():
     assert set(find_packages(str(ROOT), include=options["include"])) == folders_with_code()
 
 
+def test_the_files_that_code_reads_are_packed():
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["nas.reporting"]
+    folder = ROOT / "nas" / "reporting"
+    assert {path for pattern in patterns for path in folder.glob(pattern)} >= set((folder / "static").iterdir())
+
+
 def test_the_lowest_versions_are_those_of_the_project():
     extras = PROJECT["project"]["optional-dependencies"]
     texts = [*PROJECT["project"]["dependencies"], *extras["parquet"], *extras["ray"]]
@@ -56,6 +62,13 @@ def wheel(tmp_path_factory):
 def pip(*arguments):
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, arguments)]
     subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_files_of_the_report_are_packed(wheel):
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    folder = ROOT / "nas" / "reporting" / "static"
+    assert {str(path.relative_to(ROOT)) for path in folder.iterdir()} <= packed
 
 
 @pytest.mark.slow  # has fast siblings above
