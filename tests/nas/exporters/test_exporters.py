@@ -1,5 +1,6 @@
 """Every format: what is written computes what torch does, says what it is, and fails without a trace."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from nas.data.normalization import Normalization
 from nas.errors import DamagedFileError, ExportError, InputError
 from nas.evaluation import ModelSignature
 from nas.exporters import EXPORTERS, SUFFIXES, DataAtHand, ExportOptions, Product, export_onnx
-from nas.tasks import Classification
+from nas.tasks import Classification, Segmentation
 from search_spaces import NasBench201, SegmentationCell
 
 SIGNATURE = ModelSignature(1, (6, 8), 3)
@@ -56,10 +57,33 @@ def of_space(space, shape=(3, 64, 64), n_classes=4, seed=0):
     names = tuple(f"class {n}" for n in range(n_classes))
     is_dense = isinstance(space, SegmentationCell)
     normalization = Normalization((0.4,) * shape[0], (0.3,) * shape[0])
-    return Product(model, ModelSignature(shape[0], shape[1:], n_classes), normalization, names, is_dense)
+    options = {field.name: getattr(space, field.name) for field in dataclasses.fields(space)}
+    recipe = {"kind": space.name, "options": options, "genes": list(genotype.genes)}
+    signature = ModelSignature(shape[0], shape[1:], n_classes)
+    return Product(model, signature, normalization, names, is_dense, recipe=recipe)
+
+
+def with_data(given, n=32):
+    """Return a product with images of noise and targets at hand."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, *given.signature.input_shape), generator=random, dtype=torch.uint8)
+    shape = (n, *given.signature.image_size) if given.is_dense else (n,)
+    targets = torch.randint(0, given.signature.n_classes, shape, generator=random)
+    task = (Segmentation if given.is_dense else Classification)(given.class_names)
+    return dataclasses.replace(given, data=DataAtHand(Examples(images, targets), images, task))
 
 
 CELLS = SegmentationCell(n_cells=1, n_branches=2)
+SPACES = pytest.mark.parametrize(
+    "space", [CELLS, NasBench201(width=4, cells_per_stage=1)], ids=["segmentation", "nasbench201"]
+)
+
+
+def check_weights_read_back(given, folder):
+    images = np.random.default_rng(0).random((2, *given.signature.input_shape), dtype=np.float32)
+    with torch.inference_mode():
+        found = nas.load_model(folder)(torch.from_numpy(images))
+    np.testing.assert_array_equal(found, given.run(images))
 
 
 @pytest.mark.parametrize("batch", [1, 5])
@@ -201,7 +225,7 @@ def test_the_written_code_needs_neither_this_project_nor_its_folder(tmp_path):
     assert "from found import Network" in exported.snippet
 
 
-@pytest.mark.parametrize("space", [CELLS, NasBench201(width=4, cells_per_stage=1)], ids=["segmentation", "nasbench201"])
+@SPACES
 @pytest.mark.parametrize("form", ["exported_program", "python"])
 def test_networks_of_each_space_are_written(tmp_path, space, form):
     for seed in range(2):
@@ -212,12 +236,26 @@ def test_networks_of_each_space_are_written(tmp_path, space, form):
         assert all(path.exists() for path in exported.paths)
 
 
+@SPACES
+def test_weights_of_each_space_are_read_back(tmp_path, space):
+    given = of_space(space)
+    EXPORTERS["safetensors"](given, tmp_path / "n", PLAIN)
+    check_weights_read_back(given, tmp_path / "n")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("space", [CELLS, NasBench201(width=4, cells_per_stage=1)], ids=["segmentation", "nasbench201"])
-@pytest.mark.parametrize("form", ["onnx", "exported_program", "python"])
+@SPACES
+@pytest.mark.parametrize("form", EXPORTERS)
 def test_twenty_networks_of_each_space_are_written(tmp_path, space, form):
     for seed in range(20):
-        EXPORTERS[form](of_space(space, seed=seed), tmp_path / f"n{seed}{SUFFIXES[form]}", PLAIN)
+        given = with_data(of_space(space, seed=seed))
+        path = tmp_path / f"n{seed}{SUFFIXES[form]}"
+        exported = EXPORTERS[form](given, path, PLAIN)
+        assert all(
+            c.max_difference < 1e-4 and c.agreement >= 0.9999 for c in exported.comparisons if "int8" not in form
+        )
+        if form == "safetensors":
+            check_weights_read_back(given, path)
 
 
 def test_a_model_folder_is_read_back(tiny_run, tmp_path):
