@@ -13,24 +13,26 @@ function buildParallelAnew() {
   drawParallel();
 }
 
-let isWaiting = false;
+const later = {};
 
+function soon(name, draw, delay) {
+  clearTimeout(later[name]);
+  later[name] = setTimeout(draw, delay);
+}
+
+// The table answers at once, the chart in the next frame, the parallel coordinates when nothing follows.
 function redraw(what) {
   if (what === "visible") {
     drawTable();
-    if (!isWaiting) {
-      isWaiting = true;
-      setTimeout(drawFront);
-      setTimeout(() => { isWaiting = false; drawParallel(); }, 60);
-    }
+    soon("front", drawFront, 0);
+    soon("parallel", drawParallel, 250);
     return;
   }
   if (what === "pinned") drawTable();
   else markChosenRow();
   drawRings();
   if (what === "chosen") drawDetail();
-  clearTimeout(redraw.later);
-  redraw.later = setTimeout(drawParallel, 400);
+  soon("parallel", drawParallel, 400);
 }
 
 function markChosenRow() {
