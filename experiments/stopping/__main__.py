@@ -9,12 +9,10 @@ import numpy as np
 from experiments.common import parser, report
 from experiments.tabular_search.__main__ import make_controller
 from experiments.tabular_search.benchmark import Benchmark
-from nas.controllers import SearchProblem
 from nas.errors import SpaceExhaustedError
 from nas.search.convergence import expected_gain
 from nas.values.budgets import Budget
 from nas.values.pareto import ParetoArchive
-from nas.values.records import Candidate, Record, RecordState
 
 CONTROLLERS = ("surrogate_nsga2", "nsga2", "random")
 _TABLE = Path("nasbench201") / "nasbench201_cifar10.npz"
@@ -23,13 +21,7 @@ _TABLE = Path("nasbench201") / "nasbench201_cifar10.npz"
 def volumes_of(kind: str, benchmark: Benchmark, seed: int, n_trainings: int) -> np.ndarray:
     """Run one whole search, and return the hypervolume after each training, `(n_trainings,)`."""
     controller = make_controller(kind, benchmark, n_trainings)
-    table = benchmark.table
-
-    def known_costs(genotype: Any) -> dict[str, float]:
-        metrics = benchmark.metrics(table.row(genotype))
-        return {name: metrics[name] for name in benchmark.costs}
-
-    controller.setup(SearchProblem(table, benchmark.objectives, seed, known_costs=known_costs))
+    controller.setup(benchmark.problem(seed))
     point = benchmark.losses.max(axis=0)
     point[0] = benchmark.losses[:, 0].min() + benchmark.usable
     archive, volumes = ParetoArchive(benchmark.objectives), list[float]()
@@ -38,7 +30,7 @@ def volumes_of(kind: str, benchmark: Benchmark, seed: int, n_trainings: int) -> 
             candidates = controller.ask(min(controller.batch_size, n_trainings - len(volumes)))
         except SpaceExhaustedError:
             break
-        records = [_record(benchmark, candidate) for candidate in candidates]
+        records = [benchmark.record(candidate) for candidate in candidates]
         controller.tell(records)
         for record in records:
             if archive.add(record) or not volumes:
@@ -46,11 +38,6 @@ def volumes_of(kind: str, benchmark: Benchmark, seed: int, n_trainings: int) -> 
             else:
                 volumes.append(volumes[-1])
     return np.array(volumes)
-
-
-def _record(benchmark: Benchmark, candidate: Candidate) -> Record:
-    metrics = benchmark.metrics(benchmark.table.row(candidate.genotype))
-    return Record(candidate, RecordState.COMPLETE, metrics, number=0, batch=0)
 
 
 def stops_after(volumes: np.ndarray, budget: Budget) -> int:

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ from experiments.common import parser, report
 from experiments.tabular_search.benchmark import CHECKPOINTS, SHARES, Benchmark
 from experiments.tabular_search.optuna_search import optuna_losses
 from nas.analysis.benchmark import median_of_reached
-from nas.controllers import CONTROLLERS, Controller, SearchProblem
+from nas.controllers import CONTROLLERS, Controller
 from nas.errors import SpaceExhaustedError
-from nas.values.records import Candidate, Record, RecordState
 
 BATCH = 20  # trainings between two looks at whether all is reached
 
@@ -28,11 +27,7 @@ def controller_losses(kind: str, benchmark: Benchmark, seed: int, n_trainings: i
     controller = make_controller(kind, benchmark, n_trainings)
     table = benchmark.table
 
-    def known_costs(genotype: Any) -> Mapping[str, float]:
-        metrics = benchmark.metrics(table.row(genotype))
-        return {name: metrics[name] for name in benchmark.costs}
-
-    controller.setup(SearchProblem(table, benchmark.objectives, seed, known_costs=known_costs))
+    controller.setup(benchmark.problem(seed))
     rows: list[int] = []
     longest_s = 0.0
     while len(rows) < n_trainings:
@@ -42,7 +37,7 @@ def controller_losses(kind: str, benchmark: Benchmark, seed: int, n_trainings: i
         except SpaceExhaustedError:
             break
         longest_s = max(longest_s, time.process_time() - start)
-        controller.tell([_record(benchmark, candidate) for candidate in candidates])
+        controller.tell([benchmark.record(candidate) for candidate in candidates])
         before = len(rows)
         rows += [table.row(candidate.genotype) for candidate in candidates]
         if before // BATCH != len(rows) // BATCH and benchmark.is_done(benchmark.losses[rows]):
@@ -58,11 +53,6 @@ def make_controller(kind: str, benchmark: Benchmark, n_trainings: int) -> Contro
         "surrogate_nsga2": {"n_candidates": n_trainings, "interest": {"error": benchmark.usable}},
     }
     return CONTROLLERS[kind](**options[kind])
-
-
-def _record(benchmark: Benchmark, candidate: Candidate) -> Record:
-    metrics = benchmark.metrics(benchmark.table.row(candidate.genotype))
-    return Record(candidate, RecordState.COMPLETE, metrics, number=0, batch=0)
 
 
 def summary(benchmark: Benchmark, runs: Sequence[np.ndarray], n_trainings: int) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from nas.analysis.benchmark import TrueFront
+from nas.controllers import SearchProblem
 from nas.values.objectives import Direction, Objective
+from nas.values.records import Candidate, Record, RecordState
+from search_spaces.genotype import Genotype
 from search_spaces.spaces.tabular import Tabular
 
 CHECKPOINTS = (25, 50, 100, 200)
@@ -56,6 +59,20 @@ class Benchmark:
     def metrics(self, row: int) -> dict[str, float]:
         """Return the metrics of a row."""
         return dict(zip(("error", *self.costs), map(float, self.losses[row]), strict=True))
+
+    def problem(self, seed: int) -> SearchProblem:
+        """Return it as a controller is given it: the costs are known beforehand."""
+
+        def known_costs(genotype: Genotype) -> dict[str, float]:
+            metrics = self.metrics(self.table.row(genotype))
+            return {name: metrics[name] for name in self.costs}
+
+        return SearchProblem(self.table, self.objectives, seed, known_costs=known_costs)
+
+    def record(self, candidate: Candidate) -> Record:
+        """Return what a training of a candidate gives."""
+        metrics = self.metrics(self.table.row(candidate.genotype))
+        return Record(candidate, RecordState.COMPLETE, metrics, number=0, batch=0)
 
     def is_done(self, losses: np.ndarray) -> bool:
         """Return whether a search has reached all that is asked about."""

@@ -15,7 +15,6 @@ from nas.errors import InputError
 from nas.store.run import Run
 from nas.values.objectives import Objective, to_losses
 from nas.values.pareto import hypervolume, non_dominated
-from nas.values.records import RecordState
 
 _MARGIN = 0.1  # of the fronts' range, beyond their worst values
 _MIN_RUNS = 3  # of a group, for a test
@@ -102,8 +101,8 @@ class Comparison:
         _check(runs)
         objectives = runs[0].objectives
         point = _reference_point(runs)
-        whole = _share_of(runs, point)
-        n = max(len(_ended(run)) for run in runs)
+        whole = _volume_of_all(runs, point)
+        n = max(len(run.ended) for run in runs)
         groups = []
         for label in dict.fromkeys(labels):
             members = [run for run, own in zip(runs, labels, strict=True) if own == label]
@@ -189,15 +188,11 @@ def _reference_point(runs: Sequence[Run]) -> dict[str, float]:
     return {o.metric: float(o.sign * value) for o, value in zip(runs[0].objectives, worst, strict=True)}
 
 
-def _share_of(runs: Sequence[Run], point: Mapping[str, float]) -> float:
+def _volume_of_all(runs: Sequence[Run], point: Mapping[str, float]) -> float:
     """Return the hypervolume of all fronts together."""
     losses = np.concatenate([_losses(run) for run in runs])
     limit = to_losses(runs[0].objectives, [point])[0]
     return hypervolume(losses[non_dominated(losses)], limit) or 1.0
-
-
-def _ended(run: Run) -> list[Any]:
-    return [record for record in run.records if record.state is not RecordState.ASKED]
 
 
 def _group(name: str, runs: Sequence[Run], point: Mapping[str, float], whole: float, n: int) -> Group:

@@ -80,7 +80,6 @@ def overview_table(found: list[Overview]) -> Table:
         table.add_column(column, justify="right" if column in ("age", "candidates", "front", "disk") else "left")
     for one in found:
         run = one.run
-        n_ended = sum(n for state, n in run.counts().items() if state != "asked") if run else 0
         of_all = f" of {run.planned_size}" if run and run.planned_size and one.state != "finished" else ""
         units = {objective.metric: objective.unit for objective in run.objectives} if run else {}
         best = ", ".join(f"{name} {format_value(name, value, units[name])}" for name, value in one.best.items())
@@ -88,7 +87,7 @@ def overview_table(found: list[Overview]) -> Table:
             cell(one.path.name),
             one.state,
             duration(one.age_s),
-            f"{n_ended}{of_all}" if run else "",
+            f"{len(run.ended)}{of_all}" if run else "",
             str(len(run.front)) if run else "",
             cell(best or one.problem),
             f"{one.n_bytes / 2**20:,.1f} MiB",

@@ -11,7 +11,6 @@ from rich.text import Text
 from nas.analysis.tables import cell, duration, front_table
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
-from nas.values.records import RecordState
 from nas.values.shown_text import shown
 
 _N_FAILURES = 3
@@ -76,8 +75,7 @@ class Watch:
         """Return what the store holds now."""
         with RunFolder.read(self._path) as folder:
             run, times = Run.of(folder), folder.store.times()
-        ended = {record.id for record in run.records if record.state is not RecordState.ASKED}
-        ends = [end for name, (_, end) in times.items() if name in ended and end is not None]
+        ends = [end for record in run.ended if (end := times[record.id][1]) is not None]
         state = run.state
         return View(Group(*_parts(run, Pace.of(ends, run.planned_size), ends, state)), state == "running")
 

@@ -15,7 +15,7 @@ from latency.errors import LatencyError
 from nas import assembly
 from nas.analysis.plots import draw_pair
 from nas.api.products import chosen_record, load_model, onnx_device, product_of, task_of
-from nas.config import RunConfig, load_config
+from nas.config import load_config
 from nas.data.base import Split
 from nas.errors import InputError
 from nas.exporters import Exported, ExportOptions
@@ -28,7 +28,6 @@ from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from nas.values.records import Record
 from nas.version import VERSION
-from search_spaces.errors import SearchSpaceError
 
 _N_AT_A_TIME = 1024  # decoded images in memory
 
@@ -75,7 +74,8 @@ def bundle(
         }
         named = record is None or record in run.references
         title = f"{run.name}: {product.origin['network'] if named else product.origin['candidate']}"
-        whole = Bundle(title, facts, _figures(run, record), _drawing(settings, record))
+        drawing = assembly.drawing_of(settings, record.candidate) if record else ""
+        whole = Bundle(title, facts, _figures(run, record), drawing)
         options = ExportOptions(opset, max_drop=max_drop, device=onnx_device(settings))
         return write_bundle(product, whole, folder, formats, options)
 
@@ -97,16 +97,6 @@ def _teacher_facts(run: Run) -> dict[str, Any]:
     """Return the same of the teacher, which is counted and scored, but neither timed nor tested."""
     size = (run.teacher or {}).get("n_params")
     return {"metrics": {} if size is None else {"n_params": {"value": size, "conditions": {}}}}
-
-
-def _drawing(settings: RunConfig, record: Record | None) -> str:
-    """Return the architecture, SVG; empty where nothing draws it."""
-    if record is None:
-        return ""
-    try:
-        return assembly.space_of(settings, record.candidate).draw(record.candidate.genotype)
-    except (NotImplementedError, SearchSpaceError):
-        return ""
 
 
 def _figures(run: Run, record: Record | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from nas.assembly.search import (
     search_problem,
     trained_metrics,
 )
-from nas.assembly.stored import load_candidate, space_of, stored_signature, stored_subject, stored_teacher
+from nas.assembly.stored import drawing_of, load_candidate, space_of, stored_signature, stored_subject, stored_teacher
 from nas.assembly.training import (
     check_data,
     check_teacher_file,
@@ -27,6 +27,7 @@ __all__ = [
     "check_teacher_file",
     "checked_devices",
     "distillation",
+    "drawing_of",
     "load_candidate",
     "make_run_encoder",
     "make_run_teacher",

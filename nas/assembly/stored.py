@@ -11,6 +11,7 @@ from nas.store.run_folder import RunFolder
 from nas.torch_tools import load_weights
 from nas.values.records import Candidate
 from search_spaces.base import SearchSpace
+from search_spaces.errors import SearchSpaceError
 from search_spaces.references.reference_models import ReferenceModel
 
 
@@ -59,6 +60,14 @@ def space_of(config: RunConfig, candidate: Candidate) -> SearchSpace:
     name = candidate.genotype.space
     kind = name.removeprefix(ReferenceModel.prefix)
     return config.search_space.instance if kind == name else ReferenceModel(kind)
+
+
+def drawing_of(config: RunConfig, candidate: Candidate) -> str:
+    """Return the architecture of a candidate as SVG; empty for a reference, or a space that draws none."""
+    try:
+        return space_of(config, candidate).draw(candidate.genotype)
+    except (NotImplementedError, SearchSpaceError):
+        return ""
 
 
 def load_candidate(model: nn.Module, folder: RunFolder, candidate: str, training: str) -> None:

@@ -16,7 +16,7 @@ from nas.store.folding import CONFIRMATION
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from nas.values.objectives import Constraint, Direction, Objective
-from nas.values.records import Observation, Record, RecordState
+from nas.values.records import Observation, Record
 
 _FEW = 20  # records: below, patterns are chance
 _SAME_SIZE = 1.02  # sizes within two percent are one
@@ -192,16 +192,14 @@ def batch_distances(records: Sequence[Record]) -> list[tuple[int, float]]:
         if len(genes) >= 4 and len({len(one) for one in genes}) == 1 and genes[0]:
             array = np.array(genes)
             n_pairs = len(genes) * (len(genes) - 1) / 2
-            n_different = sum(
-                float((array[i] != array[i + 1 :]).mean(axis=1).sum()) for i in range(len(array) - 1)
-            )  # fmt: skip
+            n_different = sum(float((array[i] != array[i + 1 :]).mean(axis=1).sum()) for i in range(len(array) - 1))
             found.append((number, n_different / n_pairs))
     return found
 
 
 def rejecting_bounds(evidence: Evidence) -> Iterator[Diagnosis]:
     """Look for a bound that hardly any candidate keeps."""
-    ended = [record for record in evidence.run.records if record.state is not RecordState.ASKED]
+    ended = evidence.run.ended
     if len(ended) < _FEW // 2:
         return
     for constraint in evidence.run.constraints:
@@ -224,7 +222,7 @@ def _bounds(constraint: Constraint) -> str:
 
 def failures(evidence: Evidence) -> Iterator[Diagnosis]:
     """Look for evaluations that fail often."""
-    ended = [record for record in evidence.run.records if record.state is not RecordState.ASKED]
+    ended = evidence.run.ended
     failed = [record for record in ended if record.failure]
     if len(ended) >= _FEW // 2 and len(failed) / len(ended) >= _FAILED_SHARE:
         reason, n = Counter(record.reason for record in failed).most_common(1)[0]

@@ -16,7 +16,7 @@ from nas.store.folding import CONFIRMATION
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from nas.values.metrics import metric_info
-from nas.values.records import Observation, Record, RecordState
+from nas.values.records import Observation, Record
 
 _N_NEXT = 50  # candidates
 _N_FAILURES = 20  # causes
@@ -118,7 +118,7 @@ def _progress(run: Run, folder: RunFolder) -> dict[str, Any]:
     times = folder.store.times()
     start = min((asked for asked, _ in times.values()), default=0.0)
     ends = {name: (end or asked) - start for name, (asked, end) in times.items()}
-    ended = [record for record in run.records if record.state is not RecordState.ASKED]
+    ended = run.ended
     by_end = sorted(ended, key=lambda record: ends[record.id])
     volumes = dataclasses.replace(run, records=tuple(by_end)).hypervolumes()
     last = float(volumes[-1]) if len(volumes) and volumes[-1] > 0 else 1.0

@@ -12,7 +12,6 @@ from nas.profiling.profile import Profile
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
 from nas.values.records import Record
-from search_spaces.errors import SearchSpaceError
 
 _DRAWING_S, _COSTS_S = 2.0, 3.0
 _MAX_DRAWN_BYTES = 24 << 20  # packed, a twentieth of it
@@ -48,12 +47,9 @@ def _add_drawings(found: dict[str, dict[str, Any]], config: RunConfig, records: 
     for record in records:
         if time.perf_counter() - start > _DRAWING_S or n_bytes > _MAX_DRAWN_BYTES:
             return
-        try:
-            drawing = assembly.space_of(config, record.candidate).draw(record.candidate.genotype)
-        except (NotImplementedError, SearchSpaceError):
-            continue  # a reference, or a space that draws none
-        n_bytes += len(drawing)
-        found.setdefault(record.id, {})["svg"] = drawing
+        if drawing := assembly.drawing_of(config, record.candidate):
+            n_bytes += len(drawing)
+            found.setdefault(record.id, {})["svg"] = drawing
 
 
 def _add_costs(

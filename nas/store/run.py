@@ -135,10 +135,14 @@ class Run:
             raise InputError(f"{self.path}: {self.why_empty()}")
         return front[knee(to_losses(self.objectives, [record.metrics for record in front]))]
 
+    @property
+    def ended(self) -> tuple[Record, ...]:
+        """The records with a verdict, in the order of asking."""
+        return tuple(record for record in self.records if record.state is not RecordState.ASKED)
+
     def why_empty(self) -> str:
         """Return why the front is empty, as a clause: which bound emptied it, if one did."""
-        ended = [record for record in self.records if record.state is not RecordState.ASKED]
-        broken = [violation for record in ended for violation in record.violations]
+        broken = [violation for record in self.ended for violation in record.violations]
         if not broken:
             return "the front is empty: no candidate is complete"
         metric = max((one.metric for one in broken), key=[one.metric for one in broken].count)
@@ -148,8 +152,8 @@ class Run:
         if nearest.min is not None and nearest.max is not None and nearest.value > nearest.max:
             side, bound = "at most", nearest.max
         return (
-            f"the front is empty: {len(of_metric)} of {len(ended)} candidates broke the bound on {metric}, which must "
-            f"be {side} {bound:,.6g}; the nearest had {nearest.value:,.6g}"
+            f"the front is empty: {len(of_metric)} of {len(self.ended)} candidates broke the bound on {metric}, which "
+            f"must be {side} {bound:,.6g}; the nearest had {nearest.value:,.6g}"
         )
 
     def find(self, candidate: str) -> Record:

@@ -113,14 +113,13 @@ function marksOf(x, y) {
   for (const [axis, metric] of [["xAxis", x], ["yAxis", y]]) {
     if (teacher && teacher.scores && metric in teacher.scores) lines.push({ [axis]: teacher.scores[metric], name: "teacher", label: { formatter: "teacher", position: "insideEndTop" } });
     for (const bound of page.data.constraints.filter((one) => one.metric === metric)) {
-      if (bound.max !== null) areas.push([{ [axis]: bound.max }, { [axis]: Infinity }]);
-      if (bound.min !== null) areas.push([{ [axis]: -Infinity }, { [axis]: bound.min }]);
+      if (bound.max !== null) areas.push([{ [axis]: bound.max }, { [axis]: "max" }]);
+      if (bound.min !== null) areas.push([{ [axis]: "min" }, { [axis]: bound.min }]);
     }
   }
-  const whole = areas.map(([from, to]) => ["xAxis" in from ? { xAxis: from.xAxis === -Infinity ? "min" : from.xAxis } : { yAxis: from.yAxis === -Infinity ? "min" : from.yAxis }, "xAxis" in to ? { xAxis: to.xAxis === Infinity ? "max" : to.xAxis } : { yAxis: to.yAxis === Infinity ? "max" : to.yAxis }]);
   return {
     markLine: { silent: true, symbol: "none", data: lines, lineStyle: { color: COLORS.reference, type: "dashed" } },
-    markArea: { silent: true, data: whole, itemStyle: { color: "rgba(180,35,24,0.12)" } },
+    markArea: { silent: true, data: areas, itemStyle: { color: "rgba(180,35,24,0.12)" } },
   };
 }
 

@@ -33,9 +33,12 @@ function drawDetail() {
   else if (commands.length) parts.push(element("p", { class: "note" }, "Costs by module: the first command shows them."));
   const others = metricNames().filter((metric) => !main.includes(metric) && valueOf(i, metric) !== null);
   if (others.length) parts.push(element("details", {}, element("summary", {}, `${others.length} further metrics`), valuesTable(i, others, false)));
+  if (drawDetail.chart) charts.splice(charts.indexOf(drawDetail.chart), 1)[0].dispose();
+  drawDetail.chart = null;
   node.replaceChildren(...parts);
   if (c.losses[i].length > 1) {
-    chartIn(curve).setOption(base({ grid: { left: 50, right: 15, top: 10, bottom: 40 }, tooltip: { trigger: "axis", renderMode: "richText", confine: true }, xAxis: { type: "category", data: c.losses[i].map((_, k) => k + 1), name: "epoch", nameLocation: "middle", nameGap: 25 }, yAxis: { type: "value", scale: true }, series: [{ type: "line", data: c.losses[i], symbol: "circle" }] }));
+    drawDetail.chart = chartIn(curve);
+    drawDetail.chart.setOption(base({ grid: { left: 50, right: 15, top: 10, bottom: 40 }, tooltip: { trigger: "axis", renderMode: "richText", confine: true }, xAxis: { type: "category", data: c.losses[i].map((_, k) => k + 1), name: "epoch", nameLocation: "middle", nameGap: 25 }, yAxis: { type: "value", scale: true }, series: [{ type: "line", data: c.losses[i], symbol: "circle" }] }));
   }
 }
 

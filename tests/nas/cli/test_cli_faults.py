@@ -1,14 +1,13 @@
 """The command line where something is wrong: faults of the user's, of ours, a stop."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from nas.store.run_folder import RunFolder
 from tests.nas.cli.faults import assert_fault
+from tests.nas.cli.test_stopping import start
 
 ROOT = Path(__file__).parents[3]
 
@@ -119,28 +118,11 @@ def test_a_fault_of_ours_shows_its_traceback(command, run, monkeypatch):
 # As a process
 
 
-def start(*arguments, **options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "nas", *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
 @pytest.mark.parametrize("form", ["csv", "table"])
 def test_a_reader_that_goes_away_is_no_fault(run, form):
     reading, writing = os.pipe()
     os.close(reading)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nas", "show", str(run.path), "--all", "--format", form],
-        cwd=ROOT,
-        stdout=writing,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("show", run.path, "--all", "--format", form, stdout=writing)
     os.close(writing)
     _, err = process.communicate(timeout=30)
     assert err == ""

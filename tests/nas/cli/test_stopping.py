@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[3]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
-def start(*arguments, **options):
+def start(*arguments, stdout=subprocess.PIPE, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "nas", *map(str, arguments)],
         cwd=ROOT,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         **options,
