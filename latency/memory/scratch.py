@@ -1,6 +1,7 @@
 """Memory that operators take on the CPU to work in and give back before they return."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 
 import torch
@@ -90,7 +91,7 @@ def _onednn_bytes(image: TensorInfo, weight: TensorInfo, output: TensorInfo, ope
     """
     if operator.attributes["transposed"]:
         return 2 * output.n_elements * image.dtype.itemsize
-    block = 16 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 8
+    block = 16 if onednn_takes_avx512() else 8
     groups = int(operator.attributes["groups"])
     is_read_in_place = groups == 1 and image.shape[1] < block
     blocked_image = 0 if is_read_in_place else _in_blocks(image.shape, 1, block)
@@ -103,6 +104,13 @@ def _onednn_bytes(image: TensorInfo, weight: TensorInfo, output: TensorInfo, ope
     at_work = blocked_image + blocked_weight + blocked_output
     copying_back = blocked_output + output.n_elements
     return (max(at_work, copying_back) - output.n_elements) * image.dtype.itemsize
+
+
+def onednn_takes_avx512() -> bool:
+    """Return whether oneDNN lays channels out in blocks for AVX-512, which a variable can keep it from."""
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    is_allowed = allowed in ("", "ALL", "DEFAULT") or "AVX512" in allowed or "AVX10" in allowed
+    return is_allowed and "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def _in_blocks(shape: Sequence[int], axis: int, block: int) -> int:

@@ -2,7 +2,7 @@
 
 from nas.api.analysing import analyse_curves, analyse_predictor, compare, diagnose, report
 from nas.api.bundles import bench, bundle, evaluate, predict
-from nas.api.candidates import draw, retrain
+from nas.api.candidates import draw, follow_retraining, retrain
 from nas.api.networks import TrainedNetwork, make_teacher, pretrain
 from nas.api.products import export, export_network, load_model
 from nas.api.searching import expected_costs, run_search
@@ -20,6 +20,7 @@ __all__ = [
     "expected_costs",
     "export",
     "export_network",
+    "follow_retraining",
     "load_model",
     "make_teacher",
     "predict",

@@ -12,10 +12,11 @@ from nas.errors import InputError
 from nas.files import write_text
 from nas.listeners.console import ConsoleListener
 from nas.listeners.live import TrainingCurve
-from nas.search.retraining import FullTraining
+from nas.search.retraining import FullTraining, follow
 from nas.search.retraining import retrain as retrain_subject
 from nas.store.run import Run
 from nas.store.run_folder import RunFolder
+from nas.training.processes import Processes, joined_processes
 from nas.values.recipes import EpochSummary
 from nas.values.records import Record, RecordState
 
@@ -37,7 +38,9 @@ def retrain(
 ) -> Record:
     """Train a candidate fully on all but the test split, score it on that, and return its record with both scores.
 
-    Each epoch is kept: after an interruption the same call goes on, and ends with the same weights on a CPU.
+    Each epoch is kept: after an interruption the same call goes on, and ends with the same weights on a CPU. In
+    processes that torch's launcher started (`torchrun`) the same call trains in all of them, each on its share of every
+    batch.
 
     Args:
         run_dir: The run's folder.
@@ -53,21 +56,33 @@ def retrain(
         console: Where to show progress; by default nothing is shown.
 
     Raises:
-        InputError: If there is no such run or candidate, or the data is missing or has changed.
+        InputError: If there is no such run or candidate, the data is missing or has changed, or a batch cannot be
+            shared out to the processes.
         EvaluationError: If the training diverges.
-        MachineError: If nothing can be written.
+        MachineError: If nothing can be written, or another process has ended.
     """
     for name, value in (("epochs", epochs), ("n_seeds", n_seeds), ("patience", patience)):
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
     path = Path(run_dir)
-    record = Run.load(path).find(candidate)
-    if record.state is not RecordState.COMPLETE:
-        raise InputError(f"{path}: candidate {record.id} is {record.state}; only complete ones are retrained")
-    settings = load_config(path / "config.yaml", overrides, trust_code)
-    how = FullTraining(epochs or _full_length(settings), n_seeds, start, patience)
-    with RunFolder.write(path) as folder, ConsoleListener(console or Console(quiet=True)) as listener:
-        if start == "quick" and not folder.weights(record.id, "quick").exists():
+    with joined_processes() as processes:
+        if not processes.is_first:
+            follow(processes)
+            return Run.load(path).find(candidate)
+        record = Run.load(path).find(candidate)
+        if record.state is not RecordState.COMPLETE:
+            raise InputError(f"{path}: candidate {record.id} is {record.state}; only complete ones are retrained")
+        settings = load_config(path / "config.yaml", overrides, trust_code)
+        how = FullTraining(epochs or _full_length(settings), n_seeds, start, patience)
+        return _retrain(path, record, settings, how, console or Console(quiet=True), processes)
+
+
+def _retrain(
+    path: Path, record: Record, settings: RunConfig, how: FullTraining, console: Console, processes: Processes
+) -> Record:
+    """Retrain a complete candidate; in the first process."""
+    with RunFolder.write(path) as folder, ConsoleListener(console) as listener:
+        if how.start == "quick" and not folder.weights(record.id, "quick").exists():
             raise InputError(f"{path}: candidate {record.id} has no weights of a quick training to start from")
         parts = assembly.retraining_parts(settings, folder, listener)
         subject = assembly.stored_subject(settings, folder, record.candidate)
@@ -78,10 +93,21 @@ def retrain(
             if curve is not None:
                 curve.on_epoch(epoch)
 
-        retrain_subject(parts, subject, folder, how, on_epoch=on_epoch)
+        retrain_subject(parts, subject, folder, how, on_epoch=on_epoch, processes=processes)
         if curve is not None:
             curve.close(folder.store.record(record.id).retrained)
         return folder.store.record(record.id)
+
+
+def follow_retraining() -> None:
+    """Take part in the `retrain` of the first of the processes that torch's launcher started.
+
+    Raises:
+        EvaluationError: If the training diverges.
+        MachineError: If another process has ended.
+    """
+    with joined_processes() as processes:
+        follow(processes)
 
 
 def _full_length(settings: RunConfig) -> int:

@@ -52,11 +52,18 @@ def retrain(
     overrides: Overrides = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Train a candidate fully, then score it on the test split; after an interruption the same command goes on."""
+    """Train a candidate fully, then score it on the test split; after an interruption the same command goes on.
+
+    On several GPUs: torchrun --nproc-per-node N -m nas retrain ...
+    """
     from nas import api
     from nas.analysis.tables import format_value, tested_text
+    from nas.training.processes import is_follower
 
     allow_local_modules(trust_code)
+    if is_follower():  # the first process reads the options, and speaks
+        api.follow_retraining()
+        return
     console = Console()
     chosen = chosen_candidate(run_dir, candidate, knee, prefer)
     with saying_how_to_go_on(console, "All epochs so far are kept: the same command goes on."):

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from nas.data.base import Dataset, Split
 from nas.data.cache import load_array
 from nas.data.stream import StreamedExamples
 from nas.errors import DamagedFileError
-from nas.evaluation.base import Subject
+from nas.evaluation.base import ModelSignature, Subject
 from nas.evaluation.seeds import seed_number
 from nas.pretrained.teacher import Teacher
 from nas.store.folding import RETRAINING
@@ -23,11 +25,12 @@ from nas.training.checkpoint import Checkpoint
 from nas.training.distillation import Distillation
 from nas.training.engine import train
 from nas.training.plateau import Plateau
+from nas.training.processes import ALONE, Processes
 from nas.training.scoring import score
 from nas.training.setting import TrainingSetting
 from nas.values.objectives import Direction
 from nas.values.recipes import EpochSummary, TrainingRecipe
-from nas.values.records import Observation
+from nas.values.records import Candidate, Observation
 from search_spaces.base import SearchSpace
 
 _DONE = "full_trainings"  # the fact that says of which training each file of weights is
@@ -88,6 +91,7 @@ def retrain(
     how: FullTraining,
     *,
     on_epoch: Callable[[EpochSummary], None] | None = None,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
     """Train the network of `subject` on all but the test split, then score it on that.
 
@@ -101,6 +105,7 @@ def retrain(
         folder: Its run, open for writing.
         how: For how long, from where, how often.
         on_epoch: Called after each epoch, counted over all trainings.
+        processes: Those that train together; this is the first of them, the others `follow`.
 
     Returns:
         Every metric of the task on the test split; means where there are several seeds.
@@ -110,6 +115,7 @@ def retrain(
         DataError: If the test split is missing or broken.
         MachineError: If nothing can be written.
     """
+    processes.check_batch_size(parts.recipe.batch_size)
     if subject.space.name == parts.space.name:
         subject = replace(subject, space=parts.space)
     setting = parts.setting
@@ -120,25 +126,47 @@ def retrain(
     by_seed = []
     for number in range(how.n_seeds):
         twin = replace(subject, candidate=replace(subject.candidate, seed=seed_number(subject.seed, number)))
-        _train_once(parts, twin, folder, how, number, _counted(on_epoch, number, how))
+        _train_once(parts, twin, folder, how, number, _counted(on_epoch, number, how), processes)
         _, test = parts.dataset.parts(Split.TEST, _N_AT_A_TIME)
         by_seed.append(score(twin.model, setting.task, test, setting.normalization, device=setting.device))
     scores = {metric: statistics.fmean(found[metric] for found in by_seed) for metric in by_seed[0]}
     conditions = {"split": "test", "epochs": how.epochs, "n_images": n_images, "seed": subject.seed, **_told(how)}
+    whole = (subject.candidate.id, RETRAINING, subject.attempt)
     folder.store.add_observations(
         [
-            Observation(
-                subject.candidate.id,
-                RETRAINING,
-                subject.attempt,
-                metric,
-                value,
-                {**conditions, **_spread([found[metric] for found in by_seed])},
-            )
+            Observation(*whole, metric, value, {**conditions, **_spread([found[metric] for found in by_seed])})
             for metric, value in scores.items()
         ]
     )
+    processes.told(None)  # that there is nothing more to train
     return scores
+
+
+def follow(processes: Processes) -> None:
+    """Take part in the trainings of the first process, until it has no more of them.
+
+    Raises:
+        EvaluationError: If one of them diverges.
+        InputError: If this process has no device to train on.
+        MachineError: If another process has ended.
+    """
+    nothing: _SharedTraining | None = None
+    while (training := processes.told(nothing)) is not None:
+        subject = Subject(training.candidate, training.space, training.signature)
+        subject.model.load_state_dict(training.weights)
+        _train(training.parts, subject, training.how, processes)
+
+
+@dataclass(frozen=True)
+class _SharedTraining:
+    """What the first process tells the others of a training. Network and start are those of a `Subject`."""
+
+    parts: RetrainingParts
+    how: FullTraining
+    candidate: Candidate
+    space: SearchSpace
+    signature: ModelSignature | None
+    weights: Mapping[str, torch.Tensor]
 
 
 def _train_once(
@@ -148,36 +176,54 @@ def _train_once(
     how: FullTraining,
     number: int,
     on_epoch: Callable[[EpochSummary], None] | None,
+    processes: Processes,
 ) -> None:
     """Train the network of `subject` and keep its weights, unless an earlier call did."""
-    setting, candidate = parts.setting, subject.candidate
+    candidate = subject.candidate
     path = folder.weights(candidate.id, how.weights_name(number))
-    training = _depends_on(parts, subject, how)
-    checkpoint = Checkpoint(path.with_suffix(".checkpoint"), training)
-    if path.exists() and (folder.store.fact(_DONE) or {}).get(path.name) == _mark(path, training):
+    depends_on = _depends_on(parts, subject, how, processes)
+    checkpoint = Checkpoint(path.with_suffix(".checkpoint"), depends_on)
+    if path.exists() and (folder.store.fact(_DONE) or {}).get(path.name) == _mark(path, depends_on):
         load_weights(subject.model, path)
         subject.model.eval()
         checkpoint.remove()
         return
     if how.start == "quick":
         load_weights(subject.model, folder.weights(candidate.id, "quick"))
-    with torch_threads(setting.n_threads):
+    weights = subject.model.state_dict()
+    processes.told(_SharedTraining(parts, how, candidate, subject.space, subject.signature, weights))
+    _train(parts, subject, how, processes, on_epoch, checkpoint)
+    save_weights(subject.model, path, with_checksum=True)
+    folder.store.set_fact(_DONE, {**(folder.store.fact(_DONE) or {}), path.name: _mark(path, depends_on)})
+    checkpoint.remove()
+
+
+def _train(
+    parts: RetrainingParts,
+    subject: Subject,
+    how: FullTraining,
+    processes: Processes,
+    on_epoch: Callable[[EpochSummary], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> None:
+    """Train the network of `subject` on this process's device, with its share of the machine's threads."""
+    n_threads = max(1, parts.setting.n_threads // processes.local_count)
+    parts = replace(parts, setting=replace(parts.setting, device=processes.device(parts.setting.device)))
+    with torch_threads(n_threads):
         train(
             subject.model,
             replace(parts.recipe, epochs=how.epochs),
-            task=setting.task,
+            task=parts.setting.task,
             data=_training_data(parts, holds_validation_out=how.patience is not None),
             seed=subject.seed,
             distillation=parts.distillation,
             teacher=parts.teacher.load() if parts.teacher else None,
-            precision=setting.precision,
+            precision=parts.setting.precision,
             on_epoch=on_epoch,
             checkpoint=checkpoint,
-            plateau=_plateau(parts, how.patience),
+            plateau=_plateau(parts, how.patience) if processes.is_first else None,
+            processes=processes,
         )
-    save_weights(subject.model, path, with_checksum=True)
-    folder.store.set_fact(_DONE, {**(folder.store.fact(_DONE) or {}), path.name: _mark(path, training)})
-    checkpoint.remove()
 
 
 def _mark(path: Path, training: Mapping[str, Any]) -> str | None:
@@ -189,9 +235,10 @@ def _mark(path: Path, training: Mapping[str, Any]) -> str | None:
     return hashlib.sha256(f"{json.dumps(training, sort_keys=True)}:{checksum}".encode()).hexdigest()
 
 
-def _depends_on(parts: RetrainingParts, subject: Subject, how: FullTraining) -> dict[str, Any]:
+def _depends_on(parts: RetrainingParts, subject: Subject, how: FullTraining, processes: Processes) -> dict[str, Any]:
     """Return what the weights of a training depend on, as plain values."""
     return {
+        **({"n_processes": processes.count} if processes.count > 1 else {}),
         **parts.setting.depends_on,
         "candidate": subject.candidate.id,
         "seed": subject.seed,

@@ -17,6 +17,7 @@ from nas.training.checkpoint import Checkpoint
 from nas.training.distillation import Distillation
 from nas.training.layout import lay_out
 from nas.training.plateau import Plateau
+from nas.training.processes import ALONE, Processes, SharedData
 from nas.training.step import EagerStep, Step, fastest_step, gradient_scaler
 from nas.training.student import Student
 from nas.values.recipes import EpochSummary, TrainingRecipe
@@ -39,12 +40,13 @@ def train(
     on_epoch: Callable[[EpochSummary], None] | None = None,
     checkpoint: Checkpoint | None = None,
     plateau: Plateau | None = None,
+    processes: Processes = ALONE,
 ) -> EpochSummary:
     """Train `model` in place, on the device of `data`, and leave it there in eval mode.
 
     On stored features (`FeatureData`) all but the encoder of a `StagedNetwork` is trained. Equal arguments give equal
     weights on one machine with one thread count (on a CPU bit for bit): the order of the images and the model's own
-    randomness come from `seed` alone. Between CPUs of other instruction sets results differ by rounding.
+    randomness come from `seed` alone. Results of CPUs with other instruction sets differ by rounding.
 
     Args:
         model: Maps normalised images to logits.
@@ -61,6 +63,8 @@ def train(
             with the weights of one that was not (on a CPU bit for bit). The file stays; remove it once the weights are
             kept elsewhere.
         plateau: Ends the training early, and gives it the best weights on the way; `None` for the full length.
+        processes: Those that make the same call, each to train on its share of every batch, with batch statistics of
+            its own. The first one's checkpoint and plateau count, and its network alone is finished.
 
     Returns:
         The summary of the last epoch.
@@ -70,16 +74,16 @@ def train(
         ValueError: If a distillation is asked for without a teacher or its logits, or a teacher is to be asked about
             stored features.
     """
-    _check_teacher(distillation, teacher, data)
     device = data.device
+    _check_teacher(distillation, teacher, data)
     if teacher is not None:
         lay_out(teacher, device).eval()
     lay_out(model, device).train()
     student = Student(model, data, recipe.auxiliary_weight, seed, precision)
     with as_current(device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        training = _Training(student, recipe, task, data, distillation, teacher, precision)
-        keeper = _Keeper(training, torch.Generator().manual_seed(seed), checkpoint, plateau)
+        training = _Training(student, recipe, task, data, distillation, teacher, precision, processes)
+        keeper = _Keeper(training, torch.Generator().manual_seed(seed), checkpoint, plateau, processes)
         summary = training.run(model, keeper, on_epoch)
     model.eval()
     return summary
@@ -104,16 +108,18 @@ class _Training:
         distillation: Distillation | None,
         teacher: nn.Module | None,
         precision: torch.dtype,
+        processes: Processes,
     ) -> None:
-        self._student, self._recipe, self._data = student, recipe, data
-        self._batch_size = min(recipe.batch_size, len(data))
+        self._student, self._recipe, self._data, self._processes = student, recipe, data, processes
+        self._shared = data if processes.count == 1 else SharedData(data, processes)
+        self._batch_size = min(recipe.batch_size, len(data)) // processes.count * processes.count
         self._n_steps = len(data) // self._batch_size
         self._n_steps_in_all = recipe.epochs * self._n_steps
         optimizer = _optimizer(student, recipe, data.device)
         self._schedule = _one_cycle(optimizer, recipe.learning_rate, self._n_steps_in_all)
         self._average = MovingAverage(student, recipe.average_decay) if recipe.average_decay else None
         scaler = gradient_scaler(precision, data.device)
-        self._eager = EagerStep(student, optimizer, task, distillation, teacher, scaler)
+        self._eager = EagerStep(student, optimizer, task, distillation, teacher, scaler, processes)
         self._step: Step | None = None  # chosen at the first batch
 
     def run(self, model: nn.Module, keeper: "_Keeper", on_epoch: Callable[[EpochSummary], None] | None) -> EpochSummary:
@@ -124,8 +130,9 @@ class _Training:
         for epoch in range(first, 1 if is_over else self._recipe.epochs + 1):
             order = torch.randperm(len(self._data), generator=keeper.generator)[: self._n_steps * self._batch_size]
             order = order.view(self._n_steps, -1)
-            for step, batch in enumerate(self._data.batches(order, epoch, keeper.generator)):
+            for step, batch in enumerate(self._shared.batches(order, epoch, keeper.generator)):
                 losses[:, step] = self._take_step(batch)
+            self._agree(losses)
             summary = _summarise(losses, epoch, self._recipe.epochs)
             is_over = keeper.keep(model, summary, order)
             if on_epoch is not None:
@@ -135,6 +142,11 @@ class _Training:
         assert summary is not None  # noqa: S101 - a recipe has an epoch at least
         keeper.finish(model, summary)
         return summary
+
+    def _agree(self, losses: torch.Tensor) -> None:
+        """Let all processes know the same losses, and the same batch statistics."""
+        self._processes.average([losses])
+        self._processes.average([tensor for tensor in self._student.state() if tensor.dtype is torch.float32])
 
     @property
     def device(self) -> torch.device:
@@ -204,18 +216,25 @@ class _Keeper:
         generator: Of the order and the variation of its images.
         checkpoint: Where; `None` for nowhere.
         plateau: Tells when it is over; `None` for after its last epoch.
+        processes: Of which the first one keeps, takes up and ends it for all.
     """
 
     def __init__(
-        self, training: _Training, generator: torch.Generator, checkpoint: Checkpoint | None, plateau: Plateau | None
+        self,
+        training: _Training,
+        generator: torch.Generator,
+        checkpoint: Checkpoint | None,
+        plateau: Plateau | None,
+        processes: Processes,
     ) -> None:
         self.generator = generator
-        self._training, self._checkpoint, self._plateau = training, checkpoint, plateau
+        self._training, self._processes = training, processes
+        self._checkpoint, self._plateau = (checkpoint, plateau) if processes.is_first else (None, None)
         self._order = torch.empty(0)
 
     def take_up(self) -> tuple[EpochSummary | None, bool]:
         """Take up an interrupted training; return its last epoch's summary, `None` for a new one, and if it is over."""
-        state = self._checkpoint.read() if self._checkpoint else None
+        state = self._processes.told(self._checkpoint.read() if self._checkpoint else None)
         if state is None:
             return None, False
         self._training.load_state(state["training_state"])
@@ -234,6 +253,7 @@ class _Keeper:
         if self._plateau is not None:
             with self._training.as_if_finished(model, order, summary.epoch, self.generator.clone_state()):
                 is_over = self._plateau.is_reached(model)
+        is_over = self._processes.told(is_over)
         if self._checkpoint is not None:
             self._checkpoint.write(
                 {
@@ -250,10 +270,10 @@ class _Keeper:
         return is_over
 
     def finish(self, model: nn.Module, summary: EpochSummary) -> None:
-        """Give `model` the weights that the training ends with."""
+        """Give `model` the weights that the training ends with; the first process's."""
         if self._plateau is not None:
             self._plateau.restore(model)
-        else:
+        elif self._processes.is_first:
             self._training.apply_average(self._order, summary.epoch, self.generator)
 
 

@@ -12,6 +12,7 @@ from nas.torch_tools import no_waiting
 from nas.training.batches import Batch
 from nas.training.distillation import Distillation
 from nas.training.layout import GradientGuard
+from nas.training.processes import ALONE, Processes
 from nas.training.student import Student
 
 _N_WARM_UP = 3  # runs before a capture: what libraries set up at first use must not be captured
@@ -35,6 +36,7 @@ class EagerStep:
         distillation: How to learn from the teacher; `None` for not at all.
         teacher: Asked about each batch, in eval mode; `None` where batches hold what it says.
         scaler: Keeps gradients of low precision from vanishing; `None` where they need no help.
+        processes: Those that take the same step along the mean of their gradients.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class EagerStep:
         distillation: Distillation | None,
         teacher: nn.Module | None = None,
         scaler: torch.amp.GradScaler | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.student = student
         self.optimizer = optimizer
@@ -53,6 +56,7 @@ class EagerStep:
         self._distillation = distillation
         self._teacher = teacher
         self._guard = GradientGuard(student.modules())
+        self.processes = processes
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Return the losses before the update."""
@@ -61,6 +65,7 @@ class EagerStep:
         loss = losses.sum() if self.scaler is None else self.scaler.scale(losses.sum())
         with self._guard.backward_pass():
             loss.backward()  # type: ignore[no-untyped-call]
+        self.processes.average([p.grad for p in self.student.parameters() if p.grad is not None])
         if self.scaler is None:
             self.optimizer.step()
         else:  # a fused optimiser skips the step on the device where a gradient overflowed: nothing waits
@@ -139,9 +144,10 @@ def gradient_scaler(precision: torch.dtype, device: torch.device) -> torch.amp.G
 def fastest_step(step: EagerStep, example: Batch, n_steps: int) -> Step:
     """Return `step`, captured if it is on a GPU and many enough steps are to be made; if it can't be, the log says why.
 
-    The result of a training does not depend on which it is, beyond the order of floating-point sums.
+    The result of a training does not depend on which it is, beyond the order of floating-point sums. Steps of several
+    processes are not captured.
     """
-    if example.targets.device.type != "cuda" or n_steps < 10 * _N_WARM_UP:
+    if example.targets.device.type != "cuda" or n_steps < 10 * _N_WARM_UP or step.processes.count > 1:
         return step
     try:
         return GraphedStep(step, example)
