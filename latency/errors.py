@@ -4,6 +4,7 @@ LatencyError
 ├── DeviceUnavailableError (RuntimeError)   the device, or a provider or driver it needs, is not here
 ├── MeasurementError (RuntimeError)         a measurement was tried and failed, or ran out of time
 ├── UnsupportedMeasurementError (ValueError)    the device has no way to take this measurement
+├── PredictionError (ValueError)            readings that nothing can be learnt from, or a damaged file of them
 ├── UncountedOperatorError (ValueError)     an operator without a formula in an exact count
 ├── TracingError (RuntimeError)             the model cannot be traced (it branches on data, say)
 └── OnnxExportError (RuntimeError)          the ONNX graph is invalid or computes something else
@@ -25,6 +26,10 @@ class MeasurementError(LatencyError, RuntimeError):
 
 class UnsupportedMeasurementError(LatencyError, ValueError):
     """The device has no honest way to take this measurement."""
+
+
+class PredictionError(LatencyError, ValueError):
+    """Nothing can be learnt from these readings."""
 
 
 class UncountedOperatorError(LatencyError, ValueError):

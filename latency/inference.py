@@ -1,12 +1,9 @@
 """What the devices that run torch models share: a model in place, an input, a call, errors that help."""
 
 import copy
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,18 +11,6 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from latency.errors import LatencyError, MeasurementError
-
-
-@cache
-def processor_name() -> str:
-    """Return the CPU's name as its maker spells it, where the system tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def pci_bus_id(index: int) -> str:

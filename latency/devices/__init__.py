@@ -1,13 +1,7 @@
 """Devices, by the `kind` under which a configuration names them."""
 
 from latency.devices.base import Device
-from latency.devices.fake_device import FakeDevice
-from latency.devices.onnx_device import OnnxDevice
-from latency.devices.torch_device import TorchCpuDevice, TorchCudaDevice
+from latency.devices.measured import MEASURED
+from latency.devices.predicted_device import PredictedDevice
 
-DEVICES: dict[str, type[Device]] = {
-    "torch_cpu": TorchCpuDevice,
-    "torch_cuda": TorchCudaDevice,
-    "onnxruntime": OnnxDevice,
-    "fake": FakeDevice,
-}
+DEVICES: dict[str, type[Device]] = {**MEASURED, "predicted": PredictedDevice}

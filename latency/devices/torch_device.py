@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, Unit
 from pydantic.dataclasses import dataclass as options
 from torch import nn
 
-from latency.checks import require_eval_mode, require_input_shape
+from latency.checks import require_eval_mode
 from latency.devices.base import OPTIONS, Device, MemoryReading
 from latency.errors import DeviceUnavailableError
 from latency.inference import (
@@ -21,13 +21,13 @@ from latency.inference import (
     interrupted_after,
     pci_bus_id,
     placed,
-    processor_name,
     torch_threads,
     weights_bytes,
 )
 from latency.memory.measure import peak_allocated_cpu, peak_allocated_cuda
+from latency.sizes import require_input_shape
 from latency.timing.calls import Stopwatch, time_until_stable
-from latency.timing.clocks import cpu_conditions, cuda_conditions, interruption_counter
+from latency.timing.clocks import cpu_conditions, cuda_conditions, interruption_counter, processor_name
 from latency.timing.stats import LatencyStats
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -9,7 +9,6 @@ import onnx
 import torch
 from onnx import shape_inference
 
-from latency.checks import require_input_shape, require_positive
 from latency.errors import TracingError
 from latency.graph.onnx_bodies import Body, Value, read_body
 from latency.graph.onnx_file import inlined, load_onnx, onnx_boundary
@@ -18,6 +17,7 @@ from latency.graph.onnx_shapes import ShapeInference
 from latency.graph.onnx_sizes import close_sizes, file_sizes
 from latency.graph.onnx_weights import parameters_among
 from latency.graph.operator_graph import Operator, OperatorGraph, Storage, StorageKind, TensorInfo
+from latency.sizes import require_input_shape, require_positive
 
 _TENSOR = onnx.TensorProto
 _DTYPES: dict[int, torch.dtype] = {

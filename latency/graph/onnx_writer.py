@@ -18,12 +18,13 @@ import onnxruntime
 import torch
 from torch import nn
 
-from latency.checks import require_eval_mode, require_input_shape
+from latency.checks import require_eval_mode
 from latency.errors import OnnxExportError, TracingError
 from latency.graph.to_onnx.nodes import TRACED_BATCH
 from latency.graph.to_onnx.translation import onnx_from_graph
 from latency.graph.tracer import graph_from_torch
 from latency.inference import example_input, placed
+from latency.sizes import require_input_shape
 
 _CHECKED_BATCHES = (1, 3)
 _TOLERANCE = 1e-4

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
-from latency.checks import is_exported, require_eval_mode, require_input_shape, require_positive
+from latency.checks import is_exported, require_eval_mode
 from latency.errors import TracingError
 from latency.graph.attention import CpuAttention
 from latency.graph.operator_graph import (
@@ -33,6 +33,7 @@ from latency.graph.torch_forms import (
     weights_dtype,
     with_modules_of_weights,
 )
+from latency.sizes import require_input_shape, require_positive
 
 _Layout = tuple[torch.Size, tuple[int, ...], torch.dtype]
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from latency.checks import require_eval_mode, require_positive
+from latency.checks import require_eval_mode
 from latency.errors import DeviceUnavailableError, MeasurementError
 from latency.graph.operator_graph import OperatorGraph, StorageKind
 from latency.graph.tracer import graph_from_torch
@@ -22,6 +22,7 @@ from latency.inference import example_input, failures_explained, interrupted_aft
 from latency.memory.estimate import CUDA_BLOCK_BYTES, MemoryEstimate, estimate_peak_memory
 from latency.memory.measure import allocation_peak_cpu, peak_allocated_cuda
 from latency.memory.training import OptimizerFactory, mean_of_outputs, trace_training_step
+from latency.sizes import require_positive
 
 _CONTEXT_PROGRAM = (
     "import sys, torch; t = torch.empty(1, device=sys.argv[1]); torch.cuda.synchronize(); "

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from latency.checks import require_positive
 from latency.graph.operator_graph import OperatorGraph, StorageKind
 from latency.memory.lifetimes import HELD_BY_CALLER, Lifetime, Release, lifetimes, timeline
 from latency.memory.scratch import scratch_bytes
+from latency.sizes import require_positive
 
 CUDA_BLOCK_BYTES = 512  # torch's caching allocator rounds every request up to a multiple of it
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from latency.checks import require_positive
 from latency.graph.operator_graph import OperatorGraph
 from latency.memory.dependencies import Dependencies, members
 from latency.memory.lifetimes import Release, lifetimes, timeline
+from latency.sizes import require_positive
 
 _BOUND_PRECISION = 8  # a bound that cannot reach the peak is sought to this part of it
 

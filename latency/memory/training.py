@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from latency.checks import require_input_shape, require_positive
 from latency.errors import TracingError
 from latency.graph.attention import CpuAttention
 from latency.graph.operator_graph import OperatorGraph, StorageKind
 from latency.graph.tracer import ModulePath, OperatorRecorder, explain_failure
+from latency.sizes import require_input_shape, require_positive
 
 OptimizerFactory = Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]
 

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from latency.checks import require_eval_mode, require_input_shape, require_positive
+from latency.checks import require_eval_mode
 from latency.counting.complexity import Complexity
 from latency.graph.operator_graph import OperatorGraph, StorageKind
 from latency.inference import example_input, failures_explained, interrupted_after, placed
+from latency.sizes import require_input_shape, require_positive
 
 
 @dataclass(frozen=True)

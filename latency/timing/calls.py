@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from latency.checks import require_positive
 from latency.errors import MeasurementError
+from latency.sizes import require_positive
 
 _WINDOW = 3  # calls whose median tells whether the warm-up goes on
 _SETTLED = 0.1  # the largest relative change between the medians of two windows that counts as settled

@@ -2,13 +2,27 @@
 
 import importlib
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 _QUERY_LIMIT_S = 5.0
+
+
+@cache
+def processor_name() -> str:
+    """Return the CPU's name as its maker spells it, where the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def cpu_conditions() -> dict[str, Any]:

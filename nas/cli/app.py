@@ -16,6 +16,8 @@ from nas.cli.bundles import bench, bundle, evaluate, predict
 from nas.cli.data import prepare
 from nas.cli.doctor import doctor
 from nas.cli.init import init
+from nas.cli.latency import collect, serve
+from nas.cli.latency import evaluate as evaluate_readings
 from nas.cli.networks import export, retrain
 from nas.cli.overview import compare, diagnose, report, runs, watch
 from nas.cli.profile import profile
@@ -40,6 +42,12 @@ for command in _COMMANDS:
 data_app = typer.Typer(help="Prepare data sets.", no_args_is_help=True)
 data_app.command()(prepare)
 app.add_typer(data_app, name="data")
+
+latency_app = typer.Typer(help="Learn a device's latencies from a few readings.", no_args_is_help=True)
+latency_app.command()(collect)
+latency_app.command()(serve)
+latency_app.command("evaluate")(evaluate_readings)
+app.add_typer(latency_app, name="latency")
 
 analyse_app = typer.Typer(help="Measure how well a run's scores can be predicted.", no_args_is_help=True)
 for command in (predictor, curves):

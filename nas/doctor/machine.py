@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from latency.graph.onnx_writer import write_onnx
-from latency.inference import processor_name
+from latency.timing.clocks import processor_name
 from nas.doctor.findings import Finding, absent, broken, ok
 from nas.training.convolution_scan import ConvolutionKind, Verdict, scan
 from nas.version import VERSION

@@ -72,6 +72,10 @@ class DeviceStage(Stage):
         """Return the name of the stage of a device; on a cluster its node carries a resource of the same name."""
         return f"device:{device_name}"
 
+    def confirming(self) -> "DeviceStage":
+        """Return the stage that gives final figures."""
+        return DeviceStage(self.name.removeprefix(self.name_of("")), self._device.confirming(), self._keys)
+
     def run(self, subject: Subject) -> Sequence[Observation]:
         """Return the wanted ones of latency and peak memory."""
         assert subject.signature is not None  # noqa: S101 - as above
@@ -104,6 +108,7 @@ def confirm(stage: DeviceStage, subjects: Sequence[Subject], n_rounds: int) -> d
         By candidate the median reading of each metric, whose conditions hold the reading of each round that nothing
         disturbed; of all rounds where something disturbed each.
     """
+    stage = stage.confirming()
     rounds = [[stage.run(subject) for subject in subjects] for _ in range(n_rounds)]
     confirmed = {}
     for position, subject in enumerate(subjects):

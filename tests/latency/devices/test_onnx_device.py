@@ -7,6 +7,7 @@ from torch import nn
 from latency.devices import onnx_device
 from latency.devices.onnx_device import OnnxDevice
 from latency.graph.onnx_writer import write_onnx_to_measure
+from latency.timing import onnx_session
 
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
@@ -76,7 +77,7 @@ def test_a_second_gpu_gets_the_session_the_input_and_the_output(monkeypatch, tmp
             def ortvalue_from_numpy(image, *where):
                 return where
 
-    monkeypatch.setattr(onnx_device, "onnxruntime", Runtime)
+    monkeypatch.setattr(onnx_session, "onnxruntime", Runtime)
     stats = OnnxDevice(execution_provider="cuda", index=1, n_runs=2).measure_file(path, (4,))
     assert log == [
         ("session", [("CUDAExecutionProvider", {"device_id": 1})]),

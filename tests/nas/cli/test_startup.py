@@ -49,7 +49,7 @@ def test_the_empty_application_has_as_many_commands(tmp_path):
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     n_commands = len(re.findall(r"^│ (?:command|group)\d", shown, re.MULTILINE))
     assert n_commands == len(re.findall(r"^│ [a-z]\w+  ", CliRunner().invoke(app, ["--help"]).stdout, re.MULTILINE))
-    assert n_commands == 23
+    assert n_commands == 24
 
 
 def test_the_version_is_printed():

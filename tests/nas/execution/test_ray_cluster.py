@@ -140,20 +140,23 @@ def runs_out_of_memory_on_two(subject):
 
 
 @pytest.mark.parametrize(
-    ("function", "reason"),
+    ("function", "timeout_s", "reason"),
     [
-        (dies_on_two, "its process or node was lost"),
-        pytest.param(hangs_on_two, "it ran longer than execution.candidate_timeout_s = 0.3", marks=pytest.mark.slow),
+        (dies_on_two, 60, "its process or node was lost"),
+        pytest.param(
+            hangs_on_two, 0.3, "it ran longer than execution.candidate_timeout_s = 0.3", marks=pytest.mark.slow
+        ),
         pytest.param(
             runs_out_of_memory_on_two,
+            60,
             "it ran out of memory: MemoryError: no room for two",
             marks=pytest.mark.slow,
         ),
     ],
 )
-def test_a_process_lost_costs_its_candidate_two_attempts_and_nobody_else_anything(cluster, function, reason):
+def test_a_process_lost_costs_its_candidate_two_attempts_and_nobody_else_anything(cluster, function, timeout_s, reason):
     todo = jobs(4)
-    executor = RayExecutor(candidate_timeout_s=0.3)
+    executor = RayExecutor(candidate_timeout_s=timeout_s)
     ends, _ = run(executor, evaluator(FunctionStage("x", function)), todo)
     failed = {end.candidate: end for end in ends if end.state is RecordState.FAILED}
     assert failed.keys() == {todo[2].candidate.id}

@@ -1,0 +1,87 @@
+"""nas latency: readings of a device, and searches by what they foretell."""
+
+import json
+
+import pytest
+import yaml
+
+import nas
+from nas.errors import InputError
+from nas.profiling.collecting import collect, evaluate
+from nas.store.folding import CONFIRMATION
+from nas.store.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config):
+    """The tiny run's configuration with a fake device whose latencies tell networks apart."""
+    settings = yaml.safe_load(tiny_config.read_text())
+    settings["devices"] = {"board": {"kind": "fake", "macs_per_ms": 1e5}}
+    settings["objectives"] = [{"metric": "accuracy"}, {"metric": "latency_ms", "device": "board"}]
+    del settings["constraints"]
+    path = tiny_config.parent / "board.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.fixture(scope="module")
+def collected(config, tmp_path_factory):
+    path = tmp_path_factory.mktemp("latency") / "board.jsonl"
+    collect(config, "board", 24, path)
+    return path
+
+
+def test_readings_foretell_the_others(collected, command):
+    figures = evaluate(collected).figures
+    assert figures["n"] == 24
+    assert figures["spearman"] > 0.95
+    assert figures["within_10"] > 0.8
+    _, out, _ = command("latency", "evaluate", collected, "--json")
+    assert json.loads(out) == figures
+    assert "spearman" in command("latency", "evaluate", collected)[1]
+
+
+def test_an_interrupted_collection_goes_on_to_the_same_networks(config, collected, tmp_path):
+    path = tmp_path / "board.jsonl"
+    lines = collected.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:9]) + lines[9][:30])  # killed while it wrote
+    seen = []
+    collect(config, "board", 24, path, on_progress=lambda name, n_done, n_all: seen.append((name, n_done)))
+    assert [n for name, n in seen if name == "measured"] == list(range(9, 25))
+    names = [json.loads(line)["name"] for line in path.read_text().splitlines()[1:]]
+    assert len(set(names)) == 24
+    assert names[:8] == [json.loads(line)["name"] for line in lines[1:9]]
+
+
+def test_readings_of_something_else_are_not_added_to(config, collected):
+    with pytest.raises(InputError, match="holds readings of something else"):
+        collect(config, "board", 24, collected, overrides=["devices.board.macs_per_ms=7"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--device", "bord"), "devices has no 'bord' to measure on; it has board"),
+        (("--device", "board", "-n", "5"), "-n must be at least 10"),
+    ],
+)
+def test_what_cannot_be_collected_is_refused_before_anything_is_measured(config, command, tmp_path, arguments, message):
+    path = tmp_path / "none.jsonl"
+    code, _, err = command("latency", "collect", config, *arguments, "--out", path)
+    assert code == 2
+    assert message in err
+    assert not path.exists()
+
+
+@pytest.mark.trains
+def test_a_search_by_predicted_latency_measures_its_front_where_the_device_is(config, collected, tmp_path):
+    overrides = [f"devices.board={{kind: predicted, model: {collected}}}"]
+    run = nas.run_search(config, tmp_path / "runs" / "predicted", overrides=overrides)
+    with RunFolder.read(run.path) as folder:
+        readings = [o for o in folder.store.observations() if o.metric.startswith("latency_ms")]
+    assert {o.conditions["device"] for o in readings if o.stage != CONFIRMATION} == {"predicted"}
+    confirmed = {o.candidate: o for o in readings if o.stage == CONFIRMATION}
+    assert confirmed.keys() >= {record.id for record in run.front}
+    assert {o.conditions["device"] for o in confirmed.values()} == {"fake"}
+    first = {o.candidate: o.value for o in readings if o.stage != CONFIRMATION}
+    assert all(abs(first[name] / o.value - 1) < 0.3 for name, o in confirmed.items())
