@@ -12,6 +12,7 @@ _INTRODUCTION = """# Configuration reference
 Every section, kind and option of a configuration file, made from the classes that read it.
 [Writing a configuration](../configuration.md) shows how they play together. `null` stands for "not given".
 """
+_LONGEST_DEFAULT = 100  # characters; of a longer one the description tells
 _HEADER = ["| option | must be | default | description |", "|---|---|---|---|"]
 
 Schema = Mapping[str, Any]
@@ -64,6 +65,8 @@ class ReferencePage:
             yield f"\n### `{path[0]}: {{kind: {name}}}` {{#{_anchor((*path, name))}}}\n"
             yield f"{member['description']}\n"
             yield from self._table((*path, name), {**member, "properties": options})
+            for key, option in options.items():
+                yield from self._nested((*path, name, key), option)
         for name, option in shared.items():
             yield from self._nested((*path, name), option)
 
@@ -111,7 +114,8 @@ def _default(option: Schema) -> str:
     default = option["default"]
     if isinstance(default, dict):
         default = {key: value for key, value in default.items() if value is not None}
-    return f"`{default if isinstance(default, str) and default else json.dumps(default)}`"
+    text = default if isinstance(default, str) and default else json.dumps(default)
+    return f"`{text}`" if len(text) <= _LONGEST_DEFAULT else ""
 
 
 def reference_page() -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from search_spaces.errors import GenotypeError, SearchSpaceError
     from search_spaces.genotype import Gene, GeneKind, Genotype
     from search_spaces.references.reference_models import REFERENCE_MODELS, ReferenceModel, ResNet, UNet
-    from search_spaces.spaces import SEARCH_SPACES, Integers, NasBench201, SegmentationCell, Tabular
+    from search_spaces.spaces import SEARCH_SPACES, Integers, Mobile, NasBench201, SegmentationCell, Tabular
 
 _MODULES = {
     "base": ("ModelSpace", "PretrainableSpace", "SearchSpace", "StagedNetwork"),
@@ -20,7 +20,7 @@ _MODULES = {
     "errors": ("GenotypeError", "SearchSpaceError"),
     "genotype": ("Gene", "GeneKind", "Genotype"),
     "references.reference_models": ("REFERENCE_MODELS", "ReferenceModel", "ResNet", "UNet"),
-    "spaces": ("SEARCH_SPACES", "Integers", "NasBench201", "SegmentationCell", "Tabular"),
+    "spaces": ("SEARCH_SPACES", "Integers", "Mobile", "NasBench201", "SegmentationCell", "Tabular"),
 }
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Genotype",
     "GenotypeError",
     "Integers",
+    "Mobile",
     "ModelSpace",
     "NasBench201",
     "PretrainableSpace",

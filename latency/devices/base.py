@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 from torch import nn
 
+from latency.errors import DeviceUnavailableError, UnsupportedMeasurementError
 from latency.timing.stats import LatencyStats
 
 OPTIONS = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -27,11 +28,25 @@ class MemoryReading:
     conditions: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class EnergyOfInference:
+    """Energy of one inference, of the whole batch.
+
+    Attributes:
+        energy_mj: In millijoules, idle power included.
+        conditions: Device, batch size, versions, idle power, windows: plain JSON values.
+    """
+
+    energy_mj: float
+    conditions: Mapping[str, Any]
+
+
 class Device(ABC):
     """Measures models on one device under fixed conditions.
 
     Attributes:
-        metrics: The metrics that this device can measure, of `latency_ms` and `peak_memory_bytes`.
+        metrics: The metrics that this device can measure, of `latency_ms`, `peak_memory_bytes` and
+            `energy_mj`.
     """
 
     metrics: ClassVar[frozenset[str]]
@@ -43,6 +58,24 @@ class Device(ABC):
         Raises:
             DeviceUnavailableError: If it cannot, saying what is missing.
         """
+
+    def check_energy(self) -> None:
+        """Find out whether energy can be measured here, without measuring anything.
+
+        Raises:
+            DeviceUnavailableError: If there is no counter, or it cannot be read.
+        """
+        raise DeviceUnavailableError("this kind of device has no way to measure energy")
+
+    def measure_energy(self, model: nn.Module, input_shape: tuple[int, ...]) -> EnergyOfInference:
+        """Measure the energy of one inference of `model`; arguments as for `measure_latency`.
+
+        Raises:
+            DeviceUnavailableError: If the hardware's counter is not there.
+            UnsupportedMeasurementError: If the device has no way to measure it.
+            MeasurementError: If the model fails there, or the counter stands still.
+        """
+        raise UnsupportedMeasurementError(f"{type(self).__name__} has no way to measure energy")
 
     def confirming(self) -> "Device":
         """Return the device that gives final figures: this one, unless it only foretells what another would measure."""

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass as options
 from torch import nn
 
 from latency.checks import require_eval_mode
-from latency.devices.base import OPTIONS, Device, MemoryReading
+from latency.devices.base import OPTIONS, Device, EnergyOfInference, MemoryReading
 from latency.errors import DeviceUnavailableError
 from latency.inference import (
     example_input,
@@ -28,6 +28,7 @@ from latency.memory.measure import peak_allocated_cpu, peak_allocated_cuda
 from latency.sizes import require_input_shape
 from latency.timing.calls import Stopwatch, time_until_stable
 from latency.timing.clocks import cpu_conditions, cuda_conditions, interruption_counter, processor_name
+from latency.timing.energy import EnergyCounter, NvmlCounter, RaplCounter, measure_energy
 from latency.timing.stats import LatencyStats
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -45,7 +46,7 @@ class _Inference:
 class _TorchDevice(Device):
     """What torch's devices have in common; subclasses are dataclasses with these fields among others."""
 
-    metrics: ClassVar[frozenset[str]] = frozenset({"latency_ms", "peak_memory_bytes"})
+    metrics: ClassVar[frozenset[str]] = frozenset({"latency_ms", "peak_memory_bytes", "energy_mj"})
     batch_size: int
     precision: str
     n_runs: int
@@ -83,6 +84,10 @@ class _TorchDevice(Device):
     def _timing_conditions(self) -> dict[str, Any]:
         """Return what only a latency depends on, read when it has been taken."""
 
+    @abstractmethod
+    def _energy_counter(self) -> EnergyCounter:
+        """Return the counter of the device; raises `DeviceUnavailableError` where there is none."""
+
     def _timed_call(self, call: Callable[[], object]) -> Callable[[], object]:
         """Return what is timed in place of `call`, which has run once."""
         return call
@@ -117,6 +122,18 @@ class _TorchDevice(Device):
             }
             conditions = self._conditions(input_shape)
         return MemoryReading(sum(parts.values()), conditions | parts)
+
+    def check_energy(self) -> None:
+        """See `Device.check_energy`."""
+        self._energy_counter().read_j()
+
+    def measure_energy(self, model: nn.Module, input_shape: tuple[int, ...]) -> EnergyOfInference:
+        """See `Device.measure_energy`: the processor's or GPU's own counter, over windows of seconds."""
+        counter = self._energy_counter()
+        with self._ready(model, input_shape) as inference:
+            found = measure_energy(self._timed_call(inference.call), counter, synchronize=self._synchronize)
+            conditions = self._conditions(input_shape) | found.conditions
+        return EnergyOfInference(found.energy_mj, conditions)
 
     @contextmanager
     def _ready(self, model: nn.Module, input_shape: tuple[int, ...]) -> Iterator[_Inference]:
@@ -185,6 +202,9 @@ class TorchCpuDevice(_TorchDevice):
     @property
     def _n_interruptions(self) -> Callable[[], int] | None:
         return interruption_counter()
+
+    def _energy_counter(self) -> EnergyCounter:
+        return RaplCounter()
 
     def _settings(self) -> AbstractContextManager[None]:
         return torch_threads(self.n_threads)
@@ -261,6 +281,10 @@ class TorchCudaDevice(_TorchDevice):
             return self._event_seconds(call)
 
         return after_flush
+
+    def _energy_counter(self) -> EnergyCounter:
+        self.check()
+        return NvmlCounter(pci_bus_id(self.index))
 
     def _settings(self) -> AbstractContextManager[None]:
         # Events are recorded on the current device's stream: it must be the one that is measured.

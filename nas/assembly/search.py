@@ -149,6 +149,8 @@ def checked_devices(config: RunConfig, runs_on: Executor) -> dict[str, Device]:
     for name, device in devices.items():
         try:
             runs_on.at_device(DeviceStage.name_of(name), device.check)
+            if config.metric_key("energy_mj", name) in config.metric_keys:
+                runs_on.at_device(DeviceStage.name_of(name), device.check_energy)
         except DeviceUnavailableError as error:
             raise InputError(f"devices.{name}: {error}") from error
     return devices

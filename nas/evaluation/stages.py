@@ -94,6 +94,9 @@ class DeviceStage(Stage):
         if key := self._keys.get("peak_memory_bytes"):
             memory = self._device.measure_peak_memory(model, shape)
             observations += subject.observe(self.name, {key: memory.peak_bytes}, memory.conditions)
+        if key := self._keys.get("energy_mj"):
+            energy = self._device.measure_energy(model, shape)
+            observations += subject.observe(self.name, {key: energy.energy_mj}, energy.conditions)
         return observations
 
 

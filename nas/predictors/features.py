@@ -8,7 +8,9 @@ import numpy as np
 
 from nas.predictors.cell_features import CellFeatures
 from search_spaces.base import SearchSpace
-from search_spaces.genotype import GeneKind, Genotype
+from search_spaces.genotype import Gene, GeneKind, Genotype
+
+_MANY_VALUES = 12  # of a gene, beyond which a column for each would take a training for each
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class FeatureEncoder:
         graph = space.cell_graph
         self._n_edges = len(graph.edges) if graph else 0
         self._cell = CellFeatures(graph) if graph else None
-        self._operations = sorted({choice for gene in self._genes for choice in gene.choices})
-        self._counts_operations = any(
-            gene.choices == other.choices for gene, other in itertools.combinations(self._genes, 2)
-        )
+        self._counted = [index for index, gene in enumerate(self._genes) if not _is_unmarked_number(gene)]
+        counted = [self._genes[index] for index in self._counted]
+        self._operations = sorted({choice for gene in counted for choice in gene.choices})
+        self._counts_operations = any(a.choices == b.choices for a, b in itertools.combinations(counted, 2))
 
     def encode(self, genotypes: Sequence[Genotype]) -> FeatureGroups:
         """Return the features of `genotypes`, in their order."""
@@ -67,7 +69,7 @@ class FeatureEncoder:
     def _one_hot(self, values: np.ndarray, live: np.ndarray) -> np.ndarray:
         columns = []
         for index, gene in enumerate(self._genes):
-            if gene.kind is GeneKind.ORDINAL:
+            if gene.kind is GeneKind.ORDINAL or _is_unmarked_number(gene):
                 columns.append(np.where(live[:, index], values[:, index] / max(gene.n_values - 1, 1), 0.0))
             else:
                 columns += [(values[:, index] == choice) & live[:, index] for choice in range(gene.n_values)]
@@ -78,7 +80,12 @@ class FeatureEncoder:
         if not self._counts_operations:
             return np.zeros((len(values), 0))
         counts = np.zeros((len(values), len(self._operations)))
-        for index, gene in enumerate(self._genes):
-            for value, choice in enumerate(gene.choices):
+        for index in self._counted:
+            for value, choice in enumerate(self._genes[index].choices):
                 counts[:, self._operations.index(choice)] += (values[:, index] == value) & live[:, index]
         return counts
+
+
+def _is_unmarked_number(gene: Gene) -> bool:
+    """Return whether a gene has so many values, all of them named by integers, that it must be a number."""
+    return gene.n_values > _MANY_VALUES and all(choice.isdigit() for choice in gene.choices)

@@ -46,6 +46,7 @@ COSTS = {
     "n_macs": MetricInfo(MetricSource.COMPLEXITY, Direction.MINIMIZE, "count"),
     "latency_ms": MetricInfo(MetricSource.DEVICE, Direction.MINIMIZE, "ms"),
     "peak_memory_bytes": MetricInfo(MetricSource.DEVICE, Direction.MINIMIZE, "bytes"),
+    "energy_mj": MetricInfo(MetricSource.DEVICE, Direction.MINIMIZE, "mJ"),
 }
 
 CLASSIFICATION_SCORES = {"accuracy": SCORE}

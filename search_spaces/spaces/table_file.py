@@ -110,4 +110,12 @@ def _checked_ops(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         raise SearchSpaceError(f"edges must be of shape ({ops.shape[1]}, 2), got {edges.shape}")
     if edges is not None and edges.dtype.kind not in "iu":
         raise SearchSpaceError("edges must be integers, the source and target node of each")
+    ordinal = arrays.get("ordinal")
+    if ordinal is not None and not (ordinal.ndim == 1 and (ordinal.dtype.kind in "SU" or len(ordinal) == ops.shape[1])):
+        raise SearchSpaceError(
+            f"ordinal must say of each of the {ops.shape[1]} genes whether it is a number, or name those that are, "
+            f"got an array of shape {ordinal.shape}"
+        )
+    if ordinal is not None and ordinal.dtype.kind not in "bSU" and not np.isin(ordinal, (0, 1)).all():
+        raise SearchSpaceError("ordinal must hold true and false, or names of genes")
     return ops.astype(np.int64)

@@ -18,7 +18,7 @@ from search_spaces.errors import GenotypeError, SearchSpaceError
 from search_spaces.genotype import Gene, GeneKind, Genotype
 from search_spaces.spaces.table_file import read_table, table_boundary
 
-_STRUCTURE = frozenset({"ops", "op_names", "edges"})
+_STRUCTURE = frozenset({"ops", "op_names", "edges", "ordinal"})
 
 
 @dataclass(frozen=True, config=OPTIONS)
@@ -27,7 +27,9 @@ class Tabular(SearchSpace):
 
     The table is an npz file without pickles: `ops`, `(n_rows, n_genes)` integers from 0 on; `op_names`,
     `(n_operations,)`, optional, what the integers mean; `edges`, `(n_genes, 2)`, optional, source and target
-    node of each gene's edge; and any number of columns of `n_rows` numbers. Other arrays are left alone.
+    node of each gene's edge; `ordinal`, optional, which genes are numbers, so that neighbouring integers mean similar
+    things: `(n_genes,)` booleans, or names of genes; and any number of columns of `n_rows` numbers. Other arrays are
+    left alone.
 
     Not every combination of genes need be a row; those that are none are not of the space, and `nearest` finds
     the next one that is. Rows are never merged, not even those that build the same network: their measurements
@@ -37,7 +39,7 @@ class Tabular(SearchSpace):
     Attributes:
         path: The file; `~` and `$VARIABLES` are expanded.
         costs: The columns that would be known before training, finite in every row; the others are what training gives.
-        ordinal: Whether neighbouring integers in `ops` mean similar things.
+        ordinal: Whether all genes are numbers, whatever the table says.
     """
 
     name: ClassVar[str] = "tabular"
@@ -68,15 +70,38 @@ class Tabular(SearchSpace):
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
         """`edge_SOURCE_TARGET`, or `op_0`, `op_1`, ... for a table without edges; maybe `repeat`."""
-        kind = GeneKind.ORDINAL if self.ordinal else GeneKind.CATEGORICAL
-        edges = self._arrays.get("edges")
-        genes = []
-        for column in range(self._arrays["ops"].shape[1]):
-            label = f"op_{column}" if edges is None else f"edge_{edges[column][0]}_{edges[column][1]}"
-            genes.append(Gene(label, self._operations(column), kind))
+        labels = self._labels
+        numbers = self._numbers(labels)
+        genes = [
+            Gene(label, self._operations(column), GeneKind.ORDINAL if label in numbers else GeneKind.CATEGORICAL)
+            for column, label in enumerate(labels)
+        ]
         n_repeats = int(self.rows[:, len(genes) :].max(initial=0)) + 1
         repeat = Gene("repeat", tuple(str(number) for number in range(n_repeats)), GeneKind.CATEGORICAL)
         return (*genes, repeat) if n_repeats > 1 else tuple(genes)
+
+    @property
+    def _labels(self) -> list[str]:
+        edges, n_genes = self._arrays.get("edges"), self._arrays["ops"].shape[1]
+        if edges is None:
+            return [f"op_{column}" for column in range(n_genes)]
+        return [f"edge_{source}_{target}" for source, target in edges.tolist()]
+
+    def _numbers(self, labels: Sequence[str]) -> set[str]:
+        """Return the names of the genes that are numbers."""
+        marked = self._arrays.get("ordinal")
+        if self.ordinal:
+            return set(labels)
+        if marked is None:
+            return set()
+        if marked.dtype.kind not in "SU":
+            return {label for label, is_number in zip(labels, marked.tolist(), strict=True) if is_number}
+        named = {name.decode() if isinstance(name, bytes) else name for name in marked.tolist()}
+        if unknown := sorted(named - set(labels)):
+            raise SearchSpaceError(
+                f"{self.path}: ordinal names no genes: {', '.join(unknown)}; known: {', '.join(labels)}"
+            )
+        return named
 
     @cached_property
     def rows(self) -> np.ndarray:

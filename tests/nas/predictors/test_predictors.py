@@ -126,3 +126,12 @@ def test_features_of_a_grid_are_its_genes():
 def test_options_that_cannot_be_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_gene_of_many_integers_that_nobody_marked_is_one_number():
+    space = Integers(n_genes=2, n_values=129, ordinal=False)
+    features = FeatureEncoder(space).encode([space.genotype([0, 128]), space.genotype([64, 64])])
+    assert {name: columns.tolist() for name, columns in features.columns.items()} == {"genes": [[0, 1], [0.5, 0.5]]}
+    few = Integers(n_genes=2, n_values=4, ordinal=False)
+    groups = FeatureEncoder(few).encode([few.genotype([0, 3])]).columns
+    assert {name: columns.shape for name, columns in groups.items()} == {"genes": (1, 8), "operations": (1, 4)}

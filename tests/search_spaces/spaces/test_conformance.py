@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces import SEARCH_SPACES, GenotypeError, ModelSpace
+from search_spaces.spaces.mobile import MobileStage
 
 FILES = tempfile.TemporaryDirectory()
 
@@ -32,6 +33,10 @@ SPACES = {
     "segmentation_cell": (
         {"n_cells": 2, "n_branches": 2, "decoder_widths": (8, 16), "encoder_width": 8},
         {"n_cells": 2, "n_branches": 2, "decoder_widths": (8, 24), "encoder_width": 8},
+    ),
+    "mobile": (
+        {"stages": (MobileStage(widths=(8, 16), stride=2), MobileStage(widths=(16,))), "resolutions": (24, 32)},
+        {"stages": (MobileStage(widths=(8, 16), stride=2), MobileStage(widths=(24,))), "resolutions": (24, 32)},
     ),
     "integers": ({"n_genes": 6, "n_values": 5}, {"n_genes": 6, "n_values": 5, "ordinal": False}),
     "tabular": ({"path": table("first.npz", 20)}, {"path": table("second.npz", 21)}),
@@ -86,7 +91,8 @@ def test_is_registered_under_its_name_and_is_a_frozen_value(kind):
 @pytest.mark.parametrize("kind", sorted(SEARCH_SPACES.keys() - HAVE_NO_DEFAULTS))
 def test_every_option_has_a_default_and_the_defaults_are_valid(kind):
     space = SEARCH_SPACES[kind]()
-    assert space.options == {field.name: field.default for field in dataclasses.fields(space)}
+    assert all(field.default is not dataclasses.MISSING for field in dataclasses.fields(space))
+    assert space.options == dataclasses.asdict(space)
 
 
 @every_space

@@ -10,10 +10,11 @@ import torch
 from torch.nn import functional as F
 
 from latency.graph.onnx_writer import write_onnx, write_onnx_to_measure
-from search_spaces import NasBench201, SegmentationCell
+from search_spaces import Mobile, NasBench201, SegmentationCell
 
 SPACES = {
     "nasbench201": (NasBench201(width=4, cells_per_stage=1), (1, 28, 28)),
+    "mobile": (Mobile(resolutions=(24, 28)), (1, 28, 28)),
     "segmentation_cell": (
         SegmentationCell(n_cells=2, n_branches=2, decoder_widths=(8, 16), encoder_width=8),
         (3, 32, 32),

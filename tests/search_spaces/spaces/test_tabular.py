@@ -3,6 +3,7 @@ import pytest
 
 from search_spaces import GenotypeError, Tabular
 from search_spaces.errors import SearchSpaceError
+from search_spaces.genotype import GeneKind
 
 OPS = np.array([[0, 1, 2], [2, 1, 0], [0, 0, 0], [1, 1, 1]], dtype=np.int8)
 
@@ -106,3 +107,30 @@ def test_variables_in_the_path_are_expanded(path, monkeypatch):
     monkeypatch.delenv("TABLES")
     with pytest.raises(SearchSpaceError, match="no such table: .*names an environment variable that is not set"):
         Tabular("$TABLES/table.npz").check()
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [np.array([False, True, False]), np.array([0, 1, 0]), np.array(["op_1"]), np.array([b"op_1"])],
+    ids=["booleans", "integers", "names", "bytes"],
+)
+def test_a_table_says_which_genes_are_numbers(tmp_path, marked):
+    path = write(tmp_path / "t.npz", ordinal=marked, cost=np.arange(4.0))
+    space = Tabular(path)
+    assert [gene.kind for gene in space.genes] == [GeneKind.CATEGORICAL, GeneKind.ORDINAL, GeneKind.CATEGORICAL]
+    assert list(space.columns) == ["cost"]
+    assert {gene.kind for gene in Tabular(path, ordinal=True).genes} == {GeneKind.ORDINAL}
+
+
+@pytest.mark.parametrize(
+    ("marked", "message"),
+    [
+        (np.array([True]), r"ordinal must say of each of the 3 genes .* got an array of shape \(1,\)"),
+        (np.array([[True, False, True]]), r"got an array of shape \(1, 3\)"),
+        (np.array([0.0, 0.5, 1.0]), "must hold true and false, or names"),
+        (np.array(["op_1", "op_9"]), "ordinal names no genes: op_9; known: op_0, op_1, op_2"),
+    ],
+)
+def test_a_wrong_mark_of_numbers_is_refused(tmp_path, marked, message):
+    with pytest.raises(SearchSpaceError, match=message):
+        Tabular(write(tmp_path / "t.npz", ordinal=marked, cost=np.arange(4.0))).genes  # noqa: B018 - reads the file
