@@ -4,6 +4,7 @@
 reference of the configuration, a page for each experiment, and the promises and results as the README states them.
 """
 
+import json
 import re
 import shutil
 import sys
@@ -65,6 +66,32 @@ def write_readme_sections(pages: Path) -> None:
         path.write_text(path.read_text(encoding="utf-8").replace("{README}", sections[title]), encoding="utf-8")
 
 
+def claims(readme: str) -> list[tuple[str, str, str, str]]:
+    """Return experiment, claim, command and machine of each row of the README's results."""
+    found = []
+    for name, claim in re.findall(
+        r"^\| \[(\w+)\]\(experiments/\1/README.md\) \| .*? \| (.*) \|$", readme, re.MULTILINE
+    ):
+        folder = ROOT / "experiments" / name
+        page = (folder / "README.md").read_text(encoding="utf-8")
+        command = re.search(r"^ +((?:\w+=\S+ )?python -m experiments\..*?)(?: +#.*| \\)?$", page, re.MULTILINE)
+        results = folder / "results.json"
+        machine = json.loads(results.read_text(encoding="utf-8")).get("machine", {}) if results.exists() else {}
+        words = [machine.get("accelerator") or machine.get("processor"), machine.get("date")]
+        where = ", ".join(filter(None, words)) or "see its page"
+        found.append((name, claim, command[1] if command else "", where))
+    return found
+
+
+def write_claims(page: Path) -> None:
+    """Put the table of claims where the page asks for it."""
+    rows = ["| claim | command | machine, date |", "|---|---|---|"]
+    for name, claim, command, where in claims((ROOT / "README.md").read_text(encoding="utf-8")):
+        text = _LINK.sub(r"\1", claim)
+        rows.append(f"| [{name}](experiments/{name}.md): {text} | `{command}` | {where} |")
+    page.write_text(page.read_text(encoding="utf-8").replace("{CLAIMS}", "\n".join(rows)), encoding="utf-8")
+
+
 def main() -> None:
     """Make all pages anew."""
     shutil.rmtree(PAGES, ignore_errors=True)
@@ -73,6 +100,7 @@ def main() -> None:
     (PAGES / "reference" / "configuration.md").write_text(reference_page(), encoding="utf-8")
     write_experiments(PAGES / "experiments")
     write_readme_sections(PAGES)
+    write_claims(PAGES / "believe.md")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from docs.configuration_reference import ReferencePage, reference_page
+from docs.prepare import ROOT, claims
 from nas.config import RunConfig
 from nas.config.kinds import options_model
 from nas.evaluation.training_config import TrainingConfig
@@ -73,3 +74,13 @@ def test_a_row_tells_bounds_unit_default_and_description(page, anchor, row):
 def test_an_option_that_must_be_given_and_a_bar_in_its_text():
     schema = {"properties": {"a": {"type": "string", "description": "x | y"}}, "required": ["a"]}
     assert r"| `a` | text | (required) | x \| y |" in ReferencePage(schema).text()
+
+
+def test_each_result_of_the_readme_has_a_command_that_makes_it():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = claims(readme)
+    assert len(found) == len(re.findall(r"^\| \[\w+\]\(experiments/", readme, re.MULTILINE)) > 10
+    for name, claim, command, where in found:
+        assert f"python -m experiments.{name}" in command
+        assert claim
+        assert where

@@ -76,7 +76,9 @@ def test_a_wheel_holds_the_packages_their_data_and_the_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {*PACKAGES, f"pareto_nas-{nas.__version__}.dist-info"}
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
-    assert f"pareto_nas-{nas.__version__}.dist-info/licenses/LICENSE" in names
+    assert {f"pareto_nas-{nas.__version__}.dist-info/licenses/LICENSE", "latency/serving/requirements.txt"} <= set(
+        names
+    )
     assert {".".join(Path(name).parts[:-1]) for name in names if name.endswith(".py")} == folders_with_code()
 
 

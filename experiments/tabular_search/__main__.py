@@ -1,8 +1,10 @@
 """How many trainings does each controller need? Whole searches on a table of known results, against its exact front."""
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,8 @@ def make_controller(kind: str, benchmark: Benchmark, n_trainings: int) -> Contro
         "random": {"n_candidates": n_trainings, "batch_size": 20},
         "surrogate_nsga2": {"n_candidates": n_trainings, "interest": {"error": benchmark.usable}},
     }
+    if benchmark.is_blind:
+        del options["surrogate_nsga2"]["interest"]
     return CONTROLLERS[kind](**options[kind])
 
 
@@ -81,6 +85,20 @@ def summary(benchmark: Benchmark, runs: Sequence[np.ndarray], n_trainings: int) 
     return figures
 
 
+def spread_of_seeds(benchmark: Benchmark, arguments: argparse.Namespace) -> np.ndarray | float:
+    """Return the standard deviation between trainings of a row, in points: the table's own where it has one.
+
+    Raises:
+        SystemExit: If neither the table nor `--noise-std` tells it.
+    """
+    column = benchmark.table.columns.get(f"{arguments.error}_seedstd")
+    if column is not None:
+        return column
+    if arguments.noise_std is None:
+        raise SystemExit(f"the table has no column {arguments.error}_seedstd: give --noise-std POINTS")
+    return float(arguments.noise_std)
+
+
 def _quartiles(values: Sequence[float]) -> list[float]:
     return [float(value) for value in np.quantile(values, (0.25, 0.75))]
 
@@ -103,8 +121,20 @@ def main() -> None:
     arguments_of.add_argument("--seeds", type=int, default=20, metavar="N", help="how many, from --first-seed on")
     arguments_of.add_argument("--first-seed", type=int, default=0, metavar="SEED")
     arguments_of.add_argument("--trainings", type=int, metavar="N", help="at most, instead of each controller's own")
+    arguments_of.add_argument(
+        "--league",
+        choices=("told", "blind"),
+        default="told",
+        help="blind: costs of what was asked alone, no region of use",
+    )
+    arguments_of.add_argument(
+        "--noise", choices=("mean", "single-seed"), default="mean", help="whether a training tells the mean over seeds"
+    )
+    arguments_of.add_argument("--noise-std", type=float, metavar="POINTS", help="where the table has no column of it")
     arguments = arguments_of.parse_args()
     benchmark = Benchmark.load(arguments.table, arguments.error, arguments.costs.split(","), arguments.usable)
+    benchmark = replace(benchmark, is_blind=arguments.league == "blind")
+    noise_std = spread_of_seeds(benchmark, arguments) if arguments.noise == "single-seed" else None
     kinds = arguments.controllers.split(",")
     if unknown := [kind for kind in kinds if kind not in MAX_TRAININGS]:
         raise SystemExit(f"unknown controllers {', '.join(unknown)}; known: {', '.join(MAX_TRAININGS)}")
@@ -113,7 +143,10 @@ def main() -> None:
     for kind in kinds:
         n_trainings = arguments.trainings or MAX_TRAININGS[kind]
         search = optuna_losses if kind.startswith("optuna_") else controller_losses
-        runs = [search(kind, benchmark, seed, n_trainings) for seed in seeds]
+        runs = [
+            search(kind, benchmark if noise_std is None else benchmark.trained_once(noise_std, seed), seed, n_trainings)
+            for seed in seeds
+        ]
         figures[kind] = summary(benchmark, [losses for losses, _ in runs], n_trainings)
         figures[kind]["longest_ask_cpu_s"] = max(longest_s for _, longest_s in runs)
     report(
@@ -124,6 +157,8 @@ def main() -> None:
             "costs": list(benchmark.costs),
             "usable": arguments.usable,
             "seeds": list(seeds),
+            "league": arguments.league,
+            "noise": arguments.noise,
         },
         arguments,
     )

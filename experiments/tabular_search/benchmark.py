@@ -1,7 +1,7 @@
 """The truth of a table: all of its rows, their front, and what a search found of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ class Benchmark:
         costs: Names of the cost columns.
         usable: How much larger than the best error one may be.
         truth: The front of it all.
+        is_blind: Whether costs are known of what was asked alone, and nobody is told how large an error is of use.
+        told: What a training of each row says, `(n_rows, n_objectives)`; `None` for the losses themselves.
     """
 
     table: Tabular
@@ -34,6 +36,8 @@ class Benchmark:
     costs: tuple[str, ...]
     usable: float
     truth: TrueFront
+    is_blind: bool = False
+    told: np.ndarray | None = None
 
     @classmethod
     def load(cls, path: Path, error: str, costs: Sequence[str], usable: float) -> "Benchmark":
@@ -51,22 +55,36 @@ class Benchmark:
         losses = np.column_stack([100 - table.columns[error], *(table.columns[name] for name in costs)])
         return cls(table, losses, tuple(costs), usable, TrueFront.of(losses, usable))
 
+    def trained_once(self, noise_std: np.ndarray | float, seed: int) -> "Benchmark":
+        """Return the same truth, where a training's error is drawn around the mean.
+
+        Args:
+            noise_std: Between trainings of a row, in points of the error.
+            seed: Of the draws.
+        """
+        told = self.losses.copy()
+        told[:, 0] += np.random.default_rng([seed, 1]).normal(0.0, 1.0, len(told)) * noise_std
+        return replace(self, told=told)
+
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """The error and the costs, all to be minimised."""
         return tuple(Objective(name, Direction.MINIMIZE) for name in ("error", *self.costs))
 
     def metrics(self, row: int) -> dict[str, float]:
-        """Return the metrics of a row."""
-        return dict(zip(("error", *self.costs), map(float, self.losses[row]), strict=True))
+        """Return what a training of a row says."""
+        said = self.losses if self.told is None else self.told
+        return dict(zip(("error", *self.costs), map(float, said[row]), strict=True))
 
     def problem(self, seed: int) -> SearchProblem:
-        """Return it as a controller is given it: the costs are known beforehand."""
+        """Return it as a controller is given it: the costs are known beforehand, unless the league is blind."""
 
         def known_costs(genotype: Genotype) -> dict[str, float]:
             metrics = self.metrics(self.table.row(genotype))
             return {name: metrics[name] for name in self.costs}
 
+        if self.is_blind:
+            return SearchProblem(self.table, self.objectives, seed)
         return SearchProblem(self.table, self.objectives, seed, known_costs=known_costs)
 
     def record(self, candidate: Candidate) -> Record:

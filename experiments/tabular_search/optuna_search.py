@@ -40,7 +40,7 @@ def optuna_losses(kind: str, benchmark: "Benchmark", seed: int, n_trainings: int
         longest_s = max(longest_s, time.process_time() - start)
         row = space.row(space.nearest(values))
         rows.setdefault(row)
-        study.tell(trial, benchmark.losses[row].tolist())
+        study.tell(trial, list(benchmark.metrics(row).values()))
         if len(rows) == n_trainings or (number % 20 == 0 and benchmark.is_done(benchmark.losses[list(rows)])):
             break
     return benchmark.losses[list(rows)], longest_s

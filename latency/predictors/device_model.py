@@ -3,11 +3,12 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import sklearn
 
 from latency.errors import PredictionError
 from latency.predictors.base import Encodings
@@ -31,6 +32,8 @@ class Header:
         batch_size: Images in one inference.
         conditions: Of the first reading: device, runtime, versions.
         source: Where the models come from, in words.
+        fitted: Of a file that was fitted: the weights of the predictors, the range of the latencies and of the layers
+            of each kind, versions of the libraries that learnt; empty for readings as they were taken.
     """
 
     device: Mapping[str, Any]
@@ -38,6 +41,7 @@ class Header:
     batch_size: int
     conditions: Mapping[str, Any]
     source: str = ""
+    fitted: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,21 @@ class DeviceModel:
         held_out = process.held_out()
         distance = np.abs(self.latencies_ms - held_out.mean_ms) / held_out.spread_ms
         return [int(row) for row in np.flatnonzero(distance > _FAR_OFF)]
+
+    def text(self) -> str:
+        """Return the file of this model: one reading for each network, in the header what was learnt."""
+        encoder, latencies = self._encoder, self.latencies_ms
+        fitted = {
+            "weights": self.weights,
+            "latency_ms": [float(latencies.min()), float(latencies.max())],
+            "layers": dict(zip(encoder.kinds, map(list, encoder.ranges), strict=True)),
+            "versions": {"numpy": np.__version__, "scikit-learn": sklearn.__version__},
+        }
+        lines = [
+            reading_line(reading.name, reading.layers, reading.latency_ms, is_disturbed=False)
+            for reading in self.readings
+        ]
+        return "".join([header_line(replace(self.header, fitted=fitted)), *lines])
 
     @classmethod
     def load(cls, path: Path) -> Self:

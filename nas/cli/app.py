@@ -16,7 +16,7 @@ from nas.cli.bundles import bench, bundle, evaluate, predict
 from nas.cli.data import prepare
 from nas.cli.doctor import doctor
 from nas.cli.init import init
-from nas.cli.latency import collect, serve
+from nas.cli.latency import collect, fit, serve
 from nas.cli.latency import evaluate as evaluate_readings
 from nas.cli.networks import export, retrain
 from nas.cli.overview import compare, diagnose, report, runs, watch
@@ -45,6 +45,7 @@ app.add_typer(data_app, name="data")
 
 latency_app = typer.Typer(help="Learn a device's latencies from a few readings.", no_args_is_help=True)
 latency_app.command()(collect)
+latency_app.command()(fit)
 latency_app.command()(serve)
 latency_app.command("evaluate")(evaluate_readings)
 app.add_typer(latency_app, name="latency")

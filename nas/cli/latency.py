@@ -1,4 +1,4 @@
-"""Commands `nas latency ...`: collect, evaluate, serve."""
+"""Commands `nas latency ...`: collect, fit, evaluate, serve."""
 
 import json
 from pathlib import Path
@@ -41,10 +41,28 @@ def collect(
                 bar, description=what, completed=n_done, total=n_all
             ),
         )
-    print_text(console, f"{found.path}: {found.n_models} networks, {found.n_repeated} readings taken again")
+    failed = f", {found.n_failed} that could not be measured" if found.n_failed else ""
+    print_text(console, f"{found.path}: {found.n_models} networks, {found.n_repeated} readings taken again{failed}")
     print_text(console, f"the first network's readings drifted by {found.drift:+.1%}")
-    print_text(console, f"next: nas latency evaluate {path}; in a configuration:")
-    print_text(console, f"devices: {{{device}: {{kind: predicted, model: {path}}}}}")
+    print_text(console, f"next: nas latency evaluate {path}; nas latency fit {path}")
+
+
+def fit(
+    readings: Annotated[Path, typer.Argument(metavar="FILE", help="Readings of nas latency collect.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The model. Default: the readings' name with _model.")
+    ] = None,
+) -> None:
+    """Learn a device from readings, and write what a device of kind predicted takes."""
+    from nas.profiling.collecting import fit as fit_readings
+
+    path = out or readings.with_name(f"{readings.stem}_model.jsonl")
+    model = fit_readings(readings, path)
+    console = Console()
+    latencies = model.latencies_ms
+    print_text(console, f"{len(model.readings)} networks of {latencies.min():.3g} to {latencies.max():.3g} ms")
+    print_text(console, "weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in model.weights.items()))
+    print_text(console, f"{path}; in a configuration: devices: {{NAME: {{kind: predicted, model: {path}}}}}")
 
 
 def serve(

@@ -10,7 +10,7 @@ import numpy as np
 
 from latency.devices.base import Device
 from latency.devices.measured import MEASURED
-from latency.errors import LatencyError, PredictionError
+from latency.errors import DeviceUnavailableError, LatencyError, MeasurementError, PredictionError
 from latency.graph.tracer import graph_from_torch
 from latency.predictors.base import Encodings
 from latency.predictors.design import most_informative
@@ -29,7 +29,8 @@ from latency.predictors.layers import Layer, layers_of
 from latency.predictors.quality import scores
 from nas.config import RunConfig, load_config
 from nas.errors import InputError
-from nas.faults import blaming_machine
+from nas.faults import blaming_machine, machine_error
+from nas.files import write_text
 from search_spaces.base import ModelSpace
 from search_spaces.genotype import Genotype
 
@@ -70,12 +71,14 @@ class Collected:
     Attributes:
         path: The file.
         n_models: That have been measured.
+        n_failed: Networks that the device could not measure; others took their places.
         n_repeated: Readings that were taken again, as something disturbed them or the others speak against them.
         drift: By what the first network's last reading differs from its first one, as a share.
     """
 
     path: Path
     n_models: int
+    n_failed: int
     n_repeated: int
     drift: float
 
@@ -98,8 +101,7 @@ def collect(
     Raises:
         InputError: If the configuration is faulty or names no such device, `n` is too small, or `out` holds readings of
             something else.
-        DeviceUnavailableError: If the device is not here.
-        MachineError: If nothing can be written.
+        MachineError: If the device is lost, or nothing can be written.
     """
     if n < _FIRST:
         raise InputError(f"-n must be at least {_FIRST}: nothing can be learnt from fewer readings, got {n}")
@@ -111,7 +113,10 @@ def collect(
     if component.kind not in MEASURED:
         raise InputError(f"{config}: devices.{device_name} is of kind {component.kind!r}: give one that measures")
     device = component.instance
-    device.check()
+    try:
+        device.check()
+    except DeviceUnavailableError as error:
+        raise InputError(f"{config}: devices.{device_name}: {error}") from error
     shape, _ = _sizes(settings)
     header = Header(
         device={"kind": component.kind, **component.options},
@@ -143,19 +148,21 @@ class _Collection:
         self._readings = {reading.name: reading for reading in done}
         self._on_progress = on_progress
         self._disturbed: list[int] = []
+        self._failed: set[int] = set()
         self._n_repeated = 0
         self._pool: Encodings = encodings_of(networks.layers)
         self._rng = np.random.default_rng(0)
 
     def run(self, n: int) -> None:
         """Measure until there are readings of `n` networks, then those again that are doubtful."""
-        size = min(_FIRST, n)
         while len(self._measured()) < n:
             measured = self._measured()
-            more = min(max(size, 2 * len(measured)), n) - len(measured)
-            for row in most_informative(
-                self._pool, more, measured=measured, process=self._process(measured), rng=self._rng
-            ):
+            process = self._process(measured)
+            gone = np.union1d(measured, sorted(self._failed)).astype(int)
+            more = min(max(_FIRST, 2 * len(measured)) - len(measured), n - len(measured), len(self._pool) - len(gone))
+            if more <= 0:
+                raise InputError(f"only {len(measured)} of the networks drawn could be measured, {n} are asked for")
+            for row in most_informative(self._pool, more, measured=gone, process=process, rng=self._rng):
                 self._measure(int(row))
                 self._on_progress("measured", len(self._measured()), n)
         self._measure_again()
@@ -164,7 +171,7 @@ class _Collection:
         """Return what it came to."""
         first = next(iter(self._readings.values())).latencies_ms
         drift = first[-1] / first[0] - 1
-        return Collected(self._out, len(self._readings), self._n_repeated, drift)
+        return Collected(self._out, len(self._readings), len(self._failed), self._n_repeated, drift)
 
     def _measured(self) -> np.ndarray:
         return np.array([row for row, name in enumerate(self._networks.names) if name in self._readings], int)
@@ -178,7 +185,13 @@ class _Collection:
         return process
 
     def _measure(self, row: int) -> None:
-        latency, is_disturbed, conditions = self._networks.measured(row, self._device)
+        try:
+            latency, is_disturbed, conditions = self._networks.measured(row, self._device)
+        except MeasurementError:
+            self._failed.add(row)
+            return
+        except DeviceUnavailableError as error:  # it was here at the start
+            raise machine_error("the device cannot measure any more", error) from error
         if not self._out.exists():
             kept = {key: value for key, value in conditions.items() if isinstance(value, str | int | float | bool)}
             self._append(header_line(Header(**{**vars(self._header), "conditions": kept})))
@@ -255,6 +268,23 @@ def _sizes(settings: RunConfig) -> tuple[tuple[int, ...], int]:
         raise InputError("the configuration has no data section, which sets the size of a network's input")
     data = settings.data.instance
     return (data.in_channels, *data.image_size), len(data.class_names)
+
+
+def fit(readings: Path, out: Path) -> DeviceModel:
+    """Learn from a file of readings, and write the file that a device of kind `predicted` takes.
+
+    Raises:
+        InputError: If the file is none of readings, or holds too few, or `out` cannot be written.
+    """
+    try:
+        model = DeviceModel.load(readings)
+    except LatencyError as error:
+        raise InputError(str(error)) from error
+    try:
+        write_text(out, model.text())
+    except OSError as error:
+        raise InputError(f"--out: {out} cannot be written: {error}") from error
+    return model
 
 
 @dataclass(frozen=True)

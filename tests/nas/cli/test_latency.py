@@ -6,7 +6,10 @@ import pytest
 import yaml
 
 import nas
-from nas.errors import InputError
+from latency.devices.fake_device import FakeDevice
+from latency.errors import DeviceUnavailableError, MeasurementError
+from latency.predictors.device_model import DeviceModel
+from nas.errors import InputError, MachineError
 from nas.profiling.collecting import collect, evaluate
 from nas.store.folding import CONFIRMATION
 from nas.store.run_folder import RunFolder
@@ -39,6 +42,24 @@ def test_readings_foretell_the_others(collected, command):
     _, out, _ = command("latency", "evaluate", collected, "--json")
     assert json.loads(out) == figures
     assert "spearman" in command("latency", "evaluate", collected)[1]
+
+
+def test_a_fitted_file_says_what_it_holds_for_and_foretells_the_same(collected, command, tmp_path):
+    path = tmp_path / "model.jsonl"
+    code, out, _ = command("latency", "fit", collected, "--out", path)
+    assert code == 0
+    assert "24 networks of" in out
+    header = json.loads(path.read_text().splitlines()[0])
+    assert header["device"]["kind"] == "fake"
+    assert sum(header["fitted"]["weights"].values()) == pytest.approx(1)
+    low, high = header["fitted"]["latency_ms"]
+    assert 0 < low < high
+    assert header["fitted"]["versions"].keys() == {"numpy", "scikit-learn"}
+    before, after = DeviceModel.load(collected), DeviceModel.load(path)
+    layers = [before.readings[3].layers]
+    assert after.foretell(layers) == before.foretell(layers)
+    assert command("latency", "fit", tmp_path / "none.jsonl")[0] == 2
+    assert "cannot be written" in command("latency", "fit", collected, "--out", tmp_path / "no" / "model.jsonl")[2]
 
 
 def test_an_interrupted_collection_goes_on_to_the_same_networks(config, collected, tmp_path):
@@ -85,3 +106,27 @@ def test_a_search_by_predicted_latency_measures_its_front_where_the_device_is(co
     assert {o.conditions["device"] for o in confirmed.values()} == {"fake"}
     first = {o.candidate: o.value for o in readings if o.stage != CONFIRMATION}
     assert all(abs(first[name] / o.value - 1) < 0.3 for name, o in confirmed.items())
+
+
+def test_a_network_that_cannot_be_measured_is_left_out_and_a_lost_device_loses_nothing(config, monkeypatch, tmp_path):
+    measure, path = FakeDevice.measure_latency, tmp_path / "board.jsonl"
+    n_calls = []
+
+    def flawed(self, model, shape):
+        n_calls.append(1)
+        if len(n_calls) == 3:
+            raise MeasurementError("not this one")
+        if len(n_calls) == 8:
+            raise DeviceUnavailableError("gone")
+        return measure(self, model, shape)
+
+    monkeypatch.setattr(FakeDevice, "measure_latency", flawed)
+    with pytest.raises(MachineError, match="the device cannot measure any more: .*gone"):
+        collect(config, "board", 12, path)
+    found = collect(config, "board", 12, path)
+    assert (found.n_models, found.n_failed) == (12, 0)
+    lines = path.read_text().splitlines()
+    assert len({json.loads(line)["name"] for line in lines[1:]}) == 12
+    monkeypatch.setattr(FakeDevice, "check", lambda self: (_ for _ in ()).throw(DeviceUnavailableError("not here")))
+    with pytest.raises(InputError, match=r"devices.board: not here"):
+        collect(config, "board", 12, path)
