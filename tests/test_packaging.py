@@ -39,7 +39,7 @@ def test_the_files_that_code_reads_are_packed():
 
 def test_the_lowest_versions_are_those_of_the_project():
     extras = PROJECT["project"]["optional-dependencies"]
-    texts = [*PROJECT["project"]["dependencies"], *extras["parquet"], *extras["ray"]]
+    texts = [*PROJECT["project"]["dependencies"], *extras["parquet"], *extras["ray"], *extras["remote"]]
     bounds = {}
     for requirement in map(Requirement, texts):
         (bounds[requirement.name],) = (s.version for s in requirement.specifier if s.operator == ">=")

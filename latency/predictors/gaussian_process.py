@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from latency.predictors.base import Encodings, LatencyPrediction, LatencyPredictor, checked
 
@@ -65,6 +66,10 @@ class GaussianProcess(LatencyPredictor):
     def fit(self, encodings: Encodings, latencies_ms: np.ndarray) -> None:
         """Find amplitudes and noise, then the posterior given all readings."""
         latencies = checked(encodings, latencies_ms)
+        with threadpool_limits(1, "blas"):  # more threads only get in each other's way on matrices of this size
+            self._fit(encodings, latencies)
+
+    def _fit(self, encodings: Encodings, latencies: np.ndarray) -> None:
         self._mean_ms = float(latencies.mean())
         self._targets = latencies / self._mean_ms - 1
         self._set_scales(encodings)
