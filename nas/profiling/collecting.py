@@ -38,6 +38,7 @@ _POOL_FACTOR = 4  # networks to choose from, for each one that is measured
 _LEAST_POOL = 60
 _FIRST = 10  # networks that are chosen before anything is known
 _N_READINGS = 3  # of one network at most
+_SHORTEST = 1 << 16  # bytes; a file of readings that is smaller may be the start of its first line
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is done, how much of it is done, and how much there is."""
@@ -206,9 +207,13 @@ class _Collection:
         """Measure again what was disturbed or lies far from the others; and the first network, to see a drift."""
         names = self._networks.names
         model = DeviceModel(self._header, list(self._readings.values()))
-        doubtful = {names.index(model.readings[row].name) for row in model.far_off()} | set(self._disturbed)
-        first = names.index(next(iter(self._readings)))
-        again = sorted(row for row in doubtful | {first} if len(self._readings[names[row]].latencies_ms) < _N_READINGS)
+        doubtful = {model.readings[row].name for row in model.far_off()} | {names[row] for row in self._disturbed}
+        doubtful.add(next(iter(self._readings)))
+        again = [
+            row
+            for row, name in enumerate(names)
+            if name in doubtful and len(self._readings[name].latencies_ms) < _N_READINGS
+        ]
         for number, row in enumerate(again):
             self._on_progress("measured again", number, len(again))
             self._measure(row)
@@ -223,8 +228,8 @@ class _Collection:
 
 def _done(out: Path, header: Header) -> list[Reading]:
     """Return the readings that an earlier call took; a line that was cut off is removed."""
-    if not out.exists() or not out.stat().st_size:
-        out.unlink(missing_ok=True)
+    if not out.exists() or (out.is_file() and out.stat().st_size < _SHORTEST and b"\n" not in out.read_bytes()):
+        out.unlink(missing_ok=True)  # at most the start of a first line
         return []
     try:
         found, readings = read_readings(out)

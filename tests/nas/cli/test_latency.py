@@ -74,6 +74,21 @@ def test_an_interrupted_collection_goes_on_to_the_same_networks(config, collecte
     assert names[:8] == [json.loads(line)["name"] for line in lines[1:9]]
 
 
+@pytest.mark.parametrize("content", [b"", b'{"format": "pareto-nas lat'])
+def test_a_file_that_holds_no_whole_line_is_begun_anew(config, tmp_path, content):
+    path = tmp_path / "board.jsonl"
+    path.write_bytes(content)
+    assert collect(config, "board", 10, path).n_models == 10
+
+
+def test_fewer_networks_than_there_are_already_measure_none_but_the_first_again(config, collected, tmp_path):
+    path = tmp_path / "board.jsonl"
+    path.write_bytes(collected.read_bytes())
+    found = collect(config, "board", 10, path)
+    assert found.n_models == 24
+    assert len(path.read_text().splitlines()) <= len(collected.read_text().splitlines()) + found.n_repeated
+
+
 def test_readings_of_something_else_are_not_added_to(config, collected):
     with pytest.raises(InputError, match="holds readings of something else"):
         collect(config, "board", 24, collected, overrides=["devices.board.macs_per_ms=7"])

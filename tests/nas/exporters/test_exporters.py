@@ -21,7 +21,7 @@ from nas.errors import DamagedFileError, ExportError, InputError
 from nas.evaluation import ModelSignature
 from nas.exporters import EXPORTERS, SUFFIXES, DataAtHand, ExportOptions, Product, export_onnx
 from nas.tasks import Classification, Segmentation
-from search_spaces import NasBench201, SegmentationCell
+from search_spaces import Mobile, NasBench201, SegmentationCell
 
 SIGNATURE = ModelSignature(1, (6, 8), 3)
 NORMALIZATION = Normalization((0.25,), (0.5,))
@@ -57,8 +57,7 @@ def of_space(space, shape=(3, 64, 64), n_classes=4, seed=0):
     names = tuple(f"class {n}" for n in range(n_classes))
     is_dense = isinstance(space, SegmentationCell)
     normalization = Normalization((0.4,) * shape[0], (0.3,) * shape[0])
-    options = {field.name: getattr(space, field.name) for field in dataclasses.fields(space)}
-    recipe = {"kind": space.name, "options": options, "genes": list(genotype.genes)}
+    recipe = {"kind": space.name, "options": space.options, "genes": list(genotype.genes)}
     signature = ModelSignature(shape[0], shape[1:], n_classes)
     return Product(model, signature, normalization, names, is_dense, recipe=recipe)
 
@@ -75,7 +74,7 @@ def with_data(given, n=32):
 
 CELLS = SegmentationCell(n_cells=1, n_branches=2)
 SPACES = pytest.mark.parametrize(
-    "space", [CELLS, NasBench201(width=4, cells_per_stage=1)], ids=["segmentation", "nasbench201"]
+    "space", [CELLS, NasBench201(width=4, cells_per_stage=1), Mobile()], ids=lambda space: space.name
 )
 
 
