@@ -1,6 +1,8 @@
 """torch on the CPU and on CUDA."""
 
+import os
 import platform
+import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -54,6 +56,7 @@ class _TorchDevice(Device):
     n_warmup: int | None
     time_limit_s: float
     channels_last: bool
+    compile: bool
 
     @property
     @abstractmethod
@@ -143,14 +146,25 @@ class _TorchDevice(Device):
         with failures_explained(str(self._device), shape), self._settings(), torch.inference_mode():
             moved = placed(model, self._device, self._dtype, channels_last=self.channels_last)
             image = example_input(shape, self._device, self._dtype, channels_last=self.channels_last)
+            if self.compile:
+                moved = self._compiled(moved, image)
             with interrupted_after(self.time_limit_s, moved):
                 moved(image)
                 self._synchronize()
             yield _Inference(lambda: moved(image), weights_bytes(moved), image.untyped_storage().nbytes())
 
+    def _compiled(self, model: nn.Module, image: torch.Tensor) -> nn.Module:
+        """Return the model compiled for this input; its first call, which compiles, has been made."""
+        torch.compiler.reset()  # or the models before would make it give up
+        compiled: Any = torch.compile(model, dynamic=False)
+        compiled(image)
+        self._synchronize()
+        found: nn.Module = compiled
+        return found
+
     def _conditions(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
         return {
-            "runtime": "torch",
+            "runtime": "torch.compile" if self.compile else "torch",
             "torch_version": torch.__version__,
             "python_version": platform.python_version(),
             "system": platform.platform(),
@@ -177,6 +191,8 @@ class TorchCpuDevice(_TorchDevice):
         time_limit_s: For the timed inferences and their warm-up, looked at between them; as much again for a first
             one, looked at whenever one of its modules starts. What runs within one module is not stopped.
         channels_last: Whether images and weights lie in memory as `(B, H, W, C)`; takes 4-D inputs.
+        compile: Whether the model is compiled first by `torch.compile`, which takes a compiler, and seconds to minutes
+            that are neither measured nor bounded by `time_limit_s`.
     """
 
     batch_size: Annotated[int, Gt(0), Le(10**6)] = 1
@@ -187,9 +203,12 @@ class TorchCpuDevice(_TorchDevice):
     n_warmup: Annotated[int, Ge(0), Le(10**6)] | None = None
     time_limit_s: Annotated[float, Gt(0), Le(1e6), Unit("s")] = 30.0
     channels_last: bool = False
+    compile: bool = False
 
     def check(self) -> None:
-        """Pass: torch runs on every processor that imports it."""
+        """See `Device.check`: torch runs on every processor that imports it; compiling takes a compiler."""
+        if self.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+            raise DeviceUnavailableError("compile needs a C++ compiler: install g++, or leave compile out")
 
     @property
     def _device(self) -> torch.device:
@@ -237,6 +256,8 @@ class TorchCudaDevice(_TorchDevice):
         time_limit_s: For the timed inferences and their warm-up, looked at between them; as much again for a first
             one, looked at whenever one of its modules starts. What runs within one module is not stopped.
         channels_last: Whether images and weights lie in memory as `(B, H, W, C)`; takes 4-D inputs.
+        compile: Whether the model is compiled first by `torch.compile`, which takes a compiler, and seconds to minutes
+            that are neither measured nor bounded by `time_limit_s`.
         cuda_graph: Whether the inference is captured once and replayed, without Python's and the launches' time.
         l2_cache: What the L2 cache holds at the start: what the call before left there, or nothing of the model.
     """
@@ -249,6 +270,7 @@ class TorchCudaDevice(_TorchDevice):
     n_warmup: Annotated[int, Ge(0), Le(10**6)] | None = None
     time_limit_s: Annotated[float, Gt(0), Le(1e6), Unit("s")] = 30.0
     channels_last: bool = False
+    compile: bool = False
     cuda_graph: bool = False
     l2_cache: Literal["warm", "cold"] = "warm"
 

@@ -250,3 +250,34 @@ def test_a_captured_inference_is_quicker_than_its_launches(index):
     )
     assert captured.conditions["cuda_graph"]
     assert captured.median_ms < eager.median_ms
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch's compiler uses what torch calls deprecated
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_model_is_another_runtime():
+    device = TorchCpuDevice(compile=True, n_runs=5)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1)).eval()
+    for size in (8, 12):  # a second model, another size
+        stats = device.measure_latency(model, (3, size, size))
+        assert stats.conditions["runtime"] == "torch.compile"
+        assert stats.median_ms > 0
+    assert TorchCpuDevice(n_runs=5).measure_latency(model, (3, 8, 8)).conditions["runtime"] == "torch"
+
+
+def test_compiling_without_a_compiler_is_refused_beforehand(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    TorchCpuDevice().check()
+    with pytest.raises(DeviceUnavailableError, match="compile needs a C\\+\\+ compiler"):
+        TorchCpuDevice(compile=True).check()
+
+
+def test_a_model_that_cannot_be_compiled_is_an_error_in_words(monkeypatch):
+    def failing(model, **options):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", failing)
+    monkeypatch.setattr(TorchCpuDevice, "check", lambda self: None)
+    with pytest.raises(MeasurementError, match=r"the model failed on cpu .*: no C\+\+ compiler"):
+        TorchCpuDevice(compile=True).measure_latency(nn.Linear(3, 2).eval(), (3,))
