@@ -74,12 +74,12 @@ def claims(readme: str) -> list[tuple[str, str, str, str]]:
     ):
         folder = ROOT / "experiments" / name
         page = (folder / "README.md").read_text(encoding="utf-8")
-        command = re.search(r"^ +((?:\w+=\S+ )?python -m experiments\..*?)(?: +#.*| \\)?$", page, re.MULTILINE)
+        command = re.search(r"^ +((?:\w+=\S+ )?python -m experiments\.(?:[^\\\n]*\\\n)*[^#\n]*)", page, re.MULTILINE)
         results = folder / "results.json"
         machine = json.loads(results.read_text(encoding="utf-8")).get("machine", {}) if results.exists() else {}
         words = [machine.get("accelerator") or machine.get("processor"), machine.get("date")]
         where = ", ".join(filter(None, words)) or "see its page"
-        found.append((name, claim, command[1] if command else "", where))
+        found.append((name, claim, " ".join(command[1].replace("\\\n", " ").split()) if command else "", where))
     return found
 
 

@@ -15,6 +15,8 @@ from torch import nn
 
 import nas
 from latency.graph.onnx_reader import graph_from_onnx, onnx_batch_size, onnx_input_shape
+from latency.predictors.device_model import DeviceModel, Header, header_line, reading_line
+from latency.predictors.layers import Layer
 from nas.analysis.tables import to_csv, to_json
 from nas.config import load_config
 from nas.data.decoding import decode_image, decode_mask, size_and_channels
@@ -136,6 +138,19 @@ def read_store(path):
     return run.hypervolumes()
 
 
+def readings():
+    """Return a file of readings of eleven networks of one kind of layer."""
+    lines = [header_line(Header({"kind": "fake"}, (3, 8, 8), 1, {}))]
+    for n in range(1, 12):
+        lines.append(reading_line(str(n), [Layer("convolution 3x3", 10 * n, n, n, 9)], 1.0 + n, is_disturbed=False))
+    return "".join(lines).encode()
+
+
+def read_readings(path):
+    model = DeviceModel.load(path)
+    return model.foretell([model.readings[0].layers]), model.text()
+
+
 READERS = {
     "yaml": (load_config, lambda folder: [path.read_bytes() for path in sorted((ROOT / "configs").glob("*.yaml"))]),
     "npz": (read_table, lambda folder: [table(), table(edges=np.array([[0, 1], [1, 2]])), table(x=np.array(["ab"]))]),
@@ -147,6 +162,7 @@ READERS = {
     "mask": (decode_mask, lambda folder: images()),
     "parquet": (read_parquet, parquet),
     "store": (read_store, lambda folder: [(STORES / VERSION / "store.sqlite").read_bytes()]),
+    "latency readings": (read_readings, lambda folder: [readings()]),
     "safetensors": (read_safetensors, lambda folder: [weights(folder)]),
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from latency.predictors import (
     Ridge,
     SequencePredictor,
     TableEncoder,
-    most_informative,
+    measured_in_rounds,
 )
 from latency.predictors.blend import default_members
 from latency.predictors.quality import scores
@@ -71,20 +71,13 @@ class Trial:
         """Return the scores by number of readings; each larger set holds the smaller ones."""
         latencies = self._latencies[target]
         pool = self._encodings.take(self._rest)
-        measured = np.empty(0, int)
-        process = None
+        sizes = sorted({min(size, len(self._rest)) for size in sizes})
         found = {}
-        for size in sorted({min(size, len(self._rest)) for size in sizes}):
-            more = size - len(measured)
-            chosen = most_informative(pool, more, measured=measured, process=process, rng=self._rng)
-            measured = np.concatenate([measured, chosen])
-            readings = latencies[self._rest[measured]]
-            process = GaussianProcess(pool)
-            process.fit(pool.take(measured), readings)
+        for measured, readings in measured_in_rounds(pool, sizes, lambda rows: latencies[self._rest[rows]], self._rng):
             predictor = METHODS[method](pool)
             predictor.fit(pool.take(measured), readings)
             said = predictor.predict(self._encodings.take(self._scored))
-            found[size] = scores(said.mean_ms, said.low_ms, said.high_ms, latencies[self._scored])
+            found[len(measured)] = scores(said.mean_ms, said.low_ms, said.high_ms, latencies[self._scored])
         return found
 
 

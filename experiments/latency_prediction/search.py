@@ -10,7 +10,7 @@ import numpy as np
 from experiments.common import parser, report
 from experiments.tabular_search.__main__ import controller_losses
 from experiments.tabular_search.benchmark import Benchmark
-from latency.predictors import Blend, GaussianProcess, TableEncoder, most_informative
+from latency.predictors import Blend, TableEncoder, measured_in_rounds
 from latency.predictors.blend import default_members
 
 N_POOL = 4_000  # rows that measurements may be of
@@ -26,17 +26,12 @@ def foretold(table: Path, column: str, n: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(truth))[:N_POOL]
     pool = encodings.take(rows)
-    measured, process = np.empty(0, int), None
-    while len(measured) < n:
-        more = min(max(FIRST, len(measured)), n - len(measured))
-        chosen = most_informative(pool, more, measured=measured, process=process, rng=rng)
-        measured = np.concatenate([measured, chosen])
-        process = GaussianProcess(pool)
-        process.fit(pool.take(measured), truth[rows[measured]])
+    sizes = sorted({min(FIRST << doublings, n) for doublings in range(20)})
+    *_, (measured, readings) = measured_in_rounds(pool, sizes, lambda chosen: truth[rows[chosen]], rng)
     blend = Blend(default_members(pool))
-    blend.fit(pool.take(measured), truth[rows[measured]])
+    blend.fit(pool.take(measured), readings)
     said = blend.predict(encodings).mean_ms
-    said[rows[measured]] = truth[rows[measured]]
+    said[rows[measured]] = readings
     return said
 
 

@@ -9,6 +9,7 @@ from pydantic import ConfigDict
 from torch import nn
 
 from latency.errors import DeviceUnavailableError, UnsupportedMeasurementError
+from latency.timing.energy import EnergyReading
 from latency.timing.stats import LatencyStats
 
 OPTIONS = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -25,19 +26,6 @@ class MemoryReading:
     """
 
     peak_bytes: int
-    conditions: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class EnergyOfInference:
-    """Energy of one inference, of the whole batch.
-
-    Attributes:
-        energy_mj: In millijoules, idle power included.
-        conditions: Device, batch size, versions, idle power, windows: plain JSON values.
-    """
-
-    energy_mj: float
     conditions: Mapping[str, Any]
 
 
@@ -59,6 +47,14 @@ class Device(ABC):
             DeviceUnavailableError: If it cannot, saying what is missing.
         """
 
+    def processor(self) -> str:
+        """Return the name of the hardware that is measured, as its readings give it; empty where there is none.
+
+        Raises:
+            DeviceUnavailableError: If it cannot be asked.
+        """
+        return ""
+
     def check_energy(self) -> None:
         """Find out whether energy can be measured here, without measuring anything.
 
@@ -67,7 +63,7 @@ class Device(ABC):
         """
         raise DeviceUnavailableError("this kind of device has no way to measure energy")
 
-    def measure_energy(self, model: nn.Module, input_shape: tuple[int, ...]) -> EnergyOfInference:
+    def measure_energy(self, model: nn.Module, input_shape: tuple[int, ...]) -> EnergyReading:
         """Measure the energy of one inference of `model`; arguments as for `measure_latency`.
 
         Raises:

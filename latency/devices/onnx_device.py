@@ -66,6 +66,10 @@ class OnnxDevice(Device):
         """See `Device.check`."""
         self._timing.check()
 
+    def processor(self) -> str:
+        """See `Device.processor`."""
+        return str(torch.cuda.get_device_name(self.index)) if self._torch_sees_it else processor_name()
+
     def measure_latency(self, model: nn.Module, input_shape: tuple[int, ...]) -> LatencyStats:
         """See `Device.measure_latency`."""
         require_eval_mode(model)
@@ -122,21 +126,23 @@ class OnnxDevice(Device):
         )
 
     def _conditions(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
-        is_on_cuda = self._timing.is_on_cuda
-        torch_sees_it = is_on_cuda and torch.cuda.device_count() > self.index
         return {
-            "device": f"cuda:{self.index}" if is_on_cuda else "cpu",
-            "processor": torch.cuda.get_device_name(self.index) if torch_sees_it else processor_name(),
+            "device": f"cuda:{self.index}" if self._timing.is_on_cuda else "cpu",
+            "processor": self.processor(),
             **self._timing.conditions((self.batch_size, *input_shape)),
             "torch_version": torch.__version__,
             "precision": self.precision,
-            **self._clock_conditions(torch_sees_it),
+            **self._clock_conditions(),
         }
 
-    def _clock_conditions(self, torch_sees_it: bool) -> dict[str, Any]:
+    @property
+    def _torch_sees_it(self) -> bool:
+        return self._timing.is_on_cuda and torch.cuda.device_count() > self.index
+
+    def _clock_conditions(self) -> dict[str, Any]:
         if not self._timing.is_on_cuda:
             return cpu_conditions()
-        return cuda_conditions(pci_bus_id(self.index)) if torch_sees_it else {}
+        return cuda_conditions(pci_bus_id(self.index)) if self._torch_sees_it else {}
 
 
 def _as_float16(path: Path) -> bytes:

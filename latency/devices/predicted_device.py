@@ -39,6 +39,10 @@ class PredictedDevice(Device):
             that the candidate fails.
         max_spread: The widest interval to be sure of: half the width of the one that is to hold 90 % of the readings,
             as a share of the mean.
+        url: Of the board, where the readings are a board's and it is to measure; the file's own is not followed, since
+            whoever wrote the file would be shown the token.
+        token_variable: As for `remote`.
+        token_file: As for `remote`.
     """
 
     metrics: ClassVar[frozenset[str]] = frozenset({"latency_ms"})
@@ -46,6 +50,9 @@ class PredictedDevice(Device):
     model: Path
     when_unsure: Literal["flag", "measure", "refuse"] = "flag"
     max_spread: Annotated[float, Gt(0), Le(10)] = 0.25
+    url: str | None = None
+    token_variable: str = "NAS_BOARD_TOKEN"  # noqa: S105 - the variable's name
+    token_file: Path | None = None
 
     def check(self) -> None:
         """See `Device.check`: the file must be there, and the device too if it is to measure."""
@@ -54,16 +61,14 @@ class PredictedDevice(Device):
         except PredictionError as error:
             raise DeviceUnavailableError(str(error)) from error
         if self.when_unsure == "measure":
-            self._real().check()
+            self._real()
 
     def confirming(self) -> Device:
-        """Return the device itself where it is this machine's: final figures are to be measured."""
+        """Return the device itself where it can be reached: final figures are to be measured."""
         try:
-            real = self._real()
-            real.check()
+            return self._real()
         except LatencyError:
             return self
-        return real
 
     def measure_latency(self, model: nn.Module, input_shape: tuple[int, ...]) -> LatencyStats:
         """See `Device.measure_latency`; the percentiles are those of what a reading may be."""
@@ -108,6 +113,7 @@ class PredictedDevice(Device):
             "runtime": "none: predicted, not measured",
             "is_predicted": True,
             "predicted_from": f"{len(known.readings)} readings in {self.model.name}",
+            "readings_sha256": known.sha256,
             "of_device": dict(known.header.device),
             "batch_size": known.header.batch_size,
             "input_shape": list(known.header.input_shape),
@@ -119,10 +125,27 @@ class PredictedDevice(Device):
         return _loaded(self.model, _modified(self.model))
 
     def _real(self) -> Device:
+        """Return the device that was measured.
+
+        Raises:
+            DeviceUnavailableError: If it cannot be reached, or what can be reached is other hardware.
+        """
+        device = self._made()
+        device.check()
+        measured, here = self._known().header.conditions.get("processor", ""), device.processor()
+        if here != measured:
+            raise DeviceUnavailableError(f"{self.model} holds readings of {measured!r}, here is {here!r}")
+        return device
+
+    def _made(self) -> Device:
         told = dict(self._known().header.device)
         kind = str(told.pop("kind", ""))
         if kind not in MEASURED:
             raise DeviceUnavailableError(f"{self.model}: a device of kind {kind!r} is not known here")
+        if kind == "remote":
+            if self.url is None:
+                raise DeviceUnavailableError(f"{self.model} holds a board's readings: give its url to measure there")
+            told |= {"url": self.url, "token_variable": self.token_variable, "token_file": self.token_file}
         try:
             return MEASURED[kind](**told)
         except (TypeError, ValueError) as error:

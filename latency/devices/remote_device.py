@@ -16,13 +16,15 @@ from latency.checks import require_eval_mode
 from latency.devices.base import OPTIONS, Device, MemoryReading
 from latency.errors import DeviceUnavailableError, MeasurementError, OnnxExportError, UnsupportedMeasurementError
 from latency.graph.onnx_writer import write_onnx_to_measure
+from latency.serving.measuring import time_needed
 from latency.sizes import require_input_shape
+from latency.timing.onnx_session import PROVIDERS
 from latency.timing.stats import LatencyStats
 
 _CONNECT_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 _BUSY = (429, 503, 507)
-_BESIDE_S = 60.0  # for sending the file and waiting in the queue, beyond the measurement itself
+_BESIDE_S = 30.0  # for sending the file and waiting in the queue, beyond the measurement itself
 _log = logging.getLogger(__name__)
 
 
@@ -71,9 +73,24 @@ class RemoteDevice(Device):
             raise ValueError(f"url must begin with http:// or https://, got {self.url!r}")
 
     def check(self) -> None:
-        """See `Device.check`: asks the board once, without waiting for it."""
+        """See `Device.check`: asks the board once, without waiting for it, what it has and how long it measures."""
+        status = self._status()
+        wanted, needed_s = PROVIDERS[self.execution_provider], time_needed({"time_limit_s": self.time_limit_s})
+        if wanted not in status.get("providers", ()):
+            raise DeviceUnavailableError(f"the board at {self.url} has no {wanted}, only {status.get('providers')}")
+        if needed_s > float(status.get("time_limit_s", 0)):
+            raise DeviceUnavailableError(
+                f"the board at {self.url} measures for {status.get('time_limit_s')} s at most; time_limit_s "
+                f"{self.time_limit_s:g} may take {needed_s:g} s: lower it, or start the server with --time-limit"
+            )
+
+    def processor(self) -> str:
+        """See `Device.processor`: the board's."""
+        return str(self._status().get("processor", ""))
+
+    def _status(self) -> dict[str, Any]:
         try:
-            self._ask("GET", "/status", b"", {}, _CONNECT_S)
+            return self._ask("GET", "/status", b"", {}, _CONNECT_S)
         except _LostError as error:
             raise DeviceUnavailableError(f"the board at {self.url} cannot be used: {error}") from error
 
@@ -123,7 +140,7 @@ class RemoteDevice(Device):
         deadline, pause = time.monotonic() + self.wait_s, _FIRST_WAIT_S
         while True:
             try:
-                return self._ask("POST", "/latency", content, headers, 2 * self.time_limit_s + _BESIDE_S)
+                return self._ask("POST", "/latency", content, headers, time_needed(asked) + _BESIDE_S)
             except _LostError as error:
                 left = deadline - time.monotonic()
                 if left <= 0:

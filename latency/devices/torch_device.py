@@ -6,7 +6,7 @@ import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass as options
 from torch import nn
 
 from latency.checks import require_eval_mode
-from latency.devices.base import OPTIONS, Device, EnergyOfInference, MemoryReading
+from latency.devices.base import OPTIONS, Device, MemoryReading
 from latency.errors import DeviceUnavailableError
 from latency.inference import (
     example_input,
@@ -30,7 +30,7 @@ from latency.memory.measure import peak_allocated_cpu, peak_allocated_cuda
 from latency.sizes import require_input_shape
 from latency.timing.calls import Stopwatch, time_until_stable
 from latency.timing.clocks import cpu_conditions, cuda_conditions, interruption_counter, processor_name
-from latency.timing.energy import EnergyCounter, NvmlCounter, RaplCounter, measure_energy
+from latency.timing.energy import EnergyCounter, EnergyReading, NvmlCounter, RaplCounter, measure_energy
 from latency.timing.stats import LatencyStats
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -130,13 +130,12 @@ class _TorchDevice(Device):
         """See `Device.check_energy`."""
         self._energy_counter().read_j()
 
-    def measure_energy(self, model: nn.Module, input_shape: tuple[int, ...]) -> EnergyOfInference:
+    def measure_energy(self, model: nn.Module, input_shape: tuple[int, ...]) -> EnergyReading:
         """See `Device.measure_energy`: the processor's or GPU's own counter, over windows of seconds."""
         counter = self._energy_counter()
         with self._ready(model, input_shape) as inference:
             found = measure_energy(self._timed_call(inference.call), counter, synchronize=self._synchronize)
-            conditions = self._conditions(input_shape) | found.conditions
-        return EnergyOfInference(found.energy_mj, conditions)
+            return replace(found, device=self._conditions(input_shape))
 
     @contextmanager
     def _ready(self, model: nn.Module, input_shape: tuple[int, ...]) -> Iterator[_Inference]:
@@ -222,6 +221,10 @@ class TorchCpuDevice(_TorchDevice):
     def _n_interruptions(self) -> Callable[[], int] | None:
         return interruption_counter()
 
+    def processor(self) -> str:
+        """See `Device.processor`."""
+        return processor_name()
+
     def _energy_counter(self) -> EnergyCounter:
         return RaplCounter()
 
@@ -235,7 +238,7 @@ class TorchCpuDevice(_TorchDevice):
         return peak_allocated_cpu(call)
 
     def _own_conditions(self) -> dict[str, Any]:
-        return {"device": "cpu", "processor": processor_name(), "n_threads": self.n_threads}
+        return {"device": "cpu", "processor": self.processor(), "n_threads": self.n_threads}
 
     def _timing_conditions(self) -> dict[str, Any]:
         return {"cache": "warm", **cpu_conditions()}
@@ -304,6 +307,11 @@ class TorchCudaDevice(_TorchDevice):
 
         return after_flush
 
+    def processor(self) -> str:
+        """See `Device.processor`."""
+        self.check()
+        return str(torch.cuda.get_device_name(self._device))
+
     def _energy_counter(self) -> EnergyCounter:
         self.check()
         return NvmlCounter(pci_bus_id(self.index))
@@ -346,7 +354,7 @@ class TorchCudaDevice(_TorchDevice):
     def _own_conditions(self) -> dict[str, Any]:
         return {
             "device": f"cuda:{self.index}",
-            "processor": torch.cuda.get_device_name(self._device),
+            "processor": self.processor(),
             "cuda_version": torch.version.cuda,
             "cudnn_version": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "cudnn_benchmark": torch.backends.cudnn.benchmark,

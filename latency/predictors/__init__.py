@@ -2,7 +2,7 @@
 
 from latency.predictors.base import Encodings, LatencyPrediction, LatencyPredictor
 from latency.predictors.blend import Blend
-from latency.predictors.design import most_informative
+from latency.predictors.design import measured_in_rounds, most_informative
 from latency.predictors.gaussian_process import GaussianProcess
 from latency.predictors.layers import Layer, LayerEncoder, layers_of
 from latency.predictors.regression import BoostedTrees, Ridge
@@ -24,5 +24,6 @@ __all__ = [
     "SequencePredictor",
     "TableEncoder",
     "layers_of",
+    "measured_in_rounds",
     "most_informative",
 ]

@@ -102,10 +102,6 @@ class Blend(LatencyPredictor):
         found = self._blended({name: self._fitted[name].predict(encodings) for name in self.weights})
         return LatencyPrediction(found.mean_ms, found.spread_ms * self._widening)
 
-    def member(self, name: str) -> LatencyPredictor:
-        """Return a fitted member."""
-        return self._fitted[name]
-
     def _blended(self, predictions: Mapping[str, LatencyPrediction]) -> LatencyPrediction:
         weights = np.array(list(self.weights.values()))[:, None]
         means = np.stack([predictions[name].mean_ms for name in self.weights])

@@ -1,11 +1,34 @@
 """Which models to measure: those whose readings say most of all others."""
 
+from collections.abc import Callable, Iterable, Iterator
+
 import numpy as np
 
 from latency.predictors.base import Encodings
 from latency.predictors.gaussian_process import GaussianProcess
 
 _MAX_POOL = 600  # models that a choice is made among: it takes the square of their number
+
+
+def measured_in_rounds(
+    pool: Encodings, sizes: Iterable[int], read: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield rows of `pool` that were chosen and measured, and their latencies, for each of growing `sizes`.
+
+    Args:
+        pool: The models that can be measured.
+        sizes: How many are to be measured, rising; each set holds the smaller ones.
+        read: Measures models: takes rows of `pool`, returns latencies in ms.
+        rng: As for `most_informative`.
+    """
+    measured, latencies = np.empty(0, int), np.empty(0)
+    process = None
+    for size in sizes:
+        more = most_informative(pool, size - len(measured), measured=measured, process=process, rng=rng)
+        measured, latencies = np.concatenate([measured, more]), np.concatenate([latencies, read(more)])
+        process = GaussianProcess(pool)
+        process.fit(pool.take(measured), latencies)
+        yield measured, latencies
 
 
 def most_informative(

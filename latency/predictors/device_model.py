@@ -1,5 +1,6 @@
 """What a file of readings says of a device: the readings of some models, and a predictor learnt from them."""
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,9 @@ from latency.predictors.layers import Layer, LayerEncoder
 
 FORMAT = "pareto-nas latency readings 1"
 _LEAST = 10  # readings that anything is learnt from
-_MAX_BYTES = 1 << 28
+_MOST = 2_000  # the time to learn grows with the cube
+_MAX_BYTES = 1 << 25
+_MAX_NUMBERS = 1 << 26  # in the encodings
 _FAR_OFF = 3.5  # spreads of the others' prediction, beyond which a reading is measured again
 
 
@@ -88,16 +91,25 @@ class DeviceModel:
         header: Of the readings.
         readings: What was measured.
 
+    Attributes:
+        sha256: Of the file that it was read from; empty for none.
+
     Raises:
-        PredictionError: If there are too few.
+        PredictionError: If there are too few, or more than can be learnt from.
     """
 
     def __init__(self, header: Header, readings: Sequence[Reading]) -> None:
-        if len(readings) < _LEAST:
-            raise PredictionError(f"readings of {_LEAST} models at least are needed, got {len(readings)}")
+        if not _LEAST <= len(readings) <= _MOST:
+            raise PredictionError(f"readings of {_LEAST} to {_MOST:,} models are needed, got {len(readings):,}")
         self.header, self.readings = header, tuple(readings)
+        self.sha256 = ""
         self.latencies_ms = np.array([reading.latency_ms for reading in readings])
         models = [reading.layers for reading in readings]
+        n_kinds, longest = len({layer.kind for layers in models for layer in layers}), max(map(len, models))
+        if len(models) * longest * (n_kinds + 5) > _MAX_NUMBERS:
+            raise PredictionError(
+                f"{len(models):,} models of up to {longest:,} layers of {n_kinds:,} kinds are too many"
+            )
         self._encoder = LayerEncoder.of(models)
         self._encodings = self._encoder.encode(models)
         self._blend = Blend()
@@ -155,9 +167,11 @@ class DeviceModel:
         """
         header, readings = read_readings(path)
         try:
-            return cls(header, readings)
+            model = cls(header, readings)
         except (ValueError, PredictionError) as error:
             raise PredictionError(f"{path}: {error}") from error
+        model.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return model
 
 
 def read_readings(path: Path) -> tuple[Header, list[Reading]]:
@@ -169,8 +183,12 @@ def read_readings(path: Path) -> tuple[Header, list[Reading]]:
         PredictionError: If there is no such file, or it is none of readings.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES or not path.is_file():
-            raise PredictionError(f"{path} is no file of readings: it must be a file of at most {_MAX_BYTES >> 20} MiB")
+        if not path.is_file():
+            raise PredictionError(f"{path} cannot be read as a file of readings: there is no such file")
+        if (size := path.stat().st_size) > _MAX_BYTES:
+            raise PredictionError(
+                f"{path} is no file of readings: it must have at most {_MAX_BYTES >> 20} MiB, it has {size >> 20}"
+            )
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise PredictionError(f"{path} cannot be read as a file of readings: {error}") from error

@@ -88,15 +88,16 @@ class TableEncoder:
 
     def _is_read(self, genes: np.ndarray) -> np.ndarray:
         """Return whether the output depends on what each gene's operation gives, `(n, n_genes)`."""
-        assert self.edges is not None  # noqa: S101 - asked where there are edges
+        edges = self.edges
+        assert edges is not None  # noqa: S101 - asked where there are edges
         is_open = ~np.isin(genes, [value for value, name in enumerate(self.op_names) if name in _CUTS])
-        last = max(target for _, target in self.edges)
+        last = max(target for _, target in edges)
         is_read = np.zeros((len(genes), last + 1), bool)
         is_read[:, last] = True
-        for gene in sorted(range(len(self.edges)), key=lambda gene: -self.edges[gene][1] if self.edges else 0):
-            source, target = self.edges[gene]
+        for gene in sorted(range(len(edges)), key=lambda gene: -edges[gene][1]):
+            source, target = edges[gene]
             is_read[:, source] |= is_read[:, target] & is_open[:, gene]
-        return is_read[:, [target for _, target in self.edges]] & is_open
+        return is_read[:, [target for _, target in edges]] & is_open
 
 
 def _genes(ops: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What is known of other devices, as features of a model: the prior of a new device."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -33,11 +33,6 @@ class KnownDevices:
         self._centers, self._widths = said.mean(axis=0), said.std(axis=0)
         standard = self._standard(said)
         self._directions = np.linalg.svd(standard - standard.mean(axis=1, keepdims=True), full_matrices=False)[2]
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The devices."""
-        return list(self._predictors)
 
     def features(self, encodings: Encodings) -> dict[str, np.ndarray]:
         """Return the groups of features, `(n, 1)` each."""

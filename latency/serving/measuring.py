@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from latency.errors import LatencyError
+from latency.errors import DeviceUnavailableError, LatencyError
 from latency.sizes import require_input_shape
 from latency.timing.clocks import cpu_conditions, processor_name
 from latency.timing.onnx_session import PROVIDERS, OnnxTiming
@@ -49,7 +49,9 @@ def options_of(asked: Mapping[str, Any]) -> tuple[OnnxTiming, tuple[int, ...]]:
 
 
 def measured(content: bytes, options: Mapping[str, Any], time_limit_s: float) -> dict[str, Any]:
-    """Return a reading as plain values, taken in a process of its own; or `error`, and whose fault it is.
+    """Return a reading as plain values, taken in a process of its own; or `error`, for the model's fault.
+
+    With `lost` the error is the board's.
 
     Args:
         content: An ONNX file.
@@ -60,7 +62,7 @@ def measured(content: bytes, options: Mapping[str, Any], time_limit_s: float) ->
         path = Path(folder) / "model.onnx"
         path.write_bytes(content)
         command = [sys.executable, "-m", "latency.serving.measuring", str(path), json.dumps(dict(options))]
-        process = subprocess.Popen(  # noqa: S603 - our own module, a path of ours and checked options
+        with subprocess.Popen(  # noqa: S603 - our own module, a path of ours and checked options
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -68,15 +70,15 @@ def measured(content: bytes, options: Mapping[str, Any], time_limit_s: float) ->
             start_new_session=True,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             cwd=folder,
-        )
-        _running.add(process)
-        try:
-            out, said = process.communicate(timeout=time_limit_s)
-        except subprocess.TimeoutExpired:
-            return {"error": f"the measurement took over {time_limit_s:g} s and was ended"}
-        finally:
-            _end(process)
-            _running.discard(process)
+        ) as process:
+            _running.add(process)
+            try:
+                out, said = process.communicate(timeout=time_limit_s)
+            except subprocess.TimeoutExpired:
+                return {"error": f"the measurement took over {time_limit_s:g} s and was ended"}
+            finally:
+                _end(process)
+                _running.discard(process)
     if process.returncode != 0:
         last = said.decode("utf-8", "replace").strip()[-_MAX_SAID:]
         return {"error": f"the measuring process ended with code {process.returncode}: {last}"}
@@ -115,6 +117,8 @@ def _main(path: str, options: str) -> None:
             "precision": "float32",
         }
         stats = timing.time(path, shape, lambda: {**conditions, **cpu_conditions()})
+    except DeviceUnavailableError as error:
+        print(json.dumps({"error": str(error), "lost": True}))
     except LatencyError as error:
         print(json.dumps({"error": str(error)}))
     except Exception as error:  # noqa: BLE001 - whatever onnxruntime raises about a file

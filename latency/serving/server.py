@@ -95,6 +95,8 @@ class Application:
             raise _RefusedError("507 Insufficient Storage", f"the board cannot measure: {error}") from error
         finally:
             self._places.release()
+        if found.get("lost"):
+            raise _RefusedError("501 Not Implemented", str(found["error"]))
         if "error" in found:
             raise _RefusedError(_NO_MODEL, str(found["error"]))
         return found

@@ -3,8 +3,8 @@
 import importlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +101,13 @@ class EnergyReading:
     """What a run of inferences took.
 
     Attributes:
-        energy_mj: Of one inference, idle power included.
+        energy_mj: Of one inference, of the whole batch, idle power included.
         idle_power_w: With nothing to do, before the inferences.
         power_w: During them.
         n_runs: How many there were.
         seconds: How long they took.
         counter: Of which hardware.
+        device: The device's own conditions: plain JSON values.
     """
 
     energy_mj: float
@@ -115,12 +116,14 @@ class EnergyReading:
     n_runs: int
     seconds: float
     counter: str
+    device: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """All but the energy, with what of it is above the idle power."""
+        """The device's, and all but the energy, with what of it is above the idle power."""
         above = self.energy_mj - 1e3 * self.idle_power_w * self.seconds / self.n_runs
         return {
+            **self.device,
             "energy_counter": self.counter,
             "idle_power_w": self.idle_power_w,
             "power_w": self.power_w,

@@ -21,6 +21,8 @@ from latency.devices import DEVICES
 from latency.devices.remote_device import RemoteDevice
 from latency.errors import DeviceUnavailableError, MeasurementError, UnsupportedMeasurementError
 from latency.graph.onnx_writer import write_onnx_to_measure
+from latency.serving.measuring import measured
+from latency.timing.clocks import processor_name
 
 ROOT = Path(latency.__file__).parents[1]
 SHAPE = (3, 16, 16)
@@ -164,6 +166,35 @@ def test_other_places_are_not_served(served):
     status = asked(served.port, place="/status", method="GET").json()
     assert status["format"] == "pareto-nas latency server 1"
     assert status["is_measuring"] is False
+
+
+def test_what_a_board_lacks_is_the_boards_fault_and_known_beforehand(served, token_file, tmp_path):
+    device = remote(served.port, token_file, execution_provider="coreml")
+    with pytest.raises(DeviceUnavailableError, match="has no CoreMLExecutionProvider, only .*CPUExecutionProvider"):
+        device.check()
+    with pytest.raises(DeviceUnavailableError, match="refuses: onnxruntime .* has no CoreMLExecutionProvider"):
+        device.measure_latency(model(), SHAPE)  # no fault of the model's
+    with pytest.raises(DeviceUnavailableError, match=r"measures for 100.0 s at most; time_limit_s 50 may take 130 s"):
+        remote(served.port, token_file, time_limit_s=50).check()
+    assert remote(served.port, token_file).processor() == processor_name()
+
+
+def test_a_measurement_is_ended_at_its_time_limit():
+    found = measured(b"x", {"input_shape": [3]}, 0.01)  # no process starts as quickly
+    assert found == {"error": "the measurement took over 0.01 s and was ended"}
+
+
+def test_nas_serves_the_same(token_file):
+    command = [sys.executable, "-m", "nas", "latency", "serve", "--port", "0", "--token-file", str(token_file)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        port = int(process.stderr.readline().rpartition(":")[2])
+        remote(port, token_file).check()
+        process.terminate()
+        process.communicate(timeout=20)
+        assert process.returncode == 143
+    finally:
+        process.kill()
 
 
 def test_a_model_with_another_input_is_the_models_fault(served, device, tmp_path):

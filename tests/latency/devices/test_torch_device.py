@@ -265,6 +265,26 @@ def test_a_compiled_model_is_another_runtime():
     assert TorchCpuDevice(n_runs=5).measure_latency(model, (3, 8, 8)).conditions["runtime"] == "torch"
 
 
+def test_what_is_timed_is_the_compiled_model(monkeypatch):
+    class Compiled(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model, self.n_calls = model, 0
+
+        def forward(self, image):
+            self.n_calls += 1
+            return self.model(image)
+
+    made = []
+    monkeypatch.setattr(torch, "compile", lambda model, **options: made.append(Compiled(model)) or made[-1])
+    monkeypatch.setattr(TorchCpuDevice, "check", lambda self: None)
+    stats = TorchCpuDevice(compile=True, n_runs=5, n_warmup=2).measure_latency(nn.Linear(3, 2).eval(), (3,))
+    assert made[0].n_calls >= 5 + 2 + 1  # timed, to warm up, to compile
+    assert stats.conditions["runtime"] == "torch.compile"
+    TorchCpuDevice(n_runs=5).measure_latency(nn.Linear(3, 2).eval(), (3,))
+    assert len(made) == 1
+
+
 def test_compiling_without_a_compiler_is_refused_beforehand(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)

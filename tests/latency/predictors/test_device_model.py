@@ -1,5 +1,6 @@
 """Layers of models, files of readings, and the device that foretells from them."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -7,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from latency.devices import DEVICES
+from latency.devices import DEVICES, TorchCpuDevice
 from latency.devices.fake_device import FakeDevice
 from latency.devices.predicted_device import PredictedDevice
 from latency.errors import DeviceUnavailableError, MeasurementError, PredictionError, UnsupportedMeasurementError
 from latency.graph.tracer import graph_from_torch
 from latency.predictors.device_model import DeviceModel, Header, header_line, read_readings, reading_line
 from latency.predictors.layers import LayerEncoder, layers_of
+from latency.timing.clocks import processor_name
 
 SHAPE = (3, 16, 16)
 
@@ -128,6 +130,56 @@ def test_final_figures_are_the_devices_own_where_it_is_here(readings, tmp_path):
             PredictedDevice(model=far, when_unsure="measure").check()
 
 
+def changed(readings, path, old, new):
+    """Return a copy of the file whose first line says something else."""
+    text = readings.read_text()
+    assert old in text.partition("\n")[0]
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def test_other_hardware_of_the_same_kind_is_not_taken_for_it(readings, tmp_path):
+    header = '"kind": "fake", "macs_per_ms": 1000000.0}, "input_shape": [3, 16, 16], "batch_size": 1, "conditions": {}'
+    torch_cpu = header.replace('"kind": "fake", "macs_per_ms": 1000000.0', '"kind": "torch_cpu"')
+    other = changed(readings, tmp_path / "o.jsonl", header, torch_cpu.replace("{}", '{"processor": "Another CPU"}'))
+    device = PredictedDevice(model=other)
+    assert device.confirming() == device
+    with pytest.raises(DeviceUnavailableError, match="holds readings of 'Another CPU', here is '.+'"):
+        PredictedDevice(model=other, when_unsure="measure").check()
+    ours = torch_cpu.replace("{}", f'{{"processor": "{processor_name()}"}}')
+    here = changed(readings, tmp_path / "h.jsonl", header, ours)
+    assert PredictedDevice(model=here).confirming() == TorchCpuDevice()
+
+
+def test_an_address_in_a_file_is_never_followed(readings, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "not for strangers")
+    board = '"kind": "remote", "url": "http://127.0.0.1:9", "token_variable": "SECRET"'
+    path = changed(readings, tmp_path / "r.jsonl", '"kind": "fake", "macs_per_ms": 1000000.0', board)
+    monkeypatch.setattr("httpx.request", lambda *args, **options: pytest.fail("somebody was asked"))
+    device = PredictedDevice(model=path)
+    assert device.confirming() == device
+    with pytest.raises(DeviceUnavailableError, match="holds a board's readings: give its url"):
+        PredictedDevice(model=path, when_unsure="measure").check()
+
+
+def test_more_than_can_be_learnt_from_is_refused_at_once(readings, tmp_path):
+    lines = readings.read_text().splitlines(keepends=True)
+    line = json.loads(lines[1])
+    path = tmp_path / "many.jsonl"
+    path.write_text(lines[0] + "".join(json.dumps({**line, "name": str(n)}) + "\n" for n in range(2001)))
+    with pytest.raises(PredictionError, match=r"readings of 10 to 2,000 models are needed, got 2,001"):
+        DeviceModel.load(path)
+    long = {**line, "layers": [[f"kind {n}", 1, 1, 1, 1] for n in range(3000)]}
+    path.write_text(lines[0] + "".join(json.dumps({**long, "name": str(n)}) + "\n" for n in range(10)))
+    with pytest.raises(PredictionError, match=r"10 models of up to 3,000 layers of 3,000 kinds are too many"):
+        DeviceModel.load(path)
+
+
+def test_a_record_says_which_file_foretold_it(readings):
+    conditions = PredictedDevice(model=readings).measure_latency(network(16, 3), SHAPE).conditions
+    assert conditions["readings_sha256"] == hashlib.sha256(readings.read_bytes()).hexdigest()
+
+
 def test_another_image_size_or_a_figure_that_it_lacks_is_refused(readings):
     device = PredictedDevice(model=readings)
     with pytest.raises(
@@ -192,7 +244,7 @@ def test_damaged_readings_are_refused_with_the_files_name(readings, tmp_path, ch
 def test_too_few_readings_or_no_file_are_refused(readings, tmp_path):
     path = tmp_path / "few.jsonl"
     path.write_text("".join(readings.read_text().splitlines(keepends=True)[:8]))
-    with pytest.raises(PredictionError, match=r"few.jsonl: readings of 10 models at least are needed, got 7"):
+    with pytest.raises(PredictionError, match=r"few.jsonl: readings of 10 to 2,000 models are needed, got 7"):
         DeviceModel.load(path)
     with pytest.raises(PredictionError, match="none.jsonl cannot be read"):
         DeviceModel.load(tmp_path / "none.jsonl")

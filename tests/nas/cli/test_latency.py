@@ -1,14 +1,17 @@
 """nas latency: readings of a device, and searches by what they foretell."""
 
+import dataclasses
 import json
 
 import pytest
 import yaml
 
 import nas
+from latency.devices import TorchCpuDevice
 from latency.devices.fake_device import FakeDevice
 from latency.errors import DeviceUnavailableError, MeasurementError
 from latency.predictors.device_model import DeviceModel
+from latency.timing.energy import EnergyReading
 from nas.errors import InputError, MachineError
 from nas.profiling.collecting import collect, evaluate
 from nas.store.folding import CONFIRMATION
@@ -123,6 +126,28 @@ def test_a_search_by_predicted_latency_measures_its_front_where_the_device_is(co
     assert all(abs(first[name] / o.value - 1) < 0.3 for name, o in confirmed.items())
 
 
+@pytest.mark.parametrize("fault", ["far off", "disturbed"])
+def test_a_doubtful_reading_is_taken_again_and_the_median_counts(config, monkeypatch, tmp_path, fault):
+    measure, path, calls = FakeDevice.measure_latency, tmp_path / "board.jsonl", []
+
+    def flawed(self, model, shape):
+        stats = measure(self, model, shape)
+        calls.append(stats.median_ms)
+        if len(calls) != 15:
+            return stats
+        if fault == "disturbed":
+            return dataclasses.replace(stats, conditions={**stats.conditions, "is_disturbed": True})
+        return dataclasses.replace(stats, median_ms=20 * stats.median_ms, p90_ms=20 * stats.p90_ms)
+
+    monkeypatch.setattr(FakeDevice, "measure_latency", flawed)
+    found = collect(config, "board", 24, path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    again = [line["latency_ms"] for line in lines if line["name"] == lines[14]["name"]]
+    assert len(again) == 2
+    assert again[1] == calls[14]
+    assert found.n_repeated >= 2  # it, and the first network
+
+
 def test_a_network_that_cannot_be_measured_is_left_out_and_a_lost_device_loses_nothing(config, monkeypatch, tmp_path):
     measure, path = FakeDevice.measure_latency, tmp_path / "board.jsonl"
     n_calls = []
@@ -145,3 +170,42 @@ def test_a_network_that_cannot_be_measured_is_left_out_and_a_lost_device_loses_n
     monkeypatch.setattr(FakeDevice, "check", lambda self: (_ for _ in ()).throw(DeviceUnavailableError("not here")))
     with pytest.raises(InputError, match=r"devices.board: not here"):
         collect(config, "board", 12, path)
+
+
+@pytest.fixture
+def energy_config(config, tmp_path):
+    settings = yaml.safe_load(config.read_text())
+    settings["devices"] = {"board": {"kind": "torch_cpu"}}
+    settings["objectives"] = [{"metric": "accuracy"}, {"metric": "energy_mj", "device": "board"}]
+    settings["execution"] = {"kind": "serial", "isolated": False}  # what is patched holds in this process alone
+    path = tmp_path / "energy.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_energy_is_refused_at_once_where_there_is_no_counter(energy_config, monkeypatch, tmp_path):
+    def none(self):
+        raise DeviceUnavailableError("this machine shows no energy counter")
+
+    monkeypatch.setattr(TorchCpuDevice, "check_energy", none)
+    monkeypatch.setattr(TorchCpuDevice, "measure_energy", lambda *args: pytest.fail("it was measured"))
+    with pytest.raises(InputError, match="devices.board: this machine shows no energy counter"):
+        nas.run_search(energy_config, tmp_path / "run")
+    assert not (tmp_path / "run" / "artifacts").exists()
+
+
+@pytest.mark.trains
+def test_a_search_by_energy_stores_it_with_its_conditions(energy_config, monkeypatch, tmp_path):
+    def measure(self, model, shape):
+        n_parameters = sum(p.numel() for p in model.parameters())
+        return EnergyReading(0.01 * n_parameters, 2.0, 9.0, 100, 5.0, "made up", {"device": "cpu"})
+
+    monkeypatch.setattr(TorchCpuDevice, "check_energy", lambda self: None)
+    monkeypatch.setattr(TorchCpuDevice, "measure_energy", measure)
+    run = nas.run_search(energy_config, tmp_path / "run")
+    assert run.front
+    with RunFolder.read(run.path) as folder:
+        found = [o for o in folder.store.observations() if o.metric == "energy_mj"]
+    assert {record.id for record in run.front} <= {o.candidate for o in found}
+    assert all(o.value > 0 for o in found)
+    assert {(o.conditions["energy_counter"], o.conditions["device"]) for o in found} == {("made up", "cpu")}

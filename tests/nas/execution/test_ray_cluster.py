@@ -103,7 +103,6 @@ def cluster():
     cluster.shutdown()
 
 
-@pytest.mark.slow  # the two tests of nodes below are its fast siblings
 def test_a_node_that_comes_is_used_and_when_it_is_lost_its_candidates_are_evaluated_elsewhere(cluster, tmp_path):
     flag, second = tmp_path / "lost", []
 
@@ -143,7 +142,7 @@ def runs_out_of_memory_on_two(subject):
 @pytest.mark.parametrize(
     ("function", "timeout_s", "reason"),
     [
-        pytest.param(dies_on_two, 60, "its process or node was lost", marks=pytest.mark.slow),
+        (dies_on_two, 60, "its process or node was lost"),
         pytest.param(
             hangs_on_two, 0.3, "it ran longer than execution.candidate_timeout_s = 0.3", marks=pytest.mark.slow
         ),
