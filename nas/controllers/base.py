@@ -127,6 +127,16 @@ class Controller(ABC):
         self._asked.difference_update(candidate.genotype.genes for candidate in instead_of)
         self._asked.update(candidate.genotype.genes for candidate in candidates)
 
+    def expected_gain(self, n_next: int) -> float | None:
+        """Return what a model of the controller's expects the next candidates to add to the hypervolume.
+
+        As a share of the present hypervolume, as of the last `ask`; `None` if there is no model, or it knows nothing.
+
+        Args:
+            n_next: How many candidates are thought of.
+        """
+        return None
+
     @abstractmethod
     def _propose(self, n: int) -> Iterable[Genotype]:
         """Return about `n` genotypes worth evaluating; duplicates and uncanonical ones may be among them."""

@@ -1,5 +1,6 @@
 """Chooses a batch by the hypervolume that it is expected to add."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -44,6 +45,22 @@ def by_expected_gain(
         front: `(n_front, n_objectives)`, on the same scale as `outlook`.
         points: Where the hypervolume is measured, on the same scale.
     """
+    return (row for row, _ in _rows_and_gains(outlook, front, points))
+
+
+def expected_gain(outlook: Outlook, front: np.ndarray, points: "BoxPoints", n: int) -> float | None:
+    """Return what the `n` genotypes chosen by `by_expected_gain` add together, as a share of the present hypervolume.
+
+    Arguments as there. `None` where the front dominates nothing of the box.
+    """
+    if points.share == 1:
+        return None
+    gained = sum(gain for _, gain in itertools.islice(_rows_and_gains(outlook, front, points), n))
+    return gained / max(len(points.beyond), 1) * points.share / (1 - points.share)
+
+
+def _rows_and_gains(outlook: Outlook, front: np.ndarray, points: "BoxPoints") -> Iterator[tuple[int, float]]:
+    """Yield the rows of `by_expected_gain`, each with the number of points that it is expected to add."""
     optimistic = outlook.means - _OPTIMISM * outlook.spreads
     hopeful = np.flatnonzero((optimistic < points.highest).all(axis=1))
     for member in front:
@@ -58,7 +75,7 @@ def by_expected_gain(
         best = int(np.argmax(gains))
         if not gains[best] > 0:
             return
-        yield int(hopeful[best])
+        yield int(hopeful[best]), float(gains[best])
         left *= 1 - dominating[best]
         dominating[best] = 0
 
@@ -70,18 +87,20 @@ class BoxPoints:
     Attributes:
         beyond: `(n, n_objectives)`, on the predictors' scale.
         highest: `(n_objectives,)`: the reference point, on the same scale.
+        share: Of the box: how much of it the front does not dominate.
     """
 
     beyond: np.ndarray
     highest: np.ndarray
+    share: float
 
 
-def points_beyond(front: np.ndarray, lowest: np.ndarray, highest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return `(n, n_objectives)`: points of the box from `lowest` to `highest` that `front` does not dominate."""
+def points_beyond(front: np.ndarray, lowest: np.ndarray, highest: np.ndarray, rng: np.random.Generator) -> BoxPoints:
+    """Return points of the box from `lowest` to `highest` that `front` does not dominate."""
     points = lowest + (highest - lowest) * qmc.Sobol(len(lowest), seed=rng).random(_N_DRAWN)
     for member in front:
         points = points[~(member <= points).all(axis=1)]
-    return np.asarray(points[:_N_POINTS])
+    return BoxPoints(points[:_N_POINTS], highest, len(points) / _N_DRAWN)
 
 
 def _dominating(outlook: Outlook, rows: np.ndarray, points: np.ndarray) -> np.ndarray:

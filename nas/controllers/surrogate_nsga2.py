@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le
 from scipy.stats import kendalltau
 
 from nas.controllers.base import SearchProblem, SizedController
-from nas.controllers.expected_gain import BoxPoints, Outlook, by_expected_gain, points_beyond
+from nas.controllers.expected_gain import BoxPoints, Outlook, by_expected_gain, expected_gain, points_beyond
 from nas.controllers.nsga2 import Nsga2
 from nas.predictors import FeatureEncoder, FeatureGroups, GaussianProcess, Predictor, Trees
 from nas.values.bounds import bounded
@@ -115,6 +115,7 @@ class SurrogateNsga2(SizedController):
         self._thought_of = -1  # the number of tells that the last batch was chosen after
         self._n_tells = 0
         self._predictors: dict[int, Predictor] = {}
+        self._view: tuple[Outlook, np.ndarray, BoxPoints] | None = None
         self._whole: _Pool | None = None
         if problem.space.n_genotypes <= self._max_pool:
             distinct = dict.fromkeys(problem.space.canonical(genotype) for genotype in problem.space.enumerate())
@@ -126,10 +127,15 @@ class SurrogateNsga2(SizedController):
         self._records += [record for record in records if record.state is not RecordState.FAILED]
         self._n_tells += 1
 
+    def expected_gain(self, n_next: int) -> float | None:
+        """Return what the model that the last batch was chosen by expects: see `Controller.expected_gain`."""
+        return None if self._view is None else expected_gain(*self._view, n_next)
+
     def _propose(self, n: int) -> Iterable[Genotype]:
         if self._thought_of == self._n_tells:  # what the model proposed did not suffice
             return self._plain._propose(n)
         self._thought_of = self._n_tells
+        self._view = None
         complete = [record for record in self._records if record.is_complete]
         if len(complete) < self._n_initial:
             return self._spread_out(n)
@@ -257,6 +263,7 @@ class SurrogateNsga2(SizedController):
         sober = replace(outlook, chances=np.where(asked, 0.0, outlook.chances))
         bold = replace(sober, spreads=_BOLD / _SOBER * sober.spreads)
         front, points = self._box(sober, losses, scales)
+        self._view = sober, front, points
         sober_rows = by_expected_gain(sober, front, points)
         n_bold = (len(losses) + n) // _BOLD_EVERY - len(losses) // _BOLD_EVERY
         first = itertools.islice(sober_rows, n - n_bold)
@@ -277,11 +284,11 @@ class SurrogateNsga2(SizedController):
                 lowest[index] = min(lowest[index], outlook.means[:, index].min())
         front = losses[(losses < highest).all(axis=1)]
         front = front[non_dominated(front)]
-        beyond = points_beyond(front, lowest, highest, self._rng)
+        points = points_beyond(front, lowest, highest, self._rng)
         for index, scale in scales.items():
-            for values in (front, beyond, highest[np.newaxis]):
+            for values in (front, points.beyond, highest[np.newaxis]):
                 values[:, index] = scale(values[:, index])
-        return front, BoxPoints(beyond, highest)
+        return front, points
 
     def _reference(self, outlook: Outlook, losses: np.ndarray, scales: Mapping[int, LossScale]) -> np.ndarray:
         """Return the worst losses of interest: what the front and its likely successors reach."""

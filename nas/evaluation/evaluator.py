@@ -1,8 +1,9 @@
 """Takes one candidate through the stages and reports events."""
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.evaluation import verdicts
@@ -76,7 +77,9 @@ class Evaluator:
             MachineError: A fault of the machine; no candidate's failure either.
             Exception: What `on_event` raises; that is no candidate's failure either.
         """
-        on_event(self._end(job, on_event))
+        start = time.monotonic()
+        end = self._end(job, on_event)
+        on_event(replace(end, seconds=time.monotonic() - start))
 
     def _end(self, job: Job, on_event: Callable[[Event], None]) -> Ended:
         """Run the stages that are not done until one ends the candidate; return how it ended."""

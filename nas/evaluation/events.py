@@ -63,7 +63,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Ended:
-    """An evaluation ended. `state` is `ASKED` when these stages were passed and others are to follow."""
+    """An evaluation ended. `state` is `ASKED` when these stages were passed and others are to follow.
+
+    Attributes:
+        seconds: How long it took.
+        worker: Who evaluated: a name that the executor gives; empty for this process.
+    """
 
     candidate: str
     state: RecordState
@@ -71,6 +76,8 @@ class Ended:
     violations: tuple[Violation, ...] = ()
     failure: Failure | None = None
     pruning: Pruning | None = None
+    seconds: float = field(default=0.0, compare=False)
+    worker: str = field(default="", compare=False)
 
     def applied_to(self, record: Record) -> Record:
         """Return `record` with this verdict."""

@@ -50,7 +50,7 @@ class ProcessPoolExecutor(Executor):
         self._fixed_n_workers = None if n_workers == "auto" else n_workers
         self._n_threads = n_threads
         self._pool = _SharedPool(n_threads, candidate_timeout_s, self._fixed_n_workers)
-        self._measuring = WorkerPool(n_threads, candidate_timeout_s)
+        self._measuring = WorkerPool(n_threads, candidate_timeout_s, name="measuring")
 
     def prepare(self) -> None:
         """Start the server of worker processes."""

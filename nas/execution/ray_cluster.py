@@ -89,10 +89,10 @@ class RayExecutor(Executor):
                 for event in happened[:-1]:
                     on_event(event)
                     job = job.with_readings(event.observations)  # noqa: PLW2901 - the job as it is now
-                if happened[-1].state is RecordState.ASKED:
+                end = dataclasses.replace(happened[-1], worker=stage.name)
+                on_event(end)
+                if end.state is RecordState.ASKED:
                     going_on.append(job)
-                else:
-                    on_event(happened[-1])
             jobs = going_on
         last = dataclasses.replace(evaluator, stages=())
         for job in jobs:

@@ -49,6 +49,7 @@ class NodeWorker:
         while not isinstance(event := events.get(), Ended | BaseException):
             yield event
         if isinstance(event, Ended):
+            event = dataclasses.replace(event, worker=f"node {ray_api().util.get_node_ip_address()}")
             yield from self._kept_weights(job.candidate.id)
         elif not isinstance(event, InputError | MachineError):
             raise event

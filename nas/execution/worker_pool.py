@@ -1,7 +1,9 @@
 """Worker processes of this machine: given jobs, waited for, replaced when they are lost."""
 
 import contextlib
+import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -27,14 +29,18 @@ class WorkerPool:
         n_threads: CPU threads of a training, in each worker.
         candidate_timeout_s: As for `TimeLimit`.
         n_places: Workers at a time.
+        name: Of its workers; they are numbered, and whoever replaces a worker has its number.
     """
 
-    def __init__(self, n_threads: int, candidate_timeout_s: float | None = None, n_places: int = 1) -> None:
+    def __init__(
+        self, n_threads: int, candidate_timeout_s: float | None = None, n_places: int = 1, name: str = "worker"
+    ) -> None:
         self.workers: list[WorkerProcess] = []
         self._n_threads = n_threads
         TimeLimit(candidate_timeout_s)  # refuses one that cannot be
         self._timeout_s = candidate_timeout_s
         self._fixed_n_places = n_places
+        self._name = name
         self._limits: dict[int, tuple[Evaluator, TimeLimit]] = {}
 
     @property
@@ -125,7 +131,9 @@ class WorkerPool:
         return self._limits.setdefault(id(evaluator), (evaluator, limit))[1]
 
     def _new_worker(self) -> WorkerProcess:
-        worker = WorkerProcess(self._n_threads, self.gpu_for_next())
+        taken = {worker.name for worker in self.workers}
+        name = next(name for number in itertools.count(1) if (name := f"{self._name} {number}") not in taken)
+        worker = WorkerProcess(self._n_threads, self.gpu_for_next(), name)
         self.workers.append(worker)
         return worker
 
@@ -160,6 +168,7 @@ class WorkerPool:
             return
         if isinstance(event, Ended):
             worker.job = None
+            event = dataclasses.replace(event, worker=worker.name)
             limit.note_end(time.monotonic() - worker.since)
             self.note_end()
             self._drop_if_broken(worker, event)

@@ -36,9 +36,11 @@ class WorkerProcess:
     Args:
         n_threads: CPU threads of a training.
         gpu: The one that it sees; `None` for all.
+        name: By which records of where time went know it.
 
     Attributes:
         gpu: As given.
+        name: As given.
         process: Of the operating system.
         job: That it was given; `None` when idle.
         works: Whether it has begun: before that it may still be starting, or importing what it was sent.
@@ -48,8 +50,9 @@ class WorkerProcess:
         MachineError: If no process can be started.
     """
 
-    def __init__(self, n_threads: int, gpu: str | None = None) -> None:
+    def __init__(self, n_threads: int, gpu: str | None = None, name: str = "worker") -> None:
         self.gpu = gpu
+        self.name = name
         self.job: Job | None = None
         self.works = False
         self.since = math.inf

@@ -20,6 +20,7 @@ from nas.values.records import Observation, Record
 
 _N_NEXT = 50  # candidates
 _N_FAILURES = 20  # causes
+_N_WORKERS = 16  # shown by name
 _N_HEAT_ROWS = 60  # gene values that are shown by batch
 _MIN_CORRELATED = 5  # candidates
 _MOST_CORRELATED = 8  # metrics
@@ -127,6 +128,8 @@ def _progress(run: Run, folder: RunFolder) -> dict[str, Any]:
         "ended_s": [round(ends[record.id], 1) for record in by_end],
         "batches": [_batch(run, number, list(batch)) for number, batch in groupby(ended, key=lambda r: r.batch)],
         "seconds": _seconds(folder, times),
+        "busy_s": _busiest(folder.store.fact("busy_s") or {}),
+        "hours": (folder.store.fact("usage") or {}).get("hours", 0.0),
         "planned_size": run.planned_size,
     }
 
@@ -156,6 +159,15 @@ def _seconds(folder: RunFolder, times: Mapping[str, tuple[float, float | None]])
             before[name] = taken
             met.add(name)
     return {stage: round(total, 2) for stage, total in seconds.items() if total >= 0.01}
+
+
+def _busiest(busy_s: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds of the busiest workers, and of all others together."""
+    ordered = sorted(busy_s.items(), key=lambda item: -item[1])
+    found = dict(ordered[:_N_WORKERS])
+    if others := ordered[_N_WORKERS:]:
+        found[f"{len(others)} others"] = sum(seconds for _, seconds in others)
+    return {name: round(seconds, 2) for name, seconds in found.items() if seconds >= 0.01}
 
 
 def _failures(records: Sequence[Record]) -> list[dict[str, Any]]:

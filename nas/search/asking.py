@@ -1,5 +1,6 @@
 """Asks the controller for candidates within the budget, and tells it how they ended."""
 
+import time
 from collections.abc import Sequence
 
 from nas.controllers.base import Controller
@@ -42,11 +43,13 @@ class AskTell:
         n = progress.meter.n_affordable(min(n, progress.n_candidates - progress.n_asked), progress.n_running)
         if n <= 0:
             return []
+        start = time.monotonic()
         try:
             candidates = self._controller.ask(n)
         except SpaceExhaustedError as error:
             self._recorder.report(f"The search space is used up: {error}.")
             return []
+        self._recorder.note_busy("controller", time.monotonic() - start)
         records = self._recorder.add_batch(candidates, batch=self._n_batches, n_requested=n)
         self._n_batches += 1
         return records

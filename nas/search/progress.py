@@ -36,6 +36,7 @@ class SearchProgress:
     def __init__(self, parts: SearchParts, folder: RunFolder, stored: Sequence[Record]) -> None:
         self.folder = folder
         self.objectives = parts.problem.objectives
+        self._controller = parts.controller
         self.n_candidates = parts.controller.n_candidates
         self.n_asked = len(stored)
         self.records: list[Record] = []
@@ -72,8 +73,13 @@ class SearchProgress:
 
     @property
     def expected_gain(self) -> float | None:
-        """The share of the hypervolume that the next `budget.converged_next` candidates can be expected to add."""
-        return self._history.expected_gain(self._budget.converged_next)
+        """The share of the hypervolume that the next `budget.converged_next` candidates can be expected to add.
+
+        By the archive's history, and by the controller's model where that expects more; `None` without a history.
+        """
+        n_next = self._budget.converged_next
+        by_history = self._history.expected_gain(n_next)
+        return None if by_history is None else max(by_history, self._controller.expected_gain(n_next) or 0.0)
 
     @property
     def has_converged(self) -> bool:

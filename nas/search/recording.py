@@ -1,7 +1,7 @@
 """Recording of everything that happens to candidates: first in the store, then to the listeners."""
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from latency.timing.conditions import is_disturbed
@@ -40,6 +40,7 @@ class EventRecorder:
         self._store = progress.folder.store
         self._open: dict[str, _OpenCandidate] = {}
         self._ended: dict[str, Record] = {}
+        self._busy_s = defaultdict[str, float](float, self._store.fact("busy_s") or {})
 
     def add_batch(
         self,
@@ -102,8 +103,10 @@ class EventRecorder:
             case Reading(candidate, observations):
                 self._store.add_observations(observations)
                 self._open[candidate].readings += observations
-            case Ended() if event.state is not RecordState.ASKED:
-                return self._end(event)
+            case Ended():
+                self.note_busy(event.worker or "this process", event.seconds)
+                if event.state is not RecordState.ASKED:
+                    return self._end(event)
         return None
 
     def add_confirmation(self, observations: Sequence[Observation]) -> None:
@@ -130,9 +133,14 @@ class EventRecorder:
         self._listener.on_record(record, self._progress)
         return record
 
+    def note_busy(self, name: str, seconds: float) -> None:
+        """Take note of the seconds that a worker, or the controller, was busy; kept with the next stored usage."""
+        self._busy_s[name] += seconds
+
     def store_usage(self) -> None:
-        """Store how much of the budget is used up."""
-        self._store.set_fact("usage", dataclasses.asdict(self._progress.meter.usage))
+        """Store how much of the budget is used up, and by whom."""
+        usage = dataclasses.asdict(self._progress.meter.usage)
+        self._store.set_facts({"usage": usage, "busy_s": self._busy_s})
 
     def report_batch(self) -> None:
         """Report that as many candidates as make a batch have ended and the controller was told."""

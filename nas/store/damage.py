@@ -26,6 +26,7 @@ FACTS: Mapping[str, Any] = {
     "reference_point": _NAMED_NUMBERS,
     "reference_sample": [{"genes": [int], "metrics": _NAMED_NUMBERS}],
     "usage": {"hours": NUMBER, "gpu_hours": NUMBER, "n_trained": int},
+    "busy_s": {str: NUMBER},
     "finished_size": int,
     "planned_size": int,
     "expected_gain": (NUMBER, None),

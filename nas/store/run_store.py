@@ -9,7 +9,7 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -157,8 +157,13 @@ class RunStore:
 
     def set_fact(self, key: str, value: Any) -> None:
         """Store a plain JSON value about the run as a whole, over an earlier one."""
+        self.set_facts({key: value})
+
+    def set_facts(self, facts: Mapping[str, Any]) -> None:
+        """Store plain JSON values about the run as a whole, over earlier ones: all of them or none."""
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
+            rows = [(key, json.dumps(value)) for key, value in facts.items()]
+            self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
 
     def forget_facts(self) -> None:
         """Drop everything that is stored about the run as a whole; readers of the file are not disturbed."""

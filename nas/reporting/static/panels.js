@@ -55,6 +55,14 @@ function lines(section, title, note, xName, yName, series, percent) {
   });
 }
 
+// Bars of seconds by name, each with a share in percent; nothing where there is no name.
+function bars(title, note, seconds, share) {
+  const sorted = Object.entries(seconds).sort((a, b) => a[1] - b[1]);
+  if (!sorted.length) return;
+  const total = sorted.reduce((sum, one) => sum + one[1], 0);
+  panel("progress", title, note(total), { grid: { left: 130, right: 60, top: 5, bottom: 30 }, xAxis: { type: "value", axisLabel: { formatter: "{value} s", hideOverlap: true } }, yAxis: { type: "category", data: sorted.map((one) => one[0]), axisLabel: { width: 115, overflow: "truncate" } }, series: [{ type: "bar", data: sorted.map((one) => one[1]), itemStyle: { color: COLORS.front }, label: { show: true, position: "right", formatter: (given) => Math.round(100 * share(given.value, total)) + " %" } }] });
+}
+
 function buildProgress() {
   const { progress, failures } = page.data;
   if (progress.hypervolume.length > 1) {
@@ -69,11 +77,8 @@ function buildProgress() {
       if (known.length > 2) lines("progress", `${objective.metric} by batch`, "Lowest, median and highest of the candidates asked for together", "batch", objective.metric, ["lowest", "median", "highest"].map((name, k) => ({ name, data: known.map((batch) => [batch.number, batch.values[objective.metric][k]]) })), false);
     }
   }
-  const stages = Object.entries(progress.seconds).sort((a, b) => a[1] - b[1]);
-  if (stages.length) {
-    const total = stages.reduce((sum, one) => sum + one[1], 0);
-    panel("progress", "Where the candidates' time went", `${total.toPrecision(3)} s in all; waiting: until the first reading, for others of the batch too`, { grid: { left: 130, right: 60, top: 5, bottom: 30 }, xAxis: { type: "value", axisLabel: { formatter: "{value} s", hideOverlap: true } }, yAxis: { type: "category", data: stages.map((one) => one[0]), axisLabel: { width: 115, overflow: "truncate" } }, series: [{ type: "bar", data: stages.map((one) => one[1]), itemStyle: { color: COLORS.front }, label: { show: true, position: "right", formatter: (given) => Math.round(100 * given.value / total) + " %" } }] });
-  }
+  bars("Where the candidates' time went", (total) => `${total.toPrecision(3)} s in all; waiting: until the first reading, for others of the batch too`, progress.seconds, (seconds, total) => seconds / total);
+  bars("How busy everybody was", () => `Seconds, as a share of the ${(60 * progress.hours).toPrecision(3)} minutes of the search; a node of a cluster may have several workers. Controller: choosing candidates`, progress.busy_s, (seconds) => seconds / (3600 * progress.hours));
   const node = document.getElementById("failures");
   if (failures.length) node.append(element("h3", {}, "Failures by cause"));
   for (const one of failures) node.append(element("details", { class: "card" }, element("summary", {}, `${one.candidates.length}: ${one.cause}`), element("p", { class: "note" }, one.candidates.slice(0, 20).join(", ")), element("pre", {}, one.traceback)));

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nas.controllers import RandomSearch, SearchProblem, SurrogateNsga2
-from nas.controllers.expected_gain import BoxPoints, Outlook, by_expected_gain, points_beyond
+from nas.controllers.expected_gain import Outlook, by_expected_gain, expected_gain, points_beyond
 from nas.values.objectives import Direction, Objective
 from nas.values.pareto import hypervolume
 from nas.values.records import Record, RecordState
@@ -72,21 +72,26 @@ def test_a_batch_is_the_one_that_gains_most_by_sampling():
     means = rng.uniform(0, 1, (8, 2))
     outlook = Outlook(means, np.column_stack([np.full(8, 0.1), np.zeros(8)]), np.linspace(0.5, 1, 8))
     points = points_beyond(front, np.array([-0.4, 0.0]), reference, rng)
-    first = next(by_expected_gain(outlook, front, BoxPoints(points, reference)))
+    first = next(by_expected_gain(outlook, front, points))
     gains = [expected_gain_by_sampling(outlook, [row], front, reference) for row in range(8)]
     assert gains[first] > 0.98 * max(gains)
-    pair = list(itertools.islice(by_expected_gain(outlook, front, BoxPoints(points, reference)), 2))
+    pair = list(itertools.islice(by_expected_gain(outlook, front, points), 2))
     pairs = [
         expected_gain_by_sampling(outlook, list(p), front, reference, 800) for p in itertools.combinations(range(8), 2)
     ]
     assert expected_gain_by_sampling(outlook, pair, front, reference) > 0.95 * max(pairs)
+    box = np.prod(reference - np.array([-0.4, 0.0]))
+    assert expected_gain(outlook, front, points, 2) == pytest.approx(
+        max(pairs) / hypervolume(front, reference), rel=0.1
+    )
+    assert points.share == pytest.approx(1 - hypervolume(front, reference) / box, abs=0.01)
 
 
 def test_nothing_is_proposed_where_nothing_is_to_gain():
     front = np.zeros((1, 2))
     outlook = Outlook(np.full((3, 2), 0.5), np.zeros((3, 2)), np.ones(3))
     points = points_beyond(front, np.full(2, -0.1), np.ones(2), np.random.default_rng(0))
-    assert list(by_expected_gain(outlook, front, BoxPoints(points, np.ones(2)))) == []
+    assert list(by_expected_gain(outlook, front, points)) == []
 
 
 def test_an_unpredictable_score_is_searched_by_plain_nsga2_and_that_is_logged(caplog):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import torch
@@ -71,6 +72,15 @@ def kills_its_process_once(subject):
     return 1.0
 
 
+def naps(subject):
+    time.sleep(0.2)
+    return 1.0
+
+
+def naps_or_dies(subject):
+    return naps(subject) if subject.attempt == 2 else kills_its_process_once(subject)
+
+
 def is_given_bad_data(subject):
     raise DataError(["images/x.png: unreadable"])
 
@@ -125,6 +135,23 @@ def executor(request):
     if request.param == "ray":
         pytest.importorskip("ray", reason="Ray is not installed")
     return EXECUTORS[request.param](**OPTIONS[request.param])
+
+
+@pytest.mark.parametrize("work", [naps, naps_or_dies])  # whoever replaces a worker has its name
+def test_the_end_says_who_worked_and_how_long(work):
+    todo = jobs()
+    found = ends(run(ProcessPoolExecutor(n_workers=2), evaluator(work), todo), todo)
+    assert {end.worker for end in found} == {"worker 1", "worker 2"}
+    assert all(end.failure is None and 0.2 <= end.seconds < 2 for end in found)
+    (measured,) = ends(_measured(todo[:1]), todo[:1])
+    assert measured.worker == "measuring 1"
+
+
+def _measured(todo):
+    events = []
+    with ProcessPoolExecutor(n_workers=2) as executor:
+        executor.measure(evaluator(naps), todo, events.append)
+    return events
 
 
 def test_every_job_ends_once_with_its_readings(executor):

@@ -90,6 +90,8 @@ def test_the_page_says_what_was_found(page, tiny_run):
     assert page.locator("#table tr.front").count() == len(run.front)
     assert page.inner_text("#detail h3") == run.knee.id  # something to see at once
     assert page.locator("#progress .card").count() >= 3
+    assert page.locator("#progress .card", has_text="How busy everybody was").count() == 1
+    assert "worker 1" in page.evaluate("Object.keys(page.data.progress.busy_s)")
     assert page.locator("#trust .card").count() >= 1
 
 

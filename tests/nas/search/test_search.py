@@ -529,3 +529,20 @@ def test_hours_of_earlier_processes_count(tmp_path):
         folder.store.set_fact("usage", {**usage, "hours": 5.0})
     records, _ = search(path, budget=Budget(hours=5.0))
     assert len(records) == 6  # what was asked for is finished, nothing else is asked
+
+
+def test_how_busy_everybody_was_adds_up_over_processes(tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(Killed):
+        search(path, kill_after=20)
+    with RunFolder.write(path) as folder:
+        before = folder.store.fact("busy_s")
+        assert before.keys() == {"controller", "this process"}
+        assert all(seconds > 0 for seconds in before.values())
+        folder.store.set_fact("busy_s", {"controller": 100.0, "another": 50.0})
+    search(path)
+    with RunFolder.read(path) as folder:
+        after = folder.store.fact("busy_s")
+    assert 100 < after["controller"] < 110
+    assert after["another"] == 50
+    assert after["this process"] > 0
