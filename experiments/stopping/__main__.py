@@ -1,6 +1,7 @@
 """How many trainings does `budget: {stop_when_converged: true}` save, and how much hypervolume does it give up?"""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from experiments.common import parser, report
 from experiments.tabular_search.__main__ import make_controller
 from experiments.tabular_search.benchmark import Benchmark
 from nas.errors import SpaceExhaustedError
-from nas.search.convergence import expected_gain
+from nas.search.convergence import expected_gain, joined_gain
 from nas.values.budgets import Budget
 from nas.values.pareto import ParetoArchive
 
@@ -18,18 +19,32 @@ CONTROLLERS = ("surrogate_nsga2", "nsga2", "random")
 _TABLE = Path("nasbench201") / "nasbench201_cifar10.npz"
 
 
-def volumes_of(kind: str, benchmark: Benchmark, seed: int, n_trainings: int) -> np.ndarray:
-    """Run one whole search, and return the hypervolume after each training, `(n_trainings,)`."""
+@dataclass(frozen=True)
+class Searched:
+    """One whole search.
+
+    Attributes:
+        volumes: Hypervolume after each training, `(n_trainings,)`.
+        by_model: What the controller's model expected of the next candidates then; `None` without one.
+    """
+
+    volumes: np.ndarray
+    by_model: list[float | None]
+
+
+def searched(kind: str, benchmark: Benchmark, seed: int, n_trainings: int, n_next: int) -> Searched:
+    """Run one whole search; the model is asked for what it expects of the next `n_next` candidates."""
     controller = make_controller(kind, benchmark, n_trainings)
     controller.setup(benchmark.problem(seed))
     point = benchmark.losses.max(axis=0)
     point[0] = benchmark.losses[:, 0].min() + benchmark.usable
-    archive, volumes = ParetoArchive(benchmark.objectives), list[float]()
+    archive, volumes, by_model = ParetoArchive(benchmark.objectives), list[float](), list[float | None]()
     while len(volumes) < n_trainings:
         try:
             candidates = controller.ask(min(controller.batch_size, n_trainings - len(volumes)))
         except SpaceExhaustedError:
             break
+        by_model += [controller.expected_gain(n_next)] * len(candidates)
         records = [benchmark.record(candidate) for candidate in candidates]
         controller.tell(records)
         for record in records:
@@ -37,20 +52,23 @@ def volumes_of(kind: str, benchmark: Benchmark, seed: int, n_trainings: int) -> 
                 volumes.append(archive.hypervolume(point))
             else:
                 volumes.append(volumes[-1])
-    return np.array(volumes)
+    return Searched(np.array(volumes), by_model)
 
 
-def stops_after(volumes: np.ndarray, budget: Budget) -> int:
+def stops_after(search: Searched, budget: Budget) -> int:
     """Return after how many trainings the rule ends the search."""
+    volumes = search.volumes
     for n in range(1, len(volumes) + 1):
-        if budget.has_converged(expected_gain(volumes[:n], budget.converged_next)):
+        by_history = expected_gain(volumes[:n], budget.converged_next)
+        if budget.has_converged(joined_gain(by_history, search.by_model[n - 1])):
             return n
     return len(volumes)
 
 
-def judged(volumes: list[np.ndarray], budget: Budget) -> dict[str, Any]:
+def judged(searches: list[Searched], budget: Budget) -> dict[str, Any]:
     """Return what the rule saves and gives up in each search."""
-    stops = [stops_after(one, budget) for one in volumes]
+    volumes = [search.volumes for search in searches]
+    stops = [stops_after(search, budget) for search in searches]
     saved = [1 - stop / len(one) for stop, one in zip(stops, volumes, strict=True)]
     lost = [1 - one[stop - 1] / one[-1] for stop, one in zip(stops, volumes, strict=True)]
     return {
@@ -76,8 +94,12 @@ def main() -> None:
     budget = Budget(stop_when_converged=True)
     found = {}
     for kind in options.controllers:
-        volumes = [volumes_of(kind, benchmark, seed, options.n_trainings) for seed in range(options.n_seeds)]
-        found[kind] = {**judged(volumes, budget), "volumes": [one[9::10].round(3).tolist() for one in volumes]}
+        searches = [
+            searched(kind, benchmark, seed, options.n_trainings, budget.converged_next)
+            for seed in range(options.n_seeds)
+        ]
+        volumes = [search.volumes[9::10].round(3).tolist() for search in searches]
+        found[kind] = {**judged(searches, budget), "volumes": volumes}
     rule = {"converged_next": budget.converged_next, "converged_gain": budget.converged_gain}
     report(
         {"n_seeds": options.n_seeds, "n_trainings": options.n_trainings, "rule": rule, "controllers": found}, options

@@ -3,8 +3,10 @@
 from latency.predictors.base import Encodings, LatencyPrediction, LatencyPredictor
 from latency.predictors.blend import Blend
 from latency.predictors.design import measured_in_rounds, most_informative
+from latency.predictors.encoding import LayerEncoder
 from latency.predictors.gaussian_process import GaussianProcess
-from latency.predictors.layers import Layer, LayerEncoder, layers_of
+from latency.predictors.layers import Layer, layers_of
+from latency.predictors.lookup import Lookup, LookupTable
 from latency.predictors.regression import BoostedTrees, Ridge
 from latency.predictors.sequence import SequencePredictor
 from latency.predictors.table import TableEncoder
@@ -20,6 +22,8 @@ __all__ = [
     "LatencyPredictor",
     "Layer",
     "LayerEncoder",
+    "Lookup",
+    "LookupTable",
     "Ridge",
     "SequencePredictor",
     "TableEncoder",

@@ -7,6 +7,7 @@ from scipy.stats import t as student
 
 from latency.predictors.base import Z_90, Encodings, LatencyPrediction, LatencyPredictor, checked
 from latency.predictors.gaussian_process import GaussianProcess
+from latency.predictors.lookup import GROUP, Lookup
 from latency.predictors.regression import BoostedTrees, Ridge
 
 _N_FOLDS = 5
@@ -22,6 +23,7 @@ def default_members(scaled_on: Encodings | None = None) -> Members:
     """Return the members that take less than a second to fit.
 
     Where the encodings tell of known devices, there is one process with and one without them: far devices do no harm.
+    Where they hold what layers take alone, there is the lookup table.
 
     Args:
         scaled_on: As for `GaussianProcess`.
@@ -29,6 +31,7 @@ def default_members(scaled_on: Encodings | None = None) -> Members:
     return {
         "gaussian_process": lambda: GaussianProcess(scaled_on),
         "without_devices": lambda: WithoutDevices(GaussianProcess(None if scaled_on is None else _own(scaled_on))),
+        "lookup": Lookup,
         "ridge": Ridge,
         "boosted_trees": BoostedTrees,
     }
@@ -76,11 +79,12 @@ class Blend(LatencyPredictor):
     def fit(self, encodings: Encodings, latencies_ms: np.ndarray) -> None:
         """Fit all members to all readings, weigh them by readings held out."""
         latencies = checked(encodings, latencies_ms)
-        knows_devices = any(name.startswith("devices") for name in encodings.groups)
+        lacks = {"without_devices": not any(name.startswith("devices") for name in encodings.groups)}
+        lacks["lookup"] = GROUP not in encodings.groups
         names = [
             name
             for name in self._members
-            if len(latencies) >= _LEAST_READINGS.get(name, 0) and (knows_devices or name != "without_devices")
+            if len(latencies) >= _LEAST_READINGS.get(name, 0) and not lacks.get(name, False)
         ]
         held_out: dict[str, LatencyPrediction] = {}
         self._fitted: dict[str, LatencyPredictor] = {}

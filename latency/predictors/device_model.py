@@ -14,8 +14,10 @@ import sklearn
 from latency.errors import PredictionError
 from latency.predictors.base import Encodings
 from latency.predictors.blend import Blend
+from latency.predictors.encoding import LayerEncoder
 from latency.predictors.gaussian_process import GaussianProcess
-from latency.predictors.layers import Layer, LayerEncoder
+from latency.predictors.layers import Layer
+from latency.predictors.lookup import LookupTable
 
 FORMAT = "pareto-nas latency readings 1"
 _LEAST = 10  # readings that anything is learnt from
@@ -55,11 +57,13 @@ class Reading:
         name: Of the model, such as its genotype.
         layers: In the order in which they run.
         latencies_ms: Of each time that it was measured; their median counts.
+        is_alone: Whether it is one layer, measured alone.
     """
 
     name: str
     layers: tuple[Layer, ...]
     latencies_ms: tuple[float, ...]
+    is_alone: bool = False
 
     @property
     def latency_ms(self) -> float:
@@ -89,9 +93,12 @@ class DeviceModel:
 
     Args:
         header: Of the readings.
-        readings: What was measured.
+        readings: What was measured: models, and layers alone.
 
     Attributes:
+        header: As given.
+        readings: Those of models.
+        alone: Those of layers alone.
         sha256: Of the file that it was read from; empty for none.
 
     Raises:
@@ -99,18 +106,21 @@ class DeviceModel:
     """
 
     def __init__(self, header: Header, readings: Sequence[Reading]) -> None:
-        if not _LEAST <= len(readings) <= _MOST:
-            raise PredictionError(f"readings of {_LEAST} to {_MOST:,} models are needed, got {len(readings):,}")
-        self.header, self.readings = header, tuple(readings)
-        self.sha256 = ""
-        self.latencies_ms = np.array([reading.latency_ms for reading in readings])
-        models = [reading.layers for reading in readings]
+        self.header, self.sha256 = header, ""
+        self.readings = tuple(reading for reading in readings if not reading.is_alone)
+        self.alone = tuple(reading for reading in readings if reading.is_alone)
+        if not _LEAST <= len(self.readings) <= _MOST:
+            raise PredictionError(f"readings of {_LEAST} to {_MOST:,} models are needed, got {len(self.readings):,}")
+        if len(self.alone) > _MOST:
+            raise PredictionError(f"readings of at most {_MOST:,} layers alone are needed, got {len(self.alone):,}")
+        self.latencies_ms = np.array([reading.latency_ms for reading in self.readings])
+        models = [reading.layers for reading in self.readings]
         n_kinds, longest = len({layer.kind for layers in models for layer in layers}), max(map(len, models))
         if len(models) * longest * (n_kinds + 5) > _MAX_NUMBERS:
             raise PredictionError(
                 f"{len(models):,} models of up to {longest:,} layers of {n_kinds:,} kinds are too many"
             )
-        self._encoder = LayerEncoder.of(models)
+        self._encoder = LayerEncoder.of(models, table_of(self.alone))
         self._encodings = self._encoder.encode(models)
         self._blend = Blend()
         self._blend.fit(self._encodings, self.latencies_ms)
@@ -153,8 +163,8 @@ class DeviceModel:
             "versions": {"numpy": np.__version__, "scikit-learn": sklearn.__version__},
         }
         lines = [
-            reading_line(reading.name, reading.layers, reading.latency_ms, is_disturbed=False)
-            for reading in self.readings
+            reading_line(r.name, r.layers, r.latency_ms, is_disturbed=False, is_alone=r.is_alone)
+            for r in (*self.alone, *self.readings)
         ]
         return "".join([header_line(replace(self.header, fitted=fitted)), *lines])
 
@@ -216,8 +226,16 @@ def _joined(lines: Sequence[Mapping[str, Any]]) -> list[Reading]:
         known = by_name.get(line["name"])
         layers = known.layers if known else tuple(_layers(line["layers"]))
         before = known.latencies_ms if known else ()
-        by_name[line["name"]] = Reading(str(line["name"]), layers, (*before, latency))
+        is_alone = line.get("is_alone", False) is True
+        if is_alone and len(layers) != 1:
+            raise ValueError(f"a layer alone must be one layer, got {len(layers)}")
+        by_name[line["name"]] = Reading(str(line["name"]), layers, (*before, latency), is_alone)
     return list(by_name.values())
+
+
+def table_of(alone: Sequence[Reading]) -> LookupTable | None:
+    """Return the table of layers that were measured alone; `None` if none was."""
+    return LookupTable({reading.layers[0]: reading.latency_ms for reading in alone}) if alone else None
 
 
 def _layers(rows: Sequence[Sequence[Any]]) -> Iterator[Layer]:
@@ -232,12 +250,15 @@ def header_line(header: Header) -> str:
     return json.dumps({"format": FORMAT, **vars(header), "input_shape": list(header.input_shape)}) + "\n"
 
 
-def reading_line(name: str, layers: Sequence[Layer], latency_ms: float, *, is_disturbed: bool) -> str:
+def reading_line(
+    name: str, layers: Sequence[Layer], latency_ms: float, *, is_disturbed: bool, is_alone: bool = False
+) -> str:
     """Return the line of one measurement."""
-    rows = [[layer.kind, *layer.numbers] for layer in layers]
-    return json.dumps({"name": name, "latency_ms": latency_ms, "is_disturbed": is_disturbed, "layers": rows}) + "\n"
+    line: dict[str, Any] = {"name": name, "latency_ms": latency_ms, "is_disturbed": is_disturbed}
+    line["layers"] = [[layer.kind, *layer.numbers] for layer in layers]
+    return json.dumps(line | ({"is_alone": True} if is_alone else {})) + "\n"
 
 
-def encodings_of(models: Sequence[Sequence[Layer]]) -> Encodings:
+def encodings_of(models: Sequence[Sequence[Layer]], table: LookupTable | None = None) -> Encodings:
     """Return the encodings of models among themselves, such as a pool to choose from."""
-    return LayerEncoder.of(models).encode(models)
+    return LayerEncoder.of(models, table).encode(models)

@@ -22,6 +22,7 @@ _PRIORS = {
     "costs": (np.log(0.2), 1.0),
     "roots": (np.log(0.1), 1.0),
     "devices": (np.log(0.2), 1.0),
+    "lookup": (np.log(0.3), 1.0),
 }
 _TAIL = 4.0  # degrees of freedom of the noise
 _N_REWEIGHTINGS = 2

@@ -7,7 +7,7 @@ from sklearn.linear_model import RidgeCV
 from latency.predictors.base import Encodings, LatencyPrediction, LatencyPredictor, checked
 
 _PENALTIES = np.logspace(-3, 3, 13)
-_SUMS = ("operations", "costs")
+_SUMS = ("operations", "costs", "devices", "lookup")
 _N_TREES = 100
 _LEAST_IN_LEAF = 10
 
@@ -35,7 +35,7 @@ class Ridge(LatencyPredictor):
         return LatencyPrediction(mean, mean * self._spread)
 
     def _columns(self, encodings: Encodings) -> np.ndarray:
-        found = [columns for name, columns in encodings.groups.items() if name.partition(".")[0] in (*_SUMS, "devices")]
+        found = [columns for name, columns in encodings.groups.items() if name.partition(".")[0] in _SUMS]
         return np.concatenate(found or list(encodings.groups.values()), axis=1)
 
     def _standard(self, encodings: Encodings) -> np.ndarray:

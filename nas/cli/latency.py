@@ -15,6 +15,7 @@ def collect(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Gives space, image size and device.")],
     device: Annotated[str, typer.Option(metavar="NAME", help="The device of the configuration to measure on.")],
     n: Annotated[int, typer.Option("-n", help="Networks to measure.")] = 100,
+    layers: Annotated[int, typer.Option(help="Layers of these networks to measure alone first, at most.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: latency_NAME.jsonl.")] = None,
     overrides: Overrides = None,
     trust_code: TrustCode = False,
@@ -35,6 +36,7 @@ def collect(
             device,
             n,
             path,
+            n_alone=layers,
             overrides=overrides or (),
             trust_code=trust_code,
             on_progress=lambda what, n_done, n_all: progress.update(
@@ -42,7 +44,9 @@ def collect(
             ),
         )
     failed = f", {found.n_failed} that could not be measured" if found.n_failed else ""
-    print_text(console, f"{found.path}: {found.n_models} networks, {found.n_repeated} readings taken again{failed}")
+    alone = f", {found.n_alone} layers alone" if found.n_alone else ""
+    repeated = f"{found.n_repeated} readings taken again{failed}"
+    print_text(console, f"{found.path}: {found.n_models} networks{alone}, {repeated}")
     print_text(console, f"the first network's readings drifted by {found.drift:+.1%}")
     print_text(console, f"next: nas latency evaluate {path}; nas latency fit {path}")
 

@@ -263,7 +263,7 @@ class SurrogateNsga2(SizedController):
         sober = replace(outlook, chances=np.where(asked, 0.0, outlook.chances))
         bold = replace(sober, spreads=_BOLD / _SOBER * sober.spreads)
         front, points = self._box(sober, losses, scales)
-        self._view = sober, front, points
+        self._view = replace(sober, spreads=sober.spreads / _SOBER), front, points
         sober_rows = by_expected_gain(sober, front, points)
         n_bold = (len(losses) + n) // _BOLD_EVERY - len(losses) // _BOLD_EVERY
         first = itertools.islice(sober_rows, n - n_bold)

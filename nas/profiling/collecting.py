@@ -1,18 +1,21 @@
 """Readings of a device: networks of a search space, chosen and measured, kept one by one."""
 
+import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from latency.devices.base import Device
 from latency.devices.measured import MEASURED
 from latency.errors import DeviceUnavailableError, LatencyError, MeasurementError, PredictionError
 from latency.graph.tracer import graph_from_torch
-from latency.predictors.base import Encodings
+from latency.predictors.alone import LayerAlone, layers_alone
 from latency.predictors.design import most_informative
 from latency.predictors.device_model import (
     DeviceModel,
@@ -23,6 +26,7 @@ from latency.predictors.device_model import (
     header_line,
     read_readings,
     reading_line,
+    table_of,
 )
 from latency.predictors.gaussian_process import GaussianProcess
 from latency.predictors.layers import Layer, layers_of
@@ -52,17 +56,16 @@ class _Networks:
     settings: RunConfig
     genotypes: tuple[Genotype, ...]
     layers: tuple[tuple[Layer, ...], ...]
+    alone: Mapping[Layer, Callable[[], LayerAlone]]
 
     @property
     def names(self) -> list[str]:
         return [",".join(map(str, genotype.genes)) for genotype in self.genotypes]
 
-    def measured(self, row: int, device: Device) -> tuple[float, bool, Mapping[str, Any]]:
-        """Return a reading in ms, whether something disturbed it, and its conditions."""
+    def built(self, row: int) -> nn.Module:
+        """Return a network, its weights random."""
         shape, n_classes = _sizes(self.settings)
-        model = self.space.build(self.genotypes[row], in_channels=shape[0], n_classes=n_classes, seed=0)
-        stats = device.measure_latency(model.eval(), shape)
-        return stats.median_ms, stats.is_disturbed, stats.conditions
+        return self.space.build(self.genotypes[row], in_channels=shape[0], n_classes=n_classes, seed=0).eval()
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Collected:
         path: The file.
         n_models: That have been measured.
         n_failed: Networks that the device could not measure; others took their places.
+        n_alone: Layers that have been measured alone.
         n_repeated: Readings that were taken again, as something disturbed them or the others speak against them.
         drift: By what the first network's last reading differs from its first one, as a share.
     """
@@ -80,6 +84,7 @@ class Collected:
     path: Path
     n_models: int
     n_failed: int
+    n_alone: int
     n_repeated: int
     drift: float
 
@@ -90,14 +95,16 @@ def collect(
     n: int,
     out: Path,
     *,
+    n_alone: int = 0,
     overrides: Sequence[str] = (),
     trust_code: bool = False,
     on_progress: OnProgress = lambda name, n_done, n_all: None,
 ) -> Collected:
     """Measure `n` networks of a configuration's space on one of its devices, and keep each reading in `out` at once.
 
-    The first networks are spread over the space, the others those that the readings so far say least of. A reading that
-    something disturbed, or that the others speak against, is taken again at the end. Called again, it goes on.
+    Before them up to `n_alone` of their layers are measured alone, those that occur in most networks first. The first
+    networks are spread over the space, the others those that the readings so far say least of. A reading that something
+    disturbed, or that the others speak against, is taken again at the end. Called again, it goes on.
 
     Raises:
         InputError: If the configuration is faulty or names no such device, `n` is too small, or `out` holds readings of
@@ -126,8 +133,10 @@ def collect(
         conditions={},
         source=f"{settings.search_space.kind} {dict(settings.search_space.options)}",
     )
+    if n_alone < 0:
+        raise InputError(f"--layers must be at least 0, got {n_alone}")
     done = _done(out, header)
-    networks = _networks(settings, max(_POOL_FACTOR * n, _LEAST_POOL), header.batch_size, on_progress)
+    networks = _networks(settings, max(_POOL_FACTOR * n, _LEAST_POOL), header.batch_size, n_alone, on_progress)
     collection = _Collection(networks, device, out, header, done, on_progress)
     collection.run(min(n, len(networks.genotypes)))
     return collection.outcome()
@@ -146,16 +155,17 @@ class _Collection:
         on_progress: OnProgress,
     ) -> None:
         self._networks, self._device, self._out, self._header = networks, device, out, header
-        self._readings = {reading.name: reading for reading in done}
+        self._readings = {reading.name: reading for reading in done if not reading.is_alone}
+        self._alone = {reading.layers[0]: reading for reading in done if reading.is_alone}
         self._on_progress = on_progress
         self._disturbed: list[int] = []
         self._failed: set[int] = set()
         self._n_repeated = 0
-        self._pool: Encodings = encodings_of(networks.layers)
         self._rng = np.random.default_rng(0)
 
     def run(self, n: int) -> None:
         """Measure until there are readings of `n` networks, then those again that are doubtful."""
+        self._measure_alone()
         while len(self._measured()) < n:
             measured = self._measured()
             process = self._process(measured)
@@ -172,10 +182,22 @@ class _Collection:
         """Return what it came to."""
         first = next(iter(self._readings.values())).latencies_ms
         drift = first[-1] / first[0] - 1
-        return Collected(self._out, len(self._readings), len(self._failed), self._n_repeated, drift)
+        return Collected(self._out, len(self._readings), len(self._failed), len(self._alone), self._n_repeated, drift)
 
     def _measured(self) -> np.ndarray:
         return np.array([row for row, name in enumerate(self._networks.names) if name in self._readings], int)
+
+    def _measure_alone(self) -> None:
+        """Measure layers alone; one that the device cannot measure so is left out."""
+        layers = self._networks.alone
+        for number, (layer, make) in enumerate(layers.items()):
+            if layer not in self._alone:
+                model = make()
+                with contextlib.suppress(MeasurementError):
+                    latency, _ = self._taken(f"{layer.kind} {layer.numbers}", (layer,), model, model.input_shape)
+                    self._alone[layer] = Reading(layer.kind, (layer,), (latency,), is_alone=True)
+            self._on_progress("layers measured alone", number + 1, len(layers))
+        self._pool = encodings_of(self._networks.layers, table_of(list(self._alone.values())))
 
     def _process(self, measured: np.ndarray) -> GaussianProcess | None:
         if len(measured) < _FIRST:
@@ -186,27 +208,42 @@ class _Collection:
         return process
 
     def _measure(self, row: int) -> None:
+        name, layers = self._networks.names[row], self._networks.layers[row]
         try:
-            latency, is_disturbed, conditions = self._networks.measured(row, self._device)
+            latency, is_disturbed = self._taken(name, layers, self._networks.built(row), self._header.input_shape)
         except MeasurementError:
             self._failed.add(row)
             return
-        except DeviceUnavailableError as error:  # it was here at the start
-            raise machine_error("the device cannot measure any more", error) from error
-        if not self._out.exists():
-            kept = {key: value for key, value in conditions.items() if isinstance(value, str | int | float | bool)}
-            self._append(header_line(Header(**{**vars(self._header), "conditions": kept})))
-        name, layers = self._networks.names[row], self._networks.layers[row]
-        self._append(reading_line(name, layers, latency, is_disturbed=is_disturbed))
         before = self._readings[name].latencies_ms if name in self._readings else ()
         self._readings[name] = Reading(name, layers, (*before, latency))
         if is_disturbed:
             self._disturbed.append(row)
 
+    def _taken(
+        self, name: str, layers: tuple[Layer, ...], model: nn.Module, shape: tuple[int, ...]
+    ) -> tuple[float, bool]:
+        """Measure a model and keep the reading; return it in ms, and whether something disturbed it.
+
+        Raises:
+            MeasurementError: If the model cannot be measured.
+            MachineError: If the device is lost.
+        """
+        try:
+            stats = self._device.measure_latency(model, shape)
+        except DeviceUnavailableError as error:  # it was here at the start
+            raise machine_error("the device cannot measure any more", error) from error
+        if not self._out.exists():
+            kept = {k: value for k, value in stats.conditions.items() if isinstance(value, str | int | float | bool)}
+            self._append(header_line(Header(**{**vars(self._header), "conditions": kept})))
+        is_alone = isinstance(model, LayerAlone)
+        line = reading_line(name, layers, stats.median_ms, is_disturbed=stats.is_disturbed, is_alone=is_alone)
+        self._append(line)
+        return stats.median_ms, stats.is_disturbed
+
     def _measure_again(self) -> None:
         """Measure again what was disturbed or lies far from the others; and the first network, to see a drift."""
         names = self._networks.names
-        model = DeviceModel(self._header, list(self._readings.values()))
+        model = DeviceModel(self._header, [*self._alone.values(), *self._readings.values()])
         doubtful = {model.readings[row].name for row in model.far_off()} | {names[row] for row in self._disturbed}
         doubtful.add(next(iter(self._readings)))
         again = [
@@ -247,24 +284,30 @@ def _done(out: Path, header: Header) -> list[Reading]:
     return readings
 
 
-def _networks(settings: RunConfig, n: int, batch_size: int, on_progress: OnProgress) -> _Networks:
-    """Return up to `n` different networks that can be traced."""
+def _networks(settings: RunConfig, n: int, batch_size: int, n_alone: int, on_progress: OnProgress) -> _Networks:
+    """Return up to `n` different networks that can be traced, and their `n_alone` most frequent layers."""
     space = settings.search_space.instance
     if not isinstance(space, ModelSpace):
         raise InputError(f"search_space {space.name!r} builds no networks that could be measured")
     shape, n_classes = _sizes(settings)
     rng = np.random.default_rng(settings.seed)
     found: dict[Genotype, tuple[Layer, ...]] = {}
+    alone: dict[Layer, Callable[[], LayerAlone]] = {}
     for _ in range(20 * n):
         genotype = space.canonical(space.sample(rng))
         if genotype in found:
             continue
         model = space.build(genotype, in_channels=shape[0], n_classes=n_classes, seed=0).eval()
-        found[genotype] = layers_of(graph_from_torch(model, shape, batch_size=batch_size))
+        graph = graph_from_torch(model, shape, batch_size=batch_size)
+        found[genotype] = layers_of(graph)
+        alone = layers_alone(graph) | alone
         on_progress("networks to choose from", len(found), n)
         if len(found) == n:
             break
-    return _Networks(space, settings, tuple(found), tuple(found.values()))
+    counts = Counter(layer for layers in found.values() for layer in set(layers))
+    chosen = sorted(alone, key=lambda layer: -counts[layer])[:n_alone]
+    kept = {layer: alone[layer] for layer in chosen}
+    return _Networks(space, settings, tuple(found), tuple(found.values()), kept)
 
 
 def _sizes(settings: RunConfig) -> tuple[tuple[int, ...], int]:
@@ -330,14 +373,16 @@ def evaluate(readings: Path, on: Path | None = None, n_folds: int = 5) -> Qualit
     try:
         model = DeviceModel.load(readings)
         if on is not None:
-            _, others = read_readings(on)
+            _, found_on = read_readings(on)
+            others = [reading for reading in found_on if not reading.is_alone]
             said = model.foretell([reading.layers for reading in others])
             return Quality(len(others), tuple(said), tuple(r.latency_ms for r in others), model.weights)
         order = np.random.default_rng(0).permutation(len(model.readings))
         found: dict[int, Foretold] = {}
         for fold in range(n_folds):
             here = order[fold::n_folds]
-            rest = DeviceModel(model.header, [model.readings[row] for row in order if row not in set(here)])
+            others = [model.readings[row] for row in order if row not in set(here)]
+            rest = DeviceModel(model.header, [*model.alone, *others])
             told = rest.foretell([model.readings[row].layers for row in here])
             found.update(zip(map(int, here), told, strict=True))
     except LatencyError as error:

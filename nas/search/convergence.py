@@ -39,6 +39,11 @@ class VolumeHistory:
         return expected_gain(np.array(self._volumes), n_next)
 
 
+def joined_gain(by_history: float | None, by_model: float | None) -> float | None:
+    """Return the larger of two expectations, of which a model's alone says nothing; `None` without a history."""
+    return None if by_history is None else max(by_history, by_model or 0.0)
+
+
 def expected_gain(volumes: np.ndarray, n_next: int) -> float | None:
     """Return the hypervolume that the next candidates can be expected to add, as a share of the present one.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nas.search.budget_meter import BudgetMeter
-from nas.search.convergence import VolumeHistory
+from nas.search.convergence import VolumeHistory, joined_gain
 from nas.search.parts import SearchParts
 from nas.store.run_folder import RunFolder
 from nas.values.budgets import Usage
@@ -78,8 +78,7 @@ class SearchProgress:
         By the archive's history, and by the controller's model where that expects more; `None` without a history.
         """
         n_next = self._budget.converged_next
-        by_history = self._history.expected_gain(n_next)
-        return None if by_history is None else max(by_history, self._controller.expected_gain(n_next) or 0.0)
+        return joined_gain(self._history.expected_gain(n_next), self._controller.expected_gain(n_next))
 
     @property
     def has_converged(self) -> bool:

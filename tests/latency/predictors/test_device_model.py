@@ -14,7 +14,8 @@ from latency.devices.predicted_device import PredictedDevice
 from latency.errors import DeviceUnavailableError, MeasurementError, PredictionError, UnsupportedMeasurementError
 from latency.graph.tracer import graph_from_torch
 from latency.predictors.device_model import DeviceModel, Header, header_line, read_readings, reading_line
-from latency.predictors.layers import LayerEncoder, layers_of
+from latency.predictors.encoding import LayerEncoder
+from latency.predictors.layers import layers_of
 from latency.timing.clocks import processor_name
 
 SHAPE = (3, 16, 16)

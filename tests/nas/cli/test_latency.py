@@ -209,3 +209,27 @@ def test_a_search_by_energy_stores_it_with_its_conditions(energy_config, monkeyp
     assert {record.id for record in run.front} <= {o.candidate for o in found}
     assert all(o.value > 0 for o in found)
     assert {(o.conditions["energy_counter"], o.conditions["device"]) for o in found} == {("made up", "cpu")}
+
+
+def test_layers_are_measured_alone_first_and_kept(config, command, tmp_path):
+    path = tmp_path / "board.jsonl"
+    code, out, _ = command(
+        "latency", "collect", config, "--device", "board", "-n", "14", "--layers", "7", "--out", path
+    )
+    assert code == 0
+    assert "14 networks, 7 layers alone" in out
+    lines = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    assert [line.get("is_alone", False) for line in lines[:8]] == [True] * 7 + [False]
+    assert all(len(line["layers"]) == 1 for line in lines[:7])
+    found = collect(config, "board", 14, path, n_alone=7)
+    assert (found.n_models, found.n_alone) == (14, 7)
+    assert len([line for line in path.read_text().splitlines() if "is_alone" in line]) == 7  # none again
+    model = DeviceModel.load(path)
+    assert len(model.alone) == 7
+    fitted = tmp_path / "model.jsonl"
+    assert command("latency", "fit", path, "--out", fitted)[0] == 0
+    layers = [model.readings[2].layers]
+    assert DeviceModel.load(fitted).foretell(layers) == model.foretell(layers)
+    assert evaluate(path).n == 14
+    with pytest.raises(InputError, match="--layers must be at least 0"):
+        collect(config, "board", 14, path, n_alone=-1)

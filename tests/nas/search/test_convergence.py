@@ -8,7 +8,7 @@ from rich.console import Console
 
 import nas
 from nas.errors import ConfigurationError
-from nas.search.convergence import expected_gain
+from nas.search.convergence import expected_gain, joined_gain
 from nas.values.budgets import Budget
 
 ROOT = Path(__file__).parents[3]
@@ -36,6 +36,12 @@ def test_the_expectation_is_exact_where_the_distance_falls_as_one_by_n(n):
     gain = expected_gain(volumes[:n], 50)
     true = [(volumes[m + 49] - volumes[m - 1]) / volumes[m - 1] for m in range(n - 49, n + 1)]
     assert gain == pytest.approx(max(true), rel=0.05)
+
+
+def test_a_model_that_expects_more_keeps_the_search_going_and_alone_ends_none():
+    assert joined_gain(0.001, 0.02) == 0.02
+    assert joined_gain(0.001, 0.0) == joined_gain(0.001, None) == 0.001
+    assert joined_gain(None, 0.0) is None
 
 
 def test_a_late_step_keeps_the_search_going():

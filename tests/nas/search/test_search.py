@@ -58,7 +58,7 @@ class KillAfter(SearchListener):
 
     def __init__(self, store, n_calls):
         self.left = n_calls
-        for name in ("add_batch", "add_observations", "add_verdict", "set_fact"):
+        for name in ("add_batch", "add_observations", "add_verdict", "set_facts"):
             setattr(store, name, self.counted(getattr(store, name)))
 
     def counted(self, method):
