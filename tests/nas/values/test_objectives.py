@@ -56,3 +56,53 @@ def test_a_constraint_that_cannot_hold_is_refused():
         Constraint("n_params", min=5, max=4)
     with pytest.raises(ValueError, match="min or max"):
         Constraint("n_params")
+
+
+def test_best_is_the_smallest_or_the_largest():
+    assert LATENCY.best([2.0, 1.0, 3.0]) == 1.0
+    assert SCORE.best([0.2, 0.9, 0.3]) == 0.9
+
+
+def test_the_unit_makes_no_other_objective():
+    assert Objective("latency_ms", Direction.MINIMIZE, "ms") == LATENCY
+
+
+def test_both_bounds_may_be_one_value_which_alone_keeps_them():
+    constraint = Constraint("n_params", min=100, max=100)
+    assert [constraint.violation(value) for value in (99.5, 100, 100.5)] == pytest.approx([0.005, 0, 0.005])
+
+
+def test_a_value_just_inside_breaks_nothing():
+    assert Constraint("accuracy", min=0.5, max=0.9).violation(0.899) == 0.0
+    assert Constraint("accuracy", min=0.5, max=0.9).violation(0.501) == 0.0
+
+
+def test_with_both_bounds_the_broken_one_is_named():
+    both = [Constraint("latency_ms", min=2.0, max=5.0)]
+    assert [str(v) for v in violations(both, {"latency_ms": 1.0})] == ["latency_ms = 1 is under its minimum 2"]
+    assert [str(v) for v in violations(both, {"latency_ms": 6.0})] == ["latency_ms = 6 is over its maximum 5"]
+
+
+def test_a_metric_that_is_not_known_hides_no_other():
+    bounds = [Constraint("accuracy", min=0.5), Constraint("n_params", max=100)]
+    assert [v.metric for v in violations(bounds, {"n_params": 150.0})] == ["n_params"]
+
+
+@pytest.mark.parametrize(
+    ("value", "undisturbed", "expected"),
+    [
+        (12.0, 2.0, None),  # the truth may keep the bound
+        (12.0, 5.0, None),
+        (12.0, 8.0, 8.0),  # all of the range is outside
+        (4.0, 2.0, None),
+        (12.0, 12.0, 12.0),
+    ],
+)
+def test_a_disturbed_reading_breaks_an_upper_bound_by_its_undisturbed_part(value, undisturbed, expected):
+    broken = violations([Constraint("latency_ms", max=5.0)], {"latency_ms": value}, {"latency_ms": undisturbed})
+    assert [v.value for v in broken] == ([] if expected is None else [expected])
+
+
+def test_a_disturbed_reading_under_a_lower_bound_breaks_it():
+    broken = violations([Constraint("latency_ms", min=5.0)], {"latency_ms": 4.0}, {"latency_ms": 2.0})
+    assert [v.value for v in broken] == [4.0]

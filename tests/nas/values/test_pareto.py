@@ -76,3 +76,36 @@ def test_knee_is_nearest_to_the_ideal_after_scaling():
     assert knee(losses) == int(np.argmin(distances)) == 1
     assert knee(np.array([[3.0, 3.0]])) == 0
     assert all(knee(np.array(order)) == 0 for order in itertools.permutations([[0.0, 1.0], [1.0, 0.0]]))
+
+
+def test_knee_weighs_squares_of_scaled_distances_from_the_ideal():
+    # Scaled from the ideal (2, 30): (0.02, 0.7) has the least sum, (0.3, 0.58) that of squares, (0.47, 0.465) of
+    # cubes.
+    losses = np.array([[2.0, 130.0], [2.2, 100.0], [5.0, 88.0], [6.7, 76.5], [12.0, 30.0]])
+    assert knee(losses) == 2
+
+
+def test_knee_ignores_an_objective_in_which_all_are_equal():
+    assert knee(np.array([[7.0, 3.0], [7.0, 1.0], [7.0, 2.0]])) == 1
+
+
+def test_no_points_have_no_front():
+    found = non_dominated(np.empty((0, 2)))
+    assert found.shape == (0,)
+    assert found.dtype == bool
+
+
+def test_an_archive_says_whether_a_record_stands_and_keeps_equal_ones():
+    archive = ParetoArchive(OBJECTIVES)
+    assert archive.add(record("a", 0.5, 2.0))
+    assert archive.add(record("equal", 0.5, 2.0))
+    assert not archive.add(record("worse in one", 0.5, 2.5))
+    assert not archive.add(record("worse in both", 0.4, 2.5))
+    assert archive.add(record("other", 0.6, 3.0))
+    assert [member.id for member in archive.front] == ["a", "equal", "other"]
+    losses = archive.losses
+    np.testing.assert_array_equal(losses, [[-0.5, 2.0], [-0.5, 2.0], [-0.6, 3.0]])
+    losses[:] = 0
+    np.testing.assert_array_equal(archive.losses[0], [-0.5, 2.0])
+    assert archive.add(record("better in one", 0.5, 1.5))
+    assert [member.id for member in archive.front] == ["other", "better in one"]

@@ -56,6 +56,16 @@ def test_a_skip_that_can_add_nothing_is_not_told_apart():
     assert space.canonical(space.genotype(values)).genes[skip] == 1
 
 
+@pytest.mark.parametrize("stem_width", [8, 16, 32])
+def test_one_block_can_add_its_input_at_equal_width_alone(stem_width):
+    space = Mobile(stages=(MobileStage(widths=(16,), stride=1, depths=(1, 2)),), stem_width=stem_width)
+    index = {gene.name: place for place, gene in enumerate(space.genes)}
+    values = [0] * len(space.genes)
+    values[index["stage0_skip"]] = 1
+    kept = space.canonical(space.genotype(values)).genes[index["stage0_skip"]]
+    assert kept == (stem_width == 16)
+
+
 def test_a_stride_of_one_at_equal_width_adds_its_input():
     space = Mobile(stages=(MobileStage(widths=(16, 24), stride=1, depths=(1, 2)),), stem_width=16)
     index = {gene.name: place for place, gene in enumerate(space.genes)}

@@ -168,6 +168,31 @@ def test_canonical_does_not_depend_on_which_cell_stands_where():
     )
 
 
+def test_what_reads_a_dead_cell_is_dead_too():
+    dead_first = encode(SPACE, [[[("none", 0)]], [[("skip", 4), ("conv_1x1", 1)]], [[("skip", 5)]]])
+    assert SPACE.live_cells(dead_first).keys() == {5, 6}
+    without = encode(SPACE, [[[("none", 0)]], [[("conv_1x1", 1)]], [[("skip", 5)]]])
+    assert SPACE.canonical(dead_first) == SPACE.canonical(without)
+
+
+def test_live_cells_stand_at_the_end_however_many_there_are():
+    space = SegmentationCell(n_cells=6)
+    only_last = space.canonical(encode(space, [*[[]] * 5, [[("conv_1x1", 1)]]]))
+    assert space.live_cells(only_last).keys() == {9}
+    assert space.describe(only_last).startswith("c5 = conv_1x1(s8)")
+    two = space.canonical(encode(space, [[[("skip", 0)]], *[[]] * 4, [[("conv_1x1", 4)]]]))
+    assert space.describe(two).startswith("c4 = skip(s4); c5 = conv_1x1(c4)")
+    assert space.canonical(two) == two
+
+
+def test_no_stage_is_built_for_cells_that_read_cells():
+    chain = encode(SPACE, [[[("skip", 0)]], [[("skip", 4)]], [[("skip", 5)]]])
+    encoder = SPACE.build(chain, **ARGUMENTS).encoder
+    assert len(encoder(torch.zeros(1, 3, 32, 32))) == 1
+    empty = SPACE.build(encode(SPACE, []), **ARGUMENTS).encoder
+    assert len(empty(torch.zeros(1, 3, 32, 32))) == 1
+
+
 def test_canonical_tells_one_cell_read_twice_from_two_equal_cells():
     cell = [[("conv_3x3", 0)]]
     twice = SPACE.canonical(encode(SPACE, [cell, cell, [[("skip", 4), ("conv_1x1", 4)]]]))
