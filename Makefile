@@ -1,6 +1,6 @@
 # make demo   install, run the quickstart, show its Pareto front
 # make test   install with what tests need, run the tests but the slow ones (make test-all: these too)
-# make check  what CI runs: lint, format, types, layers, tests
+# make check  what CI runs: lint, format, types, layers, tests, at least 90 % of all branches and lines
 # make docs   the documentation as a site, in build/site
 # make check-lowest   the tests with the lowest versions that pyproject.toml allows, torch aside; takes Python 3.11
 
@@ -44,7 +44,7 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow" --cov --cov-report=xml:build/coverage.xml
 
 docs: .venv/installed-docs
 	$(BIN)/python docs/prepare.py

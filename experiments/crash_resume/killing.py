@@ -65,12 +65,14 @@ class Command:
         return True
 
     def orphans(self) -> int:
-        """Return how many of its processes outlive it for long; they are ended."""
+        """Return how many of its processes outlive it for long; they are named on standard error, and ended."""
         end = time.monotonic() + _GONE_WITHIN_S
         while (left := self._marked()) and time.monotonic() < end:
             time.sleep(0.01)
         for pid in left:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                print(f"orphan of {self._mark}: {command}", file=sys.stderr)
                 os.kill(pid, signal.SIGKILL)
         return len(left)
 
