@@ -12,6 +12,8 @@ function isDark() {
 function chartIn(node) {
   const chart = echarts.init(node, isDark() ? "dark" : null, { renderer: "canvas" });
   charts.push(chart);
+  // A card narrows when others come to stand beside it.
+  new ResizeObserver(() => { if (!chart.isDisposed() && (chart.getWidth() !== node.clientWidth || chart.getHeight() !== node.clientHeight)) chart.resize(); }).observe(node);
   return chart;
 }
 

@@ -52,5 +52,4 @@ async function startComparison() {
   document.body.dataset.complete = "yes";
 }
 
-window.addEventListener("resize", () => charts.forEach((chart) => chart.resize()));
 startComparison();

@@ -47,10 +47,11 @@ function heatmap(section, title, note, columns, rows, values, low, high, colors,
 }
 
 function lines(section, title, note, xName, yName, series, percent) {
+  const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 4 });
   panel(section, title, note, {
     grid: { left: 70, right: 25, top: series.length > 1 ? 35 : 15, bottom: 50 }, legend: { top: 0, show: series.length > 1 },
     tooltip: { trigger: "axis", renderMode: "richText", confine: true, valueFormatter: (value) => percent ? (100 * value).toFixed(1) + " %" : String(Number(Number(value).toPrecision(4))) },
-    xAxis: { type: "value", name: xName, nameLocation: "middle", nameGap: 30 }, yAxis: { type: "value", scale: !percent, name: yName, nameLocation: "middle", nameGap: 52, axisLabel: { formatter: (value) => percent ? Math.round(100 * value) + " %" : String(Number(value.toPrecision(4))) } },
+    xAxis: { type: "value", name: xName, nameLocation: "middle", nameGap: 30, minInterval: ["batch", "candidates that ended"].includes(xName) ? 1 : 0 }, yAxis: { type: "value", scale: !percent, name: yName, nameLocation: "middle", nameGap: 52, axisLabel: { formatter: (value) => percent ? Math.round(100 * value) + " %" : short.format(value) } },
     series: series.map((one) => ({ type: "line", symbol: "none", ...one })),
   });
 }

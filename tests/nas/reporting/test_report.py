@@ -96,6 +96,19 @@ def test_the_page_says_what_was_found(page, tiny_run):
 
 
 @in_browser
+@pytest.mark.parametrize("width", [390, 1280, 1900])
+def test_every_chart_stays_within_its_card(opened, written, width):
+    page = opened(written, viewport={"width": width, "height": 900})
+    page.wait_for_function("charts.every((chart) => chart.getWidth() === chart.getDom().clientWidth)")
+    outside = """charts.filter((chart) => {
+      const card = chart.getDom().closest(".card, section"), canvas = chart.getDom().querySelector("canvas");
+      return canvas.getBoundingClientRect().right > card.getBoundingClientRect().right + 1;
+    }).length"""
+    assert page.evaluate("charts.length") >= 5
+    assert page.evaluate(outside) == 0
+
+
+@in_browser
 def test_a_click_shows_drawing_costs_and_commands(page, tiny_run):
     best = nas.load_run(tiny_run).front[0]
     page.mouse.click(*pixel_of(page, best.id))

@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from nas.values.objectives import Constraint, Direction, Objective, to_losses, violations
+from nas.values.objectives import Constraint, Direction, Objective, Violation, to_losses, violations
 
 SCORE = Objective("mean_iou", Direction.MAXIMIZE)
 LATENCY = Objective("latency_ms", Direction.MINIMIZE)
@@ -106,3 +108,9 @@ def test_a_disturbed_reading_breaks_an_upper_bound_by_its_undisturbed_part(value
 def test_a_disturbed_reading_under_a_lower_bound_breaks_it():
     broken = violations([Constraint("latency_ms", min=5.0)], {"latency_ms": 4.0}, {"latency_ms": 2.0})
     assert [v.value for v in broken] == [4.0]
+
+
+@pytest.mark.parametrize("value", [LATENCY, Constraint("n_params", max=1), Violation("n_params", 2, None, 1, 1.0)])
+def test_values_cannot_be_changed(value):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        value.metric = "another"

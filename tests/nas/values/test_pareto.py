@@ -83,6 +83,7 @@ def test_knee_weighs_squares_of_scaled_distances_from_the_ideal():
     # cubes.
     losses = np.array([[2.0, 130.0], [2.2, 100.0], [5.0, 88.0], [6.7, 76.5], [12.0, 30.0]])
     assert knee(losses) == 2
+    assert knee(np.array([[100.0, 1.0], [101.0, 0.4], [110.0, 0.0]])) == 1  # by ranges, not by sizes
 
 
 def test_knee_ignores_an_objective_in_which_all_are_equal():
