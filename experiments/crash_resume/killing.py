@@ -70,7 +70,7 @@ class Command:
         while (left := self._marked()) and time.monotonic() < end:
             time.sleep(0.01)
         for pid in left:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has gone by itself
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
                 print(f"orphan of {self._mark}: {command}", file=sys.stderr)
                 os.kill(pid, signal.SIGKILL)

@@ -1,6 +1,6 @@
 """Readings of a device: networks of a search space, chosen and measured, kept one by one."""
 
-import contextlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +43,8 @@ _LEAST_POOL = 60
 _FIRST = 10  # networks that are chosen before anything is known
 _N_READINGS = 3  # of one network at most
 _SHORTEST = 1 << 16  # bytes; a file of readings that is smaller may be the start of its first line
+
+_log = logging.getLogger(__name__)
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is done, how much of it is done, and how much there is."""
@@ -193,9 +195,13 @@ class _Collection:
         for number, (layer, make) in enumerate(layers.items()):
             if layer not in self._alone:
                 model = make()
-                with contextlib.suppress(MeasurementError):
-                    latency, _ = self._taken(f"{layer.kind} {layer.numbers}", (layer,), model, model.input_shape)
-                    self._alone[layer] = Reading(layer.kind, (layer,), (latency,), is_alone=True)
+                name = f"{layer.kind} {layer.numbers}"
+                try:
+                    latency, _ = self._taken(name, (layer,), model, model.input_shape)
+                except MeasurementError as error:
+                    _log.warning("The layer %s cannot be measured alone, and is estimated: %s", name, error)
+                else:
+                    self._alone[layer] = Reading(name, (layer,), (latency,), is_alone=True)
             self._on_progress("layers measured alone", number + 1, len(layers))
         self._pool = encodings_of(self._networks.layers, table_of(list(self._alone.values())))
 

@@ -233,3 +233,18 @@ def test_layers_are_measured_alone_first_and_kept(config, command, tmp_path):
     assert evaluate(path).n == 14
     with pytest.raises(InputError, match="--layers must be at least 0"):
         collect(config, "board", 14, path, n_alone=-1)
+
+
+def test_a_layer_that_cannot_be_measured_alone_is_named_and_left_out(config, monkeypatch, tmp_path, caplog):
+    measure, calls = FakeDevice.measure_latency, []
+
+    def flawed(self, model, shape):
+        calls.append(shape)
+        if len(calls) == 2:
+            raise MeasurementError("made up")
+        return measure(self, model, shape)
+
+    monkeypatch.setattr(FakeDevice, "measure_latency", flawed)
+    found = collect(config, "board", 10, tmp_path / "board.jsonl", n_alone=4)
+    assert (found.n_models, found.n_alone) == (10, 3)
+    assert "cannot be measured alone, and is estimated: made up" in caplog.text
